@@ -1,0 +1,520 @@
+"""The policy (labels, models, threshold) and the one rule that turns scores into a choice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from router.errors import PolicyError, ScoresError
+from router.types import Cause, Choice, Label
+
+GRID = 10_000
+"""Thresholds are multiples of 1/GRID, so that scalar, numpy, SQL and JavaScript agree at every one of them."""
+
+SCORE_TOLERANCE = 1e-9
+"""A score this little above 1 is rounding and is clipped; anything more is a classifier failure."""
+
+PACKAGED = "packaged"
+PRESETS = ("seed", "current")
+CLASSIFIERS = ("local", "scaledown")
+PROVIDERS = ("openai", "anthropic")
+MAX_LABELS = 64
+MAX_POLICY_BYTES = 4_000_000
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.:/@-]{0,63}\Z")
+_POLICY_KEYS = (
+    "name", "threshold", "min_margin", "fallback_model", "baseline", "classifier", "tiers", "labels", "models",
+)
+_LABEL_KEYS = ("name", "rubric", "model", "threshold", "examples")
+_MODEL_KEYS = ("provider", "base_url", "key_env", "max_tokens", "price")
+_PRICE_KEYS = ("input", "output", "cache_read", "cache_write", "source", "date")
+
+
+@dataclass(frozen=True, slots=True)
+class PriceOverride:
+    """A user's own price of a model, in USD per million tokens, with its source and the date it held."""
+
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal | None = None
+    cache_write: Decimal | None = None
+    source: str = "policy"
+    date: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """How to reach a model. ``provider`` None: taken from the price book by the model's name."""
+
+    name: str
+    provider: str | None = None
+    base_url: str | None = None
+    key_env: str | None = None
+    max_tokens: int = 1024
+    price: PriceOverride | None = None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Labels, models and thresholds: everything that decides where a prompt goes.
+
+    Attributes
+    ----------
+    labels : in the order of the file; ties between scores go to the one listed first.
+    threshold : least confidence in [0, 1], on the 1e-4 grid, at which the top label is followed.
+    fallback_model : who answers below it, and after a classifier failure.
+    baseline : the model that "all to one model" is counted against.
+    min_margin : optional least margin between the two best scores, on the same grid.
+    tiers : models from weakest to strongest, as the owner sees them; empty when not stated.
+
+    Raises
+    ------
+    PolicyError
+        Lists every fault with its key, what was found and what was expected.
+    """
+
+    labels: tuple[Label, ...]
+    threshold: float
+    fallback_model: str
+    name: str = "policy"
+    baseline: str | None = None
+    classifier: str = "local"
+    min_margin: float | None = None
+    tiers: tuple[str, ...] = ()
+    models: Mapping[str, Model] = field(default_factory=dict)
+    source: str = field(default="policy", compare=False)
+
+    def __post_init__(self) -> None:
+        faults = list(_faults(self))
+        if faults:
+            raise PolicyError(faults, self.source)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Policy:
+        """Read a policy from a TOML file."""
+        file = Path(path)
+        try:
+            size = file.stat().st_size
+            if size > MAX_POLICY_BYTES:
+                raise PolicyError(
+                    f"the file has {size:,} bytes, expected at most {MAX_POLICY_BYTES:,}; move examples out of it",
+                    str(file),
+                )
+            text = file.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise PolicyError("no such file; write one with 'routescope policy show --toml'", str(file)) from None
+        except IsADirectoryError:
+            raise PolicyError("a folder, expected a TOML file", str(file)) from None
+        except UnicodeDecodeError as error:
+            raise PolicyError(f"not UTF-8 at byte {error.start}; save it as UTF-8", str(file)) from None
+        except OSError as error:
+            raise PolicyError(f"cannot be read: {error.strerror}", str(file)) from None
+        return cls.from_toml(text, source=str(file))
+
+    @classmethod
+    def preset(cls, name: str) -> Policy:
+        """A packaged policy: ``seed`` (the guide's models) or ``current`` (same roles, models of late 2026)."""
+        return cls.from_toml(preset_toml(name), source=f"preset {name}")
+
+    @classmethod
+    def from_toml(cls, text: str, *, source: str = "policy") -> Policy:
+        """Parse a policy; ``source`` names it in errors."""
+        try:
+            raw = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise PolicyError(f"not valid TOML: {error}", source) from None
+        return _from_mapping(raw, source)
+
+    def with_threshold(self, threshold: float, label: str | None = None) -> Policy:
+        """The same policy with another threshold, global or of one label."""
+        if label is None:
+            return replace(self, threshold=threshold)
+        labels = tuple(replace(x, threshold=threshold) if x.name == label else x for x in self.labels)
+        return replace(self, labels=labels)
+
+    @cached_property
+    def label_names(self) -> tuple[str, ...]:
+        """Names in order."""
+        return tuple(label.name for label in self.labels)
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Label]:
+        """Labels by name."""
+        return {label.name: label for label in self.labels}
+
+    def threshold_for(self, label: str) -> float:
+        """The threshold in force for a label: its own, else the policy's."""
+        own = self.by_name[label].threshold
+        return self.threshold if own is None else own
+
+    def model(self, name: str) -> Model:
+        """How to reach a model; an unlisted one has no settings of its own."""
+        return self.models.get(name) or Model(name)
+
+    @cached_property
+    def model_names(self) -> tuple[str, ...]:
+        """Every model a decision can go to, then the baseline: labels' models in order, fallback, baseline."""
+        names = [label.model for label in self.labels] + [self.fallback_model]
+        return tuple(dict.fromkeys(names + ([self.baseline] if self.baseline else [])))
+
+    @cached_property
+    def labels_fingerprint(self) -> str:
+        """16 hex digits over the label set (names, rubrics, examples, in order): what a threshold belongs to."""
+        return _fingerprint([[x.name, x.rubric, list(x.examples)] for x in self.labels])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits over everything that can change a decision, its cost or its baseline."""
+        return _fingerprint(
+            {
+                "labels": self.labels_fingerprint,
+                "models": [[x.name, x.model, x.threshold] for x in self.labels],
+                "threshold": self.threshold,
+                "min_margin": self.min_margin,
+                "fallback_model": self.fallback_model,
+                "baseline": self.baseline,
+                "classifier": self.classifier,
+                "tiers": list(self.tiers),
+                "settings": [
+                    [m.name, m.provider, m.base_url, m.max_tokens, None if m.price is None else str(m.price)]
+                    for m in sorted(self.models.values(), key=lambda m: m.name)
+                ],
+            }
+        )
+
+    def to_toml(self) -> str:
+        """The policy as TOML; reading it back gives an equal policy."""
+        lines = [f"name = {_toml(self.name)}", f"threshold = {self.threshold!r}"]
+        if self.min_margin is not None:
+            lines.append(f"min_margin = {self.min_margin!r}")
+        lines.append(f"fallback_model = {_toml(self.fallback_model)}")
+        if self.baseline is not None:
+            lines.append(f"baseline = {_toml(self.baseline)}")
+        lines.append(f"classifier = {_toml(self.classifier)}")
+        if self.tiers:
+            lines.append(f"tiers = {_toml(list(self.tiers))}")
+        for label in self.labels:
+            lines += ["", "[[labels]]", f"name = {_toml(label.name)}", f"rubric = {_toml(label.rubric)}"]
+            lines.append(f"model = {_toml(label.model)}")
+            if label.threshold is not None:
+                lines.append(f"threshold = {label.threshold!r}")
+            if label.examples:
+                packaged = label.examples == packaged_examples().get(label.name)
+                lines.append(f"examples = {_toml(PACKAGED if packaged else list(label.examples))}")
+        for model in self.models.values():
+            lines += ["", f"[models.{_toml(model.name)}]"]
+            for key in ("provider", "base_url", "key_env"):
+                if (value := getattr(model, key)) is not None:
+                    lines.append(f"{key} = {_toml(value)}")
+            lines.append(f"max_tokens = {model.max_tokens}")
+            if model.price is not None:
+                lines.append(f"price = {_price_toml(model.price)}")
+        return "\n".join(lines) + "\n"
+
+
+def decide(scores: Mapping[str, float], policy: Policy) -> Choice:
+    """Turn scores into a choice: the one rule of the live router, the slider, the sweep and the replay.
+
+    The top label is followed when ``confidence >= threshold`` (equality is served) and, where the policy has a
+    margin rule, ``margin >= min_margin``; else the fallback model answers. Ties go to the label listed first.
+    Extra labels in ``scores`` are ignored.
+
+    Raises
+    ------
+    ScoresError
+        A label of the policy has no score, or one that is not a number in [0, 1] (1e-9 over is clipped).
+
+    Examples
+    --------
+    >>> policy = Policy.preset("seed")
+    >>> decide({"simple": 0.1, "coding": 0.55, "reasoning": 0.2, "creative": 0.15}, policy).cause
+    'routed'
+    >>> decide({"simple": 0.1, "coding": 0.5499, "reasoning": 0.2, "creative": 0.1501}, policy).cause
+    'low_confidence'
+    """
+    top = runner_up = None
+    best = second = -1.0
+    for label in policy.labels:
+        value = _score(scores, label.name)
+        if value > best:
+            top, best, runner_up, second = label, value, top, best
+        elif value > second:
+            runner_up, second = label, value
+    assert top is not None  # a policy has at least one label
+    margin = None if runner_up is None else best - second
+    cause: Cause = "routed"
+    if best < policy.threshold_for(top.name):
+        cause = "low_confidence"
+    elif policy.min_margin is not None and margin is not None and margin < policy.min_margin:
+        cause = "low_margin"
+    fallback = cause != "routed"
+    return Choice(
+        top_label=top.name,
+        confidence=best,
+        runner_up=None if runner_up is None else runner_up.name,
+        margin=margin,
+        model_chosen=policy.fallback_model if fallback else top.model,
+        cause=cause,
+        is_fallback=fallback,
+    )
+
+
+def _score(scores: Mapping[str, float], name: str) -> float:
+    if name not in scores:
+        raise ScoresError(f"no score for label {name!r}; expected one for every label of the policy")
+    value = scores[name]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ScoresError(f"the score of label {name!r} is a {type(value).__name__}, expected a number in [0, 1]")
+    if math.isnan(value) or not 0.0 <= value <= 1.0 + SCORE_TOLERANCE:
+        raise ScoresError(f"the score of label {name!r} is {value!r}, expected a number in [0, 1]")
+    return min(float(value), 1.0)
+
+
+def confidence_bin(confidence: float) -> int:
+    """Largest k in 0..10000 with ``k / 10000 <= confidence`` in IEEE doubles.
+
+    >>> confidence_bin(0.29), int(0.29 * 100)
+    (2900, 28)
+    """
+    k = min(max(math.floor(confidence * GRID), 0), GRID)
+    if k < GRID and (k + 1) / GRID <= confidence:
+        return k + 1
+    if k > 0 and k / GRID > confidence:
+        return k - 1
+    return k
+
+
+def grid_neighbours(threshold: float) -> tuple[float, float]:
+    """The two thresholds of the grid around a value in [0, 1]; equal when it lies on the grid."""
+    k = confidence_bin(threshold)
+    return (k / GRID, k / GRID) if k / GRID == threshold else (k / GRID, (k + 1) / GRID)
+
+
+def snap(threshold: float) -> float:
+    """The nearest threshold of the grid, within [0, 1]."""
+    return min(max(round(threshold * GRID), 0), GRID) / GRID
+
+
+def preset_toml(name: str) -> str:
+    """Text of a packaged policy."""
+    if name not in PRESETS:
+        raise PolicyError(f"no preset {name!r}; known: {', '.join(PRESETS)}", "preset")
+    return resources.files("router.presets").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+
+
+_examples_cache: dict[str, tuple[str, ...]] = {}
+
+
+def packaged_examples() -> Mapping[str, tuple[str, ...]]:
+    """Example prompts that are part of this package, by label name."""
+    if not _examples_cache:
+        text = resources.files("router.presets").joinpath("examples.toml").read_text(encoding="utf-8")
+        _examples_cache.update({name: tuple(items) for name, items in tomllib.loads(text).items()})
+    return _examples_cache
+
+
+def _fingerprint(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _toml(value: object) -> str:
+    """A string or a list of strings as TOML; JSON's escapes are a subset of TOML's basic strings."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _price_toml(price: PriceOverride) -> str:
+    parts = [f"{key} = {value}" for key in ("input", "output", "cache_read", "cache_write")
+             if (value := getattr(price, key)) is not None]
+    parts.append(f"source = {_toml(price.source)}")
+    if price.date is not None:
+        parts.append(f"date = {price.date.isoformat()}")
+    return "{ " + ", ".join(parts) + " }"
+
+
+def _faults(policy: Policy) -> Iterable[str]:
+    """Everything wrong with a policy's values, one sentence each."""
+    yield from _threshold_faults("threshold", policy.threshold)
+    if policy.min_margin is not None:
+        yield from _threshold_faults("min_margin", policy.min_margin)
+    if not policy.labels:
+        yield "labels: found none, expected at least one [[labels]] table"
+    if len(policy.labels) > MAX_LABELS:
+        yield f"labels: found {len(policy.labels)}, expected at most {MAX_LABELS}"
+    seen: dict[str, str] = {}
+    for number, label in enumerate(policy.labels, 1):
+        where = f"labels[{number}]"
+        if not _NAME.match(label.name):
+            yield (
+                f"{where}.name: found {label.name[:40]!r}, expected 1 to 64 letters, digits, spaces or _.:/@- "
+                "that start with a letter or digit"
+            )
+        first = seen.setdefault(label.name.casefold(), label.name)
+        if first is not label.name:
+            yield f"{where}.name: {label.name!r} stands twice (also as {first!r}); names must differ by more than case"
+        if not label.rubric.strip():
+            yield f"{where}.rubric: empty, expected the question that defines {label.name!r}"
+        if not label.model.strip():
+            yield f"{where}.model: missing, expected the model that answers {label.name!r}"
+        if label.threshold is not None:
+            yield from _threshold_faults(f"{where}.threshold", label.threshold)
+    if not policy.fallback_model.strip():
+        yield "fallback_model: missing, expected the model that answers when confidence is low"
+    for model in policy.models.values():
+        if model.provider is not None and model.provider not in PROVIDERS:
+            yield (
+                f'models."{model.name}".provider: found {model.provider!r}, expected one of {", ".join(PROVIDERS)}'
+            )
+        if model.base_url is not None and not re.match(r"https?://[^/@\s]+(/|\Z)", model.base_url):
+            yield f'models."{model.name}".base_url: expected http(s)://host without user or password'
+        if not 1 <= model.max_tokens <= 1_000_000:
+            yield f'models."{model.name}".max_tokens: found {model.max_tokens}, expected 1 to 1,000,000'
+
+
+def _threshold_faults(key: str, value: float) -> Iterable[str]:
+    if math.isnan(value) or not 0.0 <= value <= 1.0:
+        yield f"{key}: found {value!r}, expected a number in [0, 1]"
+        return
+    low, high = grid_neighbours(value)
+    if low != high:
+        yield f"{key}: found {value!r}, expected a multiple of 0.0001; the neighbours are {low!r} and {high!r}"
+
+
+def _from_mapping(raw: Mapping[str, Any], source: str) -> Policy:
+    """Build a policy from parsed TOML; type faults are collected, then the value faults of the policy itself."""
+    faults: list[str] = []
+
+    def take(table: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str, default: Any) -> Any:
+        value = table.get(key, default)
+        wrong_bool = isinstance(value, bool) and kind is not bool
+        if value is default or (isinstance(value, kind) and not wrong_bool):
+            return value
+        expected = {str: "text", list: "a list", dict: "a table", int: "a whole number"}.get(
+            kind if isinstance(kind, type) else float, "a number"
+        )
+        shown = f"the text {value!r}" if isinstance(value, str) and len(value) < 40 else f"a {type(value).__name__}"
+        faults.append(f"{where}{key}: found {shown}, expected {expected}")
+        return default
+
+    def unknown(table: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+        for key in table:
+            if key not in known:
+                near = get_close_matches(key, known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+                faults.append(f"{where}{key}: not a key of a policy; {hint}")
+
+    number = (int, float)
+    unknown(raw, _POLICY_KEYS, "")
+    for key in ("threshold", "fallback_model", "labels"):
+        if key not in raw:
+            faults.append(f"{key}: missing")
+    labels = []
+    for position, table in enumerate(take(raw, "labels", list, "", []), 1):
+        where = f"labels[{position}]."
+        if not isinstance(table, dict):
+            faults.append(f"labels[{position}]: found a {type(table).__name__}, expected a [[labels]] table")
+            continue
+        unknown(table, _LABEL_KEYS, where)
+        name = take(table, "name", str, where, "")
+        examples = table.get("examples", [])
+        if examples == PACKAGED:
+            examples = packaged_examples().get(name, ())
+            if not examples:
+                known = ", ".join(packaged_examples())
+                faults.append(f"{where}examples: no packaged examples for {name!r}; known: {known}")
+        elif not isinstance(examples, list) or not all(isinstance(x, str) and x.strip() for x in examples):
+            faults.append(f'{where}examples: expected a list of prompts, or "{PACKAGED}"')
+            examples = []
+        threshold = take(table, "threshold", number, where, None)
+        labels.append(
+            Label(
+                name=name,
+                rubric=take(table, "rubric", str, where, ""),
+                model=take(table, "model", str, where, ""),
+                examples=tuple(examples),
+                threshold=None if threshold is None else float(threshold),
+            )
+        )
+    models = {}
+    for name, table in take(raw, "models", dict, "", {}).items():
+        where = f'models."{name}".'
+        if not isinstance(table, dict):
+            faults.append(f'models."{name}": found a {type(table).__name__}, expected a table')
+            continue
+        unknown(table, _MODEL_KEYS, where)
+        models[name] = Model(
+            name=name,
+            provider=take(table, "provider", str, where, None),
+            base_url=take(table, "base_url", str, where, None),
+            key_env=take(table, "key_env", str, where, None),
+            max_tokens=take(table, "max_tokens", int, where, 1024),
+            price=_price(take(table, "price", dict, where, None), f"{where}price.", faults, unknown),
+        )
+    tiers = take(raw, "tiers", list, "", [])
+    min_margin = take(raw, "min_margin", number, "", None)
+    values: dict[str, Any] = {
+        "labels": tuple(labels),
+        "threshold": float(take(raw, "threshold", number, "", 0.0)),
+        "fallback_model": take(raw, "fallback_model", str, "", "-"),
+        "name": take(raw, "name", str, "", "policy"),
+        "baseline": take(raw, "baseline", str, "", None),
+        "classifier": take(raw, "classifier", str, "", "local"),
+        "min_margin": None if min_margin is None else float(min_margin),
+        "tiers": tuple(str(x) for x in tiers),
+        "models": models,
+        "source": source,
+    }
+    if values["classifier"] not in CLASSIFIERS:
+        faults.append(f"classifier: found {values['classifier']!r}, expected one of {', '.join(CLASSIFIERS)}")
+    if not faults:
+        return Policy(**values)
+    try:
+        Policy(**values)
+    except PolicyError as error:
+        faults += [fault for fault in error.faults if fault.split(":")[0] not in {x.split(":")[0] for x in faults}]
+    raise PolicyError(faults, source)
+
+
+def _price(table: Mapping[str, Any] | None, where: str, faults: list[str], unknown: Any) -> PriceOverride | None:
+    if table is None:
+        return None
+    unknown(table, _PRICE_KEYS, where)
+    rates: dict[str, Decimal | None] = {}
+    for key in ("input", "output", "cache_read", "cache_write"):
+        value = table.get(key)
+        if value is None:
+            if key in ("input", "output"):
+                faults.append(f"{where}{key}: missing, expected USD per million tokens")
+            rates[key] = None
+            continue
+        try:
+            rates[key] = Decimal(str(value))
+        except InvalidOperation:
+            rates[key] = None
+        rate = rates[key]
+        if isinstance(value, bool) or rate is None or not rate.is_finite() or rate < 0:
+            faults.append(f"{where}{key}: found {value!r}, expected USD per million tokens, 0 or more")
+            rates[key] = None
+    day = table.get("date")
+    if day is not None and not isinstance(day, date):
+        faults.append(f"{where}date: found {day!r}, expected a date like 2026-11-01 without quotes")
+        day = None
+    if rates["input"] is None or rates["output"] is None:
+        return None
+    return PriceOverride(
+        rates["input"], rates["output"], rates["cache_read"], rates["cache_write"],
+        str(table.get("source", "policy")), day,
+    )

@@ -1,0 +1,182 @@
+"""Frozen records that pass between the parts. Standard library only: ``import router`` stays light."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal, Protocol, runtime_checkable
+
+Cause = Literal[
+    "routed", "low_confidence", "low_margin", "classifier_error", "classifier_timeout", "forced"
+]
+CAUSES: tuple[Cause, ...] = (
+    "routed", "low_confidence", "low_margin", "classifier_error", "classifier_timeout", "forced",
+)
+
+Outcome = Literal[
+    "ok", "length", "tool_call", "refusal", "content_filter", "empty", "malformed", "cut_stream",
+    "timeout", "rate_limited", "auth", "rejected", "not_found", "overloaded", "unreachable",
+    "cancelled", "no_key", "error",
+]
+"""How a model call ended. NULL in the log: no call was made through Routescope."""
+
+Grade = Literal["measured", "estimated", "assumed"]
+Message = Mapping[str, Any]
+Prompt = str | Sequence[Message]
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A routing class.
+
+    Attributes
+    ----------
+    name : unique in its policy.
+    rubric : the question that defines it.
+    model : who answers when the label wins with enough confidence.
+    examples : prompts that belong to it; a local classifier learns from them.
+    threshold : this label's own least confidence in [0, 1] on the 1e-4 grid; None: the policy's.
+    """
+
+    name: str
+    rubric: str
+    model: str = ""
+    examples: tuple[str, ...] = field(default=(), repr=False)
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """A classifier's answer: one score in [0, 1] per label; whether they sum to 1 is not assumed.
+
+    ``calibrated`` is True when the scores were fitted to match observed accuracy.
+    ``cost_usd`` is what the classifier call cost: 0 for a local one, None when unknown.
+    """
+
+    top_label: str
+    scores: Mapping[str, float]
+    classifier: str
+    calibrated: bool
+    latency_ms: float
+    cost_usd: Decimal | None = None
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """Anything that scores a text against labels."""
+
+    @property
+    def name(self) -> str:
+        """Name and version, as written to every decision."""
+
+    def classify(self, text: str, labels: Sequence[Label]) -> Classification:
+        """Score ``text`` against ``labels``; raises a ClassifierError, never anything else on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the rule chose. ``runner_up`` and ``margin`` are None with one label."""
+
+    top_label: str
+    confidence: float
+    runner_up: str | None
+    margin: float | None
+    model_chosen: str
+    cause: Cause
+    is_fallback: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts in disjoint buckets, but for ``reasoning_tokens``, which is a part of ``output_tokens``.
+
+    ``input_tokens`` are the uncached ones. None means that the provider did not say; never read it as 0.
+    """
+
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    grade: Grade = "measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """How one model call ended. ``text`` is what arrived, also of a reply that was cut."""
+
+    text: str
+    model: str
+    outcome: Outcome
+    usage: Usage | None = None
+    finish_reason: str | None = None
+    first_token_ms: float | None = None
+    total_ms: float | None = None
+    attempts: int = 1
+    error_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One logged routing. Field names are the columns of the ``decisions`` table.
+
+    ``confidence``, ``margin``, ``top_label`` are None, and ``scores`` empty, when the classifier failed.
+    ``model_chosen`` is the rule's choice, ``model_used`` the one that answered. ``prompt`` is left out of ``repr``.
+    ``outcome`` and the token counts are None when no call was made through Routescope.
+    """
+
+    id: str
+    decided_at: datetime
+    prompt: str | None = field(repr=False)
+    prompt_sha256: str = field(repr=False)
+    prompt_chars: int
+    top_label: str | None
+    confidence: float | None
+    scores: Mapping[str, float]
+    runner_up: str | None
+    margin: float | None
+    threshold: float
+    cause: Cause
+    is_fallback: bool
+    model_chosen: str
+    model_used: str | None
+    classifier: str
+    calibrated: bool | None
+    classify_ms: float | None
+    policy_fingerprint: str
+    labels_fingerprint: str
+    classifier_cost_usd: Decimal | None = None
+    session_id: str | None = None
+    input_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    usage_grade: Grade | None = None
+    cost_usd: Decimal | None = None
+    price_version: str | None = None
+    first_token_ms: float | None = None
+    total_ms: float | None = None
+    finish_reason: str | None = None
+    outcome: Outcome | None = None
+    error_type: str | None = None
+    attempts: int | None = None
+    propensity: float | None = None
+    source: str = "router"
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A model's answer together with the decision that chose it.
+
+    ``cost_usd`` is None when the price or the usage is unknown. ``outcome`` says how the call ended.
+    """
+
+    decision: Decision
+    text: str = field(repr=False)
+    usage: Usage | None
+    cost_usd: Decimal | None
+    outcome: Outcome = "ok"
