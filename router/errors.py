@@ -26,6 +26,11 @@ A message says what was found, what was expected and what to do next. It never h
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from router.types import Decision
+
 
 class RouterError(Exception):
     """Base of all errors raised on purpose."""
@@ -53,7 +58,9 @@ class InputError(RouterError):
 
 
 class ClassifierError(RouterError):
-    """The classifier gave no usable scores."""
+    """The classifier gave no usable scores. ``name`` is what the log's ``error_type`` says, the class name by default."""
+
+    name: str | None = None
 
 
 class ScoresError(ClassifierError):
@@ -65,7 +72,9 @@ class ClassifierTimeout(ClassifierError):
 
 
 class ProviderError(RouterError):
-    """The model gave no usable reply."""
+    """The model gave no usable reply. ``decision`` is the logged decision, where the router raised it."""
+
+    decision: Decision | None = None
 
     def __init__(self, message: str, *, outcome: str = "error") -> None:
         self.outcome = outcome
