@@ -1,0 +1,305 @@
+"""What pages read: the log's queries, cached until a row arrives, the policy changes or the day turns.
+
+Pages hold no SQL and no connection. Every function takes plain values and gives small tables or numbers.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import state
+from router.errors import PolicyError
+from router.log import queries
+from router.log.owner import local_owner
+from router.log.queries import Filter
+from router.log.reader import Log, open_log
+from router.policy import Policy
+from router.prices import PriceBook
+
+REFRESH_SECONDS = 1.0
+CACHE_ENTRIES = 128
+
+_keys: dict[type, Callable[[Any], Any]] = {
+    Filter: repr,
+    Policy: lambda policy: policy.fingerprint,
+}
+
+
+class _Beside:
+    """A reader beside another process's owner: an in-memory copy that takes in what is new at most once a second."""
+
+    def __init__(self, data: Path) -> None:
+        self.log = open_log(data, take_lock=False)
+        self._lock = threading.Lock()
+        self._read = time.monotonic()
+
+    def fresh(self) -> Log:
+        with self._lock:
+            if time.monotonic() - self._read > REFRESH_SECONDS:
+                self.log.refresh()
+                self._read = time.monotonic()
+        return self.log
+
+    def close(self) -> None:
+        self.log.close()
+
+
+_beside: dict[Path, _Beside] = {}
+_beside_lock = threading.Lock()
+
+
+def get_log() -> Log:
+    """The log: this process's own database when it is the owner, else a copy read from the spools."""
+    data = state.settings().data
+    owner = local_owner(data)
+    cursor = owner.cursor() if owner is not None else None
+    if cursor is not None:
+        with _beside_lock:
+            former = _beside.pop(data, None)
+        if former is not None:
+            former.close()
+        return Log(data, cursor, "owner")
+    with _beside_lock:
+        if data not in _beside:
+            _beside[data] = _Beside(data)
+        reader = _beside[data]
+    return reader.fresh()
+
+
+def close_readers() -> None:
+    """Close what ``get_log`` keeps open; for the server's end and for tests."""
+    with _beside_lock:
+        for reader in _beside.values():
+            reader.close()
+        _beside.clear()
+
+
+def prices(policy: Policy | None = None) -> PriceBook:
+    """The price book with the policy's own prices."""
+    chosen = policy or policy_in_view()
+    return _price_book(chosen.fingerprint, chosen)
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _price_book(fingerprint: str, _policy: Policy) -> PriceBook:
+    return PriceBook(_policy.models)
+
+
+def policy_in_view() -> Policy:
+    """The policy chosen in the bar when the log has its text, else the one in force."""
+    fingerprint = state.current_filter().policy
+    production = state.production_policy()
+    if fingerprint is None or fingerprint == production.fingerprint:
+        return production
+    toml = next((p["toml"] for p in policies_seen() if p["fingerprint"] == fingerprint), None)
+    if toml is None:
+        return production
+    try:
+        return Policy.from_toml(toml, source=f"policy {fingerprint[:6]}")
+    except PolicyError:
+        return production  # written by a version with other rules; its decisions are still shown
+
+
+def version() -> int:
+    """Rows ingested so far: changes when a decision arrives."""
+    return queries.total(get_log())
+
+
+def log_note() -> str:
+    """A sentence when the log is not read from its database, else "". """
+    log = get_log()
+    owner = local_owner(log.data)
+    if owner is not None and (error := owner.status().error):
+        return f"The log's owner has a problem: {error}"
+    if log.mode == "spool" and log.holder is not None:
+        since = f", since {log.holder.since:%H:%M} UTC" if log.holder.since else ""
+        return f"Another process owns the log (PID {log.holder.pid}{since}). Reading the spools instead, {log.age_s:.0f} s old."
+    return log.note
+
+
+def log_counts(chosen: Filter) -> tuple[int, int]:
+    """Decisions that match, and all of them."""
+    return _cached(_count, chosen), version()
+
+
+def summary(chosen: Filter) -> dict[str, Any]:
+    """Counts, USD and latency of a period; see ``queries.summary``."""
+    return _cached(_summary, chosen, policy_in_view())
+
+
+def before(chosen: Filter) -> Filter | None:
+    """The same filter over the span of equal length just before; None when the range is open or older than the log."""
+    if chosen.start is None:
+        return None
+    end = chosen.end or datetime.now(UTC).replace(tzinfo=None)
+    earlier = replace(chosen, start=chosen.start - (end - chosen.start), end=chosen.start)
+    first = span(Filter())[0]
+    return None if first is None or first >= chosen.start else earlier
+
+
+def span(chosen: Filter) -> tuple[datetime | None, datetime | None]:
+    """Times of the first and the last decision that match."""
+    return _cached(_bounds, chosen)
+
+
+def series(chosen: Filter, width: timedelta) -> pd.DataFrame:
+    """Counts and USD over time; see ``series.sql``."""
+    return _cached(_series, chosen, policy_in_view(), width)
+
+
+def cells(chosen: Filter, baseline: str | None = None, policy: Policy | None = None) -> pd.DataFrame:
+    """Sums per label and confidence bin; see ``cells.sql``."""
+    return _cached(_cells, chosen, policy or policy_in_view(), baseline)
+
+
+def pairs(chosen: Filter) -> pd.DataFrame:
+    """How close the two best labels are; see ``pairs.sql``."""
+    return _cached(_pairs, chosen, policy_in_view())
+
+
+def spend(chosen: Filter, baseline: str | None = None) -> pd.DataFrame:
+    """What was paid beside the baseline; see ``spend.sql``."""
+    return _cached(_spend, chosen, policy_in_view(), baseline)
+
+
+def flips(chosen: Filter, candidate: Policy, limit: int = queries.PAGE_SIZE) -> pd.DataFrame:
+    """Decisions that a candidate sends to another model, nearest the line first."""
+    return _cached(_flips, chosen, policy_in_view(), candidate, limit)
+
+
+def flip_counts(chosen: Filter, candidate: Policy) -> pd.DataFrame:
+    """Decisions that cross a line, by model before and after."""
+    return _cached(_flip_counts, chosen, policy_in_view(), candidate)
+
+
+def close_calls(chosen: Filter, a: str, b: str, close: float, limit: int = queries.PAGE_SIZE) -> pd.DataFrame:
+    """Decisions whose two best labels are this pair and close, closest first."""
+    return _cached(_close_calls, chosen, a, b, close, limit)
+
+
+def page(chosen: Filter, number: int) -> pd.DataFrame:
+    """One page of the log, newest first."""
+    return _cached(_page, chosen, policy_in_view(), number)
+
+
+def decision(id: str) -> dict[str, Any] | None:
+    """Every column of one decision; None when there is none."""
+    return queries.decision(get_log(), id, prices())
+
+
+def policies_seen() -> list[dict[str, Any]]:
+    """Policies that made decisions, newest use first."""
+    return _cached(_policies)
+
+
+def labels_seen() -> list[str]:
+    """Labels in the order of their first decision."""
+    return _cached(_labels)
+
+
+def models_seen() -> list[str]:
+    """Models in the order of their first decision."""
+    return _cached(_models)
+
+
+def losses() -> dict[str, Any]:
+    """Drops and damaged lines; see ``queries.losses``."""
+    return queries.losses(get_log())
+
+
+def backlog_bytes() -> int:
+    """Bytes in the spools that the pages do not show yet."""
+    return get_log().backlog_bytes()
+
+
+def today() -> date:
+    """Today in UTC: what ends of life and price ages are counted from."""
+    return datetime.now(UTC).date()
+
+
+def _cached(function: Callable[..., Any], *arguments: Any) -> Any:
+    # One cache for each data folder and number of rows: nothing stale is ever shown, nothing is read twice.
+    return function(str(state.settings().data), version(), *arguments)
+
+
+def _query(function: Callable[..., Any]) -> Callable[..., Any]:
+    return st.cache_data(max_entries=CACHE_ENTRIES, show_spinner=False, hash_funcs=_keys)(function)
+
+
+@_query
+def _count(data: str, rows: int, chosen: Filter) -> int:
+    return queries.count(get_log(), chosen)
+
+
+@_query
+def _bounds(data: str, rows: int, chosen: Filter) -> tuple[datetime | None, datetime | None]:
+    return queries.bounds(get_log(), chosen)
+
+
+@_query
+def _summary(data: str, rows: int, chosen: Filter, policy: Policy) -> dict[str, Any]:
+    return queries.summary(get_log(), chosen, prices(policy))
+
+
+@_query
+def _series(data: str, rows: int, chosen: Filter, policy: Policy, width: timedelta) -> pd.DataFrame:
+    return queries.series(get_log(), chosen, prices(policy), width=width)
+
+
+@_query
+def _cells(data: str, rows: int, chosen: Filter, policy: Policy, baseline: str | None) -> pd.DataFrame:
+    return queries.cells(get_log(), chosen, policy, prices(policy), baseline=baseline)
+
+
+@_query
+def _pairs(data: str, rows: int, chosen: Filter, policy: Policy) -> pd.DataFrame:
+    return queries.pairs(get_log(), chosen, policy, prices(policy))
+
+
+@_query
+def _spend(data: str, rows: int, chosen: Filter, policy: Policy, baseline: str | None) -> pd.DataFrame:
+    return queries.spend(get_log(), chosen, policy, prices(policy), baseline=baseline)
+
+
+@_query
+def _flips(data: str, rows: int, chosen: Filter, policy: Policy, candidate: Policy, limit: int) -> pd.DataFrame:
+    return queries.flips(get_log(), chosen, policy, candidate, prices(policy), limit=limit)
+
+
+@_query
+def _flip_counts(data: str, rows: int, chosen: Filter, policy: Policy, candidate: Policy) -> pd.DataFrame:
+    return queries.flip_counts(get_log(), chosen, policy, candidate, prices(policy))
+
+
+@_query
+def _close_calls(data: str, rows: int, chosen: Filter, a: str, b: str, close: float, limit: int) -> pd.DataFrame:
+    return queries.close_calls(get_log(), chosen, a, b, close=close, limit=limit)
+
+
+@_query
+def _page(data: str, rows: int, chosen: Filter, policy: Policy, number: int) -> pd.DataFrame:
+    return queries.page(get_log(), chosen, prices(policy), number=number)
+
+
+@_query
+def _policies(data: str, rows: int) -> list[dict[str, Any]]:
+    return queries.policies_seen(get_log())
+
+
+@_query
+def _labels(data: str, rows: int) -> list[str]:
+    return queries.labels_seen(get_log())
+
+
+@_query
+def _models(data: str, rows: int) -> list[str]:
+    return queries.models_seen(get_log())
