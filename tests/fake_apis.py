@@ -158,6 +158,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     fake: FakeApis
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes: with it each reply would wait 40 ms for an ACK
 
     def log_message(self, format: str, *args: Any) -> None:
         pass

@@ -1,0 +1,166 @@
+"""What a provider is, and the one way a model call runs: attempts, deadline, typed endings.
+
+No exception of an SDK leaves this package: it can quote the request, and callers could not tell one SDK's from the
+other's. Every call ends as a ``Completion`` with an outcome, the text that did arrive and the attempts made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from router.config import Endpoint
+from router.providers.call import Fault, Progress, Request, begin
+from router.providers.deadline import Background, background, backoff_s, leave_behind, run
+from router.providers.streams import AsyncCompletionStream, CompletionStream
+from router.types import Completion
+
+if TYPE_CHECKING:
+    from router.policy import Model
+
+MAX_ATTEMPTS = 3
+"""Requests for one call, a corrected one (another name for a parameter) not counted."""
+
+
+@runtime_checkable
+class Provider(Protocol):
+    """Calls models of one provider. Safe to share between threads and event loops."""
+
+    def complete(
+        self, model: Model, messages: Sequence[Mapping[str, Any]], *, system: str | None = None,
+        deadline_s: float, max_tokens: int | None = None,
+    ) -> Completion:
+        """One call, over within ``deadline_s`` seconds; never raises for what the provider does."""
+
+    def stream(
+        self, model: Model, messages: Sequence[Mapping[str, Any]], *, system: str | None = None,
+        deadline_s: float, max_tokens: int | None = None,
+    ) -> CompletionStream:
+        """The same as pieces of text; the call starts at once."""
+
+    async def acomplete(
+        self, model: Model, messages: Sequence[Mapping[str, Any]], *, system: str | None = None,
+        deadline_s: float, max_tokens: int | None = None,
+    ) -> Completion:
+        """``complete`` for asyncio."""
+
+    def astream(
+        self, model: Model, messages: Sequence[Mapping[str, Any]], *, system: str | None = None,
+        deadline_s: float, max_tokens: int | None = None,
+    ) -> AsyncCompletionStream:
+        """``stream`` for asyncio; not awaited itself."""
+
+
+class SdkProvider:
+    """Runs calls of one SDK. A subclass builds its client, sends one request, and reads the SDK's exceptions."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self._built: tuple[Background, Any] = (background(), self._build())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.endpoint!r})"
+
+    def complete(
+        self, model: Model, messages: Sequence[Mapping[str, Any]], *, system: str | None = None,
+        deadline_s: float, max_tokens: int | None = None,
+    ) -> Completion:
+        """See ``Provider``."""
+        request, progress = begin(model, messages, system, deadline_s, max_tokens)
+        call = self._run(request, progress)
+        return run(call, progress.deadline, lambda: progress.completion("timeout", "TimeoutError"))
+
+    async def acomplete(
+        self, model: Model, messages: Sequence[Mapping[str, Any]], *, system: str | None = None,
+        deadline_s: float, max_tokens: int | None = None,
+    ) -> Completion:
+        """See ``Provider``. Cancelling the task cancels the call."""
+        request, progress = begin(model, messages, system, deadline_s, max_tokens)
+        future = background().submit(self._run(request, progress))
+        return await asyncio.wrap_future(future)
+
+    def stream(
+        self, model: Model, messages: Sequence[Mapping[str, Any]], *, system: str | None = None,
+        deadline_s: float, max_tokens: int | None = None,
+    ) -> CompletionStream:
+        """See ``Provider``."""
+        request, progress = begin(model, messages, system, deadline_s, max_tokens)
+        return CompletionStream(progress, lambda: background().submit(self._run(request, progress)))
+
+    def astream(
+        self, model: Model, messages: Sequence[Mapping[str, Any]], *, system: str | None = None,
+        deadline_s: float, max_tokens: int | None = None,
+    ) -> AsyncCompletionStream:
+        """See ``Provider``. Needs a running event loop."""
+        request, progress = begin(model, messages, system, deadline_s, max_tokens)
+        return AsyncCompletionStream(progress, lambda: background().submit(self._run(request, progress)))
+
+    def close(self) -> None:
+        """Give back the connections. Idempotent; later calls end with outcome ``error``."""
+        home, client = self._built
+        if home is background():
+            run(client.close(), time.monotonic() + 1.0, lambda: None)
+
+    def _client(self) -> Any:
+        home, client = self._built
+        here = background()
+        if home is not here:  # a forked child: the parent's connections are not ours to use or close
+            leave_behind(self._built)
+            client = self._build()
+            self._built = (here, client)
+        return client
+
+    async def _run(self, request: Request, progress: Progress) -> Completion:
+        try:
+            async with asyncio.timeout_at(progress.deadline) as progress.timer:
+                await self._attempts(request, progress)
+        except TimeoutError:
+            progress.end("timeout", "TimeoutError")
+        except asyncio.CancelledError:
+            progress.end("cancelled")
+            raise
+        except Exception as error:  # the promise of this class; the message may quote the request
+            progress.end("error", type(error).__name__)
+        return progress.completion()
+
+    async def _attempts(self, request: Request, progress: Progress) -> None:
+        limit = MAX_ATTEMPTS
+        while True:
+            progress.attempts += 1
+            progress.usage = None
+            try:
+                await self._send(self._client(), request, progress)
+                return
+            except Exception as error:
+                fault = self._fault(error)
+            if progress.pieces or progress.finish_reason is not None:
+                cut = fault.outcome in ("unreachable", "timeout")
+                progress.end("cut_stream" if cut else fault.outcome, fault.error_type)
+                return
+            if self._corrects(request, fault, progress):
+                limit += 1
+                continue
+            wait = backoff_s(progress.attempts, fault.wait_s, progress.left, random.random())
+            if not fault.retriable or progress.attempts >= limit or wait is None:
+                progress.end(fault.outcome, fault.error_type)
+                return
+            await asyncio.sleep(wait)
+
+    def _build(self) -> Any:
+        """The SDK's asynchronous client."""
+        raise NotImplementedError
+
+    async def _send(self, client: Any, request: Request, progress: Progress) -> None:
+        """One request; a stream when ``progress.emit`` is set. Fills ``progress`` and sets its outcome."""
+        raise NotImplementedError
+
+    def _fault(self, error: Exception) -> Fault:
+        """What an exception of the SDK, or of reading its reply, comes to."""
+        raise NotImplementedError
+
+    def _corrects(self, request: Request, fault: Fault, progress: Progress) -> bool:
+        """Whether the next request will differ because of what this one was told; once a parameter and call."""
+        return False

@@ -1,0 +1,182 @@
+"""One model call: what was asked, what it has come to, and what the faults of a provider mean."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from router.providers.deadline import retry_after_s
+from router.types import Completion, Outcome, Usage
+
+if TYPE_CHECKING:
+    from router.policy import Model
+
+SETTLE_S = 1.0
+"""How long a stream whose reply is complete is kept open for its token counts."""
+
+_FINISH: dict[str, Outcome] = {
+    "length": "length",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_calls": "tool_call",
+    "function_call": "tool_call",
+    "tool_use": "tool_call",
+    "pause_turn": "tool_call",
+    "content_filter": "content_filter",
+    "refusal": "refusal",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call as the caller asked for it; its ``repr`` shows no prompt."""
+
+    model: str
+    messages: Sequence[Mapping[str, Any]] = field(repr=False)
+    system: str | None = field(repr=False)
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What an exception of an SDK comes to."""
+
+    outcome: Outcome
+    error_type: str
+    retriable: bool = False
+    wait_s: float | None = None
+    said: str = field(default="", repr=False)
+    """Text of a refused request, read for the name of a parameter and then dropped."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a call has come to so far; written by the call, read by whoever gives up on it."""
+
+    model: str
+    deadline: float
+    started: float = field(default_factory=time.monotonic)
+    attempts: int = 0
+    pieces: list[str] = field(default_factory=list, repr=False)
+    first_token_ms: float | None = None
+    usage: Usage | None = None
+    finish_reason: str | None = None
+    refused: bool = False
+    called_tool: bool = False
+    corrected: set[str] = field(default_factory=set)
+    outcome: Outcome | None = None
+    error_type: str | None = None
+    timer: asyncio.Timeout | None = field(default=None, repr=False)
+    emit: Callable[[str], None] | None = field(default=None, repr=False)
+
+    @property
+    def left(self) -> float:
+        """Seconds to the deadline; negative past it."""
+        return self.deadline - time.monotonic()
+
+    def add(self, text: Any) -> None:
+        """Take a piece of text that arrived; anything but text is not one."""
+        if not isinstance(text, str) or not text:
+            return
+        piece = clean(text)
+        if self.emit is not None:
+            if self.first_token_ms is None:
+                self.first_token_ms = (time.monotonic() - self.started) * 1000
+            self.emit(piece)
+        self.pieces.append(piece)
+
+    def finish(self, reason: Any) -> None:
+        """The reply is complete; in a stream only token counts can follow, and they are not waited for long."""
+        if isinstance(reason, str) and reason:
+            self.finish_reason = clean(reason)[:64]
+            if self.timer is not None and self.emit is not None:
+                with contextlib.suppress(RuntimeError):  # it is just going off
+                    self.timer.reschedule(min(self.deadline, time.monotonic() + SETTLE_S))
+
+    def end(self, outcome: Outcome, error_type: str | None = None) -> None:
+        """Set how the call ended; a reply that was complete stays complete whatever happens after it."""
+        if self.finish_reason is not None and self.outcome is not None:
+            return
+        if self.finish_reason is not None:
+            self.conclude()
+        else:
+            self.outcome, self.error_type = outcome, error_type
+
+    def conclude(self) -> None:
+        """Outcome of a reply that is all here: by its finish reason, then by what it holds."""
+        outcome = _FINISH.get(self.finish_reason or "", "ok")
+        if self.refused:
+            outcome = "refusal"
+        elif outcome == "ok" and not "".join(self.pieces).strip():
+            outcome = "tool_call" if self.called_tool else "empty"
+        self.outcome = outcome
+
+    def completion(self, outcome: Outcome | None = None, error_type: str | None = None) -> Completion:
+        """The record of the call; the arguments hold where the call itself has not said how it ended."""
+        if self.outcome is None and outcome is not None:
+            self.end(outcome, error_type)
+        return Completion(
+            text="".join(self.pieces),
+            model=self.model,
+            outcome=self.outcome or "error",
+            usage=self.usage,
+            finish_reason=self.finish_reason,
+            first_token_ms=self.first_token_ms,
+            total_ms=(time.monotonic() - self.started) * 1000,
+            attempts=self.attempts,
+            error_type=self.error_type,
+        )
+
+
+def begin(
+    model: Model, messages: Sequence[Mapping[str, Any]], system: str | None, deadline_s: float, max_tokens: int | None
+) -> tuple[Request, Progress]:
+    """A call and its clock, which starts here."""
+    request = Request(model.name, messages, system, max_tokens or model.max_tokens)
+    return request, Progress(model.name, deadline=time.monotonic() + max(deadline_s, 0.0))
+
+
+def clean(text: str) -> str:
+    """The text with each lone surrogate replaced by U+FFFD: no wire format or database can carry one."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def cleaned(value: Any) -> Any:
+    """``clean`` for every string in nested lists and mappings."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, Mapping):
+        return {cleaned(key): cleaned(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [cleaned(item) for item in value]
+    return value
+
+
+def get(source: Any, name: str) -> Any:
+    """A field of an SDK object or of the plain value that the SDK passes on where a reply is malformed."""
+    return source.get(name) if isinstance(source, Mapping) else getattr(source, name, None)
+
+
+def status_fault(status: int, headers: Mapping[str, str], error_type: str, said: str, *, spent: bool = False) -> Fault:
+    """What an HTTP status comes to. ``spent``: a quota that no waiting brings back."""
+    wait = retry_after_s(headers)
+    again = headers.get("x-should-retry") != "false"
+    if status == 429:
+        return Fault("rate_limited", error_type, again and not spent, wait)
+    if status == 408:
+        return Fault("timeout", error_type, again, wait)
+    if status >= 500:
+        return Fault("overloaded" if status in (503, 529) else "unreachable", error_type, again, wait)
+    if status in (401, 403):
+        return Fault("auth", error_type)
+    if status == 404:
+        return Fault("not_found", error_type)
+    return Fault("rejected" if status >= 300 else "malformed", error_type, said=said)

@@ -1,0 +1,71 @@
+"""The HTTP client under both SDKs: no redirects, a bounded body, nothing that unpacks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx2
+
+MAX_REPLY_BYTES = 32_000_000
+"""A longer reply, or a stream that adds up to one, is cut off: no model writes that much."""
+
+
+CONNECT_S = 5.0
+"""Longest wait for one connection; a host that does not answer is then tried again while the deadline allows."""
+
+
+class UnfitReply(Exception):
+    """A reply that is not read at all."""
+
+
+class ReplyTooLarge(UnfitReply):
+    """A reply beyond ``MAX_REPLY_BYTES``."""
+
+
+class PackedReply(UnfitReply):
+    """A compressed reply although none was asked for: a few bytes of it can unpack to gigabytes."""
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for chunk in self._stream:
+            size += len(chunk)
+            if size > MAX_REPLY_BYTES:
+                raise ReplyTooLarge
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+async def _bound(response: httpx2.Response) -> None:
+    if response.headers.get("content-encoding", "identity").lower() not in ("identity", ""):
+        raise PackedReply
+    if isinstance(response.stream, httpx2.AsyncByteStream):
+        response.stream = _Bounded(response.stream)
+
+
+def unfit(error: BaseException | None) -> UnfitReply | None:
+    """The ``UnfitReply`` behind an SDK's exception, if there is one: one SDK reports it as a lost connection."""
+    while error is not None and not isinstance(error, UnfitReply):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def timeouts(left: float) -> httpx2.Timeout:
+    """Limits of the single steps of a request; one step more than the whole call has ``left``, in seconds."""
+    return httpx2.Timeout(max(left, 0.0) + 1.0, connect=CONNECT_S)
+
+
+def http_client() -> httpx2.AsyncClient:
+    """A client for an SDK. Redirects stay off: a redirected call would carry the prompt to another host."""
+    return httpx2.AsyncClient(
+        follow_redirects=False,
+        headers={"Accept-Encoding": "identity"},
+        limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100),
+        event_hooks={"response": [_bound]},
+    )

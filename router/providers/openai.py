@@ -1,0 +1,150 @@
+"""OpenAI's chat completions, and every server that speaks them (vLLM, Ollama, LM Studio, gateways)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import openai
+from openai.types.chat import ChatCompletion
+
+from router.config import Endpoint
+from router.providers.base import SdkProvider
+from router.providers.call import Fault, Progress, Request, cleaned, get, status_fault
+from router.providers.http import http_client, timeouts, unfit
+from router.providers.usage import openai_usage
+
+BASE_URL = "https://api.openai.com/v1"
+
+_LIMIT_NAMES = ("max_completion_tokens", "max_tokens")
+_NOT_KNOWN = re.compile(
+    r"unsupported|not supported|unrecognized|unrecognised|unknown|unexpected|not permitted|not allowed|extra (fields|inputs)"
+)
+_MALFORMED = (ValueError, TypeError, AttributeError, LookupError)
+
+
+class OpenAIProvider(SdkProvider):
+    """Chat completions over the ``openai`` SDK. What a server's 400 taught about parameters is remembered per model."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        host = urlsplit(endpoint.base_url or BASE_URL).hostname or ""
+        self._own_host = host == "openai.com" or host.endswith(".openai.com")
+        self._limit_names: dict[str, str] = {}
+        self._without_usage: set[str] = set()
+        super().__init__(endpoint)
+
+    def _build(self) -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(
+            api_key=self.endpoint.key,
+            base_url=self.endpoint.base_url or BASE_URL,
+            max_retries=0,
+            http_client=http_client(),
+        )
+
+    def _limit_name(self, model: str) -> str:
+        # Compatible servers know the older name; OpenAI's reasoning models refuse it.
+        return self._limit_names.get(model) or _LIMIT_NAMES[0 if self._own_host else 1]
+
+    def _arguments(self, request: Request, left: float) -> dict[str, Any]:
+        messages = cleaned(request.messages)
+        if request.system is not None:
+            messages = [{"role": "system", "content": cleaned(request.system)}, *messages]
+        return {
+            "model": request.model,
+            "messages": messages,
+            self._limit_name(request.model): request.max_tokens,
+            "timeout": timeouts(left),
+        }
+
+    async def _send(self, client: Any, request: Request, progress: Progress) -> None:
+        arguments = self._arguments(request, progress.left)
+        if progress.emit is not None:
+            if request.model not in self._without_usage:
+                arguments["stream_options"] = {"include_usage": True}
+            async with await client.chat.completions.create(**arguments, stream=True) as stream:
+                await _read_stream(stream, progress)
+            return
+        reply = await client.chat.completions.create(**arguments)
+        choices = get(reply, "choices")
+        if not isinstance(reply, ChatCompletion) or not isinstance(choices, list):
+            progress.end("malformed", "MalformedReply")
+            return
+        progress.usage = openai_usage(reply.usage)
+        for choice in choices[:1]:
+            _read_message(get(choice, "message"), progress)
+            progress.finish(get(choice, "finish_reason"))
+        progress.conclude()
+
+    def _fault(self, error: Exception) -> Fault:
+        name = type(error).__name__
+        if (cause := unfit(error)) is not None:
+            return Fault("malformed", type(cause).__name__)
+        if isinstance(error, openai.APITimeoutError):
+            connecting = isinstance(error.__cause__, httpx2.ConnectTimeout)
+            return Fault("unreachable", name, True) if connecting else Fault("timeout", name)
+        if isinstance(error, openai.APIConnectionError):
+            return Fault("unreachable", name, True)
+        if isinstance(error, openai.APIStatusError):
+            said = f"{error.param or ''} {error.code or ''} {error.message}"[:4000].lower()
+            spent = error.code == "insufficient_quota"
+            return status_fault(error.status_code, error.response.headers, name, said, spent=spent)
+        if isinstance(error, openai.APIError):  # an error event inside a stream; the HTTP status was 200
+            return _event_fault(f"{error.type or ''} {error.code or ''}", name)
+        if isinstance(error, httpx2.HTTPError):
+            return Fault("unreachable", name, True)
+        return Fault("malformed" if isinstance(error, _MALFORMED) else "error", name)
+
+    def _corrects(self, request: Request, fault: Fault, progress: Progress) -> bool:
+        """Learn the other name of the token limit, or to ask for no usage, from a refusal that names the parameter."""
+        if fault.outcome != "rejected" or not _NOT_KNOWN.search(fault.said):
+            return False
+        if "stream_options" in fault.said and request.model not in self._without_usage:
+            self._without_usage.add(request.model)
+            return True
+        sent = self._limit_name(request.model)
+        if re.search(rf"\b{sent}\b", fault.said) and "limit" not in progress.corrected:
+            progress.corrected.add("limit")
+            self._limit_names[request.model] = _LIMIT_NAMES[1 - _LIMIT_NAMES.index(sent)]
+            return True
+        return False
+
+
+async def _read_stream(stream: Any, progress: Progress) -> None:
+    events = False
+    async for chunk in stream:
+        events = True
+        if (usage := get(chunk, "usage")) is not None:
+            progress.usage = openai_usage(usage)
+        choices = get(chunk, "choices")
+        for choice in choices[:1] if isinstance(choices, list) else []:
+            _read_message(get(choice, "delta"), progress)
+            progress.finish(get(choice, "finish_reason"))
+    if progress.finish_reason is not None:
+        progress.conclude()
+    elif events or "text/event-stream" in stream.response.headers.get("content-type", ""):
+        progress.end("cut_stream", "CutStream")
+    else:
+        progress.end("malformed", "MalformedReply")
+
+
+def _read_message(message: Any, progress: Progress) -> None:
+    """A message, or the piece of one that a stream calls delta."""
+    content = get(message, "content")
+    for part in content if isinstance(content, list) else [content]:
+        progress.add(part if isinstance(part, str) else get(part, "text"))
+    refusal = get(message, "refusal")
+    if isinstance(refusal, str) and refusal:
+        progress.refused = True
+        progress.add(refusal)
+    if get(message, "tool_calls") or get(message, "function_call"):
+        progress.called_tool = True
+
+
+def _event_fault(kind: str, name: str) -> Fault:
+    if "rate_limit" in kind:
+        return Fault("rate_limited", name, True)
+    if "overloaded" in kind or "unavailable" in kind:
+        return Fault("overloaded", name, True)
+    return Fault("unreachable", name, True) if "server_error" in kind else Fault("error", name)
