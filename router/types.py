@@ -52,7 +52,8 @@ class Classification:
     """A classifier's answer: one score in [0, 1] per label; whether they sum to 1 is not assumed.
 
     ``calibrated`` is True when the scores were fitted to match observed accuracy.
-    ``cost_usd`` is what the classifier call cost: 0 for a local one, None when unknown.
+    ``cost_usd`` is what the classifier call cost: 0 for a local one, None when unknown. ``top_label`` has the best score;
+    ``reported_top_label`` is what the classifier called best where that is another one, else None.
     """
 
     top_label: str
@@ -61,6 +62,7 @@ class Classification:
     calibrated: bool
     latency_ms: float
     cost_usd: Decimal | None = None
+    reported_top_label: str | None = None
 
 
 @runtime_checkable
