@@ -1,0 +1,166 @@
+"""Every sentence the pages share: states, next steps, captions. All of it is markdown with data already escaped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, tzinfo
+
+from dashboard import formats
+from dashboard.untrusted import name
+
+APP = "Routescope"
+PAGE_TITLES = {
+    "overview": "Overview",
+    "decisions": "Decisions",
+    "labels": "Labels",
+    "threshold": "Threshold",
+    "savings": "Savings",
+    "playground": "Playground",
+}
+
+ALL_LABELS = "All labels"
+ALL_MODELS = "All models"
+ALL_POLICIES = "All policies"
+SEARCH = "Search prompts"
+SETTINGS = "Settings"
+ZONE = "Time zone"
+CANDIDATE = "Candidate"
+CLEAR_FILTERS = "Clear filters"
+LOAD_SAMPLE = "Load sample data: `routescope demo`"
+TRY_AGAIN = "Try again"
+
+LOG_ONE = '''from router import Policy, Router
+with Router(Policy.preset("seed")) as client:
+    client.route("What is the capital of Japan?")'''
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A page's answer when there is nothing to draw: what is the case and what to do next.
+
+    ``title`` and ``detail`` are markdown; ``code`` is shown as it is.
+    """
+
+    title: str
+    detail: str = ""
+    code: str | None = None
+
+
+def empty_log(data: str) -> State:
+    """The log holds no decision."""
+    return State(
+        "No decisions yet.",
+        f"These three lines log one; run them where `data/` is {_code(data)}, or pass that folder as `data=`. "
+        f"{LOAD_SAMPLE}.",
+        LOG_ONE,
+    )
+
+
+def empty_filter(total: int, closest: tuple[str, int] | None = None) -> State:
+    """No decision matches. ``closest``: a condition to drop (its words) and how many match without it."""
+    detail = f"The log has {formats.plural(total, 'decision')}."
+    if closest is not None:
+        dropped, number = closest
+        detail = f"The closest filter that does: without {name(dropped)} ({formats.count(number)})."
+    return State("No decision matches.", detail)
+
+
+def empty_period(total: int, newest: str | None) -> State:
+    """The period holds no decision but the log does."""
+    tail = f"; the newest is of {newest}" if newest else ""
+    return State("No decision in this period.", f"The log has {formats.plural(total, 'decision')}{tail}. Choose All.")
+
+
+def too_few(found: int, needed: int, noun: str = "reviewed decision") -> str:
+    """A curve that a few rows cannot carry."""
+    return f"{formats.plural(found, noun)}: too few for a curve. At {needed} in a bin it appears."
+
+
+def not_measured_quality(found: int, needed: int = 20) -> str:
+    """Quality without reviews."""
+    return f"This needs reviewed decisions: at least {needed} in a bin. You have {formats.count(found)}."
+
+
+def not_measured_cost(rows: int) -> str:
+    """Decisions whose cost is unknown."""
+    verb = "has" if rows == 1 else "have"
+    return f"{formats.plural(rows, 'decision')} {verb} no cost: no token counts were logged, or no price is known."
+
+
+def note(sentence: str) -> str:
+    """What the log says about itself: "Another process owns the log (PID 4121, since 14:02) ..."."""
+    return name(sentence, 300)
+
+
+def missing_key(provider: str, variable: str) -> str:
+    """A model cannot be called."""
+    return f"No {name(provider)} key: the decision is shown, the reply is not. Set {name(variable)} and restart."
+
+
+def failed_call(model: str, ended: str) -> str:
+    """A model call that gave no reply. ``ended``: the outcome's words, such as "provider timeout"."""
+    return f"{name(model)} gave no reply. The decision was logged as classifier ok, {name(ended)}."
+
+
+def unreadable_policy(source: str, faults: list[str]) -> State:
+    """The policy file has faults; the log is untouched and routing code that loads it fails the same way."""
+    return State(
+        f"The policy cannot be read: {name(source, 200)}",
+        f"{formats.plural(len(faults), 'fault')} to correct; then reload this page. `routescope policy show` checks "
+        "it as well.",
+        "\n".join(faults),
+    )
+
+
+def router_error(kind: str, message: str) -> State:
+    """An error that says itself what to do."""
+    return State(f"{name(_words(kind))}", "Correct this and reload the page.", message)
+
+
+def unknown_error(kind: str) -> State:
+    """An error nobody foresaw. Its message is never shown: it may quote a prompt."""
+    return State(
+        "This page could not be drawn.",
+        f"An error of the kind {_code(kind)}. Nothing was lost: the log is written by another part. Reload the page; "
+        "if it comes again, the terminal that runs the dashboard names the place.",
+    )
+
+
+def period(start: datetime | None, end: datetime | None, zone: tzinfo, zone_name: str, now: datetime) -> str:
+    """The time range as shown in the bar. ``start`` and ``end`` are naive UTC, half-open."""
+    if start is None:
+        return f"all time, {name(zone_name)}"
+    first = formats.local(start, zone)
+    last = formats.local(end if end is not None else now, zone)
+    if end is None and (last - first).total_seconds() < 2 * 86_400:
+        return f"since {formats.day(first)} {first:%H:%M}, {name(zone_name)}"
+    last_day: date = last.date()
+    if end is not None and last.hour == last.minute == last.second == 0:
+        last_day = date.fromordinal(last_day.toordinal() - 1)  # the end is outside
+    return f"{formats.period(first.date(), last_day)}, {name(zone_name)}"
+
+
+def rows(number: int) -> str:
+    """How many decisions the filter holds."""
+    return formats.plural(number, "decision")
+
+
+def policy_option(fingerprint: str, policy_name: str | None) -> str:
+    """A policy in the bar's list. Plain text: list entries are no markdown."""
+    return formats.fingerprint(fingerprint, policy_name)
+
+
+def policy_in_force(shown: str) -> str:
+    """Help of the policy list."""
+    return f"In force: {name(shown)}. Decisions are listed under the policy that made them."
+
+
+def _code(text: str) -> str:
+    """Data in a code span; a backtick would end it."""
+    return "`" + " ".join(text.replace("`", "'").split())[:200] + "`"
+
+
+def _words(kind: str) -> str:
+    """A class name as words: "LogTooNew" is "Log too new"."""
+    out = "".join(f" {c.lower()}" if c.isupper() else c for c in kind).strip()
+    return out[:1].upper() + out[1:] + "."
