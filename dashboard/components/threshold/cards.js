@@ -1,0 +1,160 @@
+// The strip of five figures above the plot and one card per label below it.
+
+const CARD_HEIGHT = 42;
+
+export function buildStrip(view) {
+  const { strip, model, payload } = view;
+  strip.replaceChildren();
+  const figure = (name) => {
+    const box = html("div", "figure", strip);
+    box.setAttribute("role", "group");
+    box.setAttribute("aria-label", name);
+    html("div", "name", box, name);
+    const line = html("div", "value", box);
+    const below = html("div", "below", box);
+    return {
+      box, value: html("span", "number", line), half: html("span", "half", line),
+      produced: html("span", "", below), change: html("span", "change", below),
+    };
+  };
+  const part = model.priced && model.priced < model.n ? `, of ${count(model.priced)} priced` : "";
+  view.figures = {
+    share: figure("Fallback share"),
+    cost: figure(`Cost per 1,000 decisions${part}`),
+    savings: figure(payload.baseline === null ? "Savings" : `Savings, baseline all ${payload.baseline}`),
+    changed: figure("Decisions that change model"),
+    quality: figure("Quality"),
+  };
+  const [done, needed] = payload.reviews;
+  unmeasured(view.figures.quality, `${count(done)} of ${count(needed)} reviews done`);
+  if (!model.priced) unmeasured(view.figures.cost, missingText(payload, "cost"));
+  if (!model.savings) unmeasured(view.figures.savings, missingText(payload, "savings"));
+}
+
+function unmeasured(figure, why) {
+  figure.box.classList.add("unmeasured");
+  figure.value.textContent = "Not measured";
+  figure.produced.textContent = why;
+}
+
+function judge(element, text, good) {
+  element.textContent = text;
+  element.className = good === null ? "change" : `change ${good ? "better" : "worse"}`;
+}
+
+export function moveStrip(view, point, change_) {
+  const { figures, model, produced } = view;
+  figures.share.value.textContent = share(point.share);
+  figures.share.produced.textContent = `production ${share(produced.share)}`;
+  judge(figures.share.change, change(100 * (point.share - produced.share), 1, " pts"), null);
+  figures.share.change.classList.toggle("ink", point.fallback !== produced.fallback);
+  if (model.priced) moveMoney(view, point, change_);
+  figures.changed.value.textContent = count(change_.changed);
+  figures.changed.half.textContent = model.n ? share(change_.changed / model.n) : "";
+  figures.changed.produced.textContent = change_.crossing ? `${count(change_.crossing)} cross the line` : "none cross the line";
+}
+
+function moveMoney(view, point, change_) {
+  const { figures, model, produced } = view;
+  const digits = usdDigits(point.cost);
+  figures.cost.value.textContent = usd(point.cost);
+  figures.cost.half.textContent = plusMinus(point.half, digits);
+  figures.cost.produced.textContent = `production ${usd(produced.cost)}`;
+  const relative = produced.cost ? change((100 * change_.cost) / produced.cost, 1, " %") : "";
+  judge(figures.cost.change, relative, change_.costSure ? change_.cost < 0 : null);
+  if (!model.savings) return;
+  figures.savings.value.textContent = signedShare(point.savings);
+  figures.savings.half.textContent = point.savingsHalf === null ? "" : plusMinus(100 * point.savingsHalf, 1);
+  figures.savings.produced.textContent = `production ${signedShare(produced.savings)}`;
+  judge(figures.savings.change, change(100 * change_.savings, 1, " pts"), change_.savingsSure ? change_.savings > 0 : null);
+}
+
+function signedShare(value) {
+  return `${fixed(100 * value, 1)} %`;
+}
+
+// "0.640: 22.5 % fall back, $3.15 per 1,000": what a screen reader says for the axis.
+export function spoken(view, point) {
+  const cost = view.model.priced ? `${usd(point.cost)} per 1,000` : "cost not measured";
+  return `${threshold(point.k)}: ${share(point.share)} fall back, ${cost}`;
+}
+
+const SHOWN = 8;
+
+export function buildCards(view) {
+  const { model, cards, more } = view;
+  const order = [...model.labels].sort((a, b) => b.N[b.last] - a.N[a.last]).slice(0, SHOWN);
+  const shown = new Set(model.labels.length > SHOWN ? order : model.labels);
+  cards.replaceChildren();
+  more.list.replaceChildren();
+  view.cardList = model.labels.map((label) => buildCard(view, label, shown.has(label) ? cards : more.list));
+  const rest = model.labels.length - shown.size;
+  more.box.hidden = rest === 0;
+  more.summary.textContent = `more labels (${rest})`;
+}
+
+function buildCard(view, label, parent) {
+  const box = html("div", "card", parent);
+  box.setAttribute("role", "listitem");
+  const head = html("div", "head", box);
+  html("span", "round", head).style.background = view.colour(label.color);
+  html("b", "label", head, label.name);
+  html("span", "model", head, `→ ${label.model}`);
+  const svg = node("svg", { height: CARD_HEIGHT, "aria-hidden": "true" }, box);
+  const facts = html("div", "facts", box);
+  const now = html("span", "", facts);
+  const card = { label, svg, share: html("b", "", now), after: html("span", "", now), other: html("span", "", facts) };
+  card.price = html("div", "price", box, fallingBackText(label, view.payload.fallback));
+  return card;
+}
+
+// Sizes are read first for all cards, then all are drawn: one layout of the page instead of one per card.
+export function sizeCards(view) {
+  const sizes = view.cardList.map((card) => card.svg.clientWidth);
+  view.cardList.forEach((card, i) => drawCard(view, card, sizes[i] || 200));
+}
+
+function drawCard(view, card, width) {
+  const { label, svg } = card;
+  svg.replaceChildren();
+  svg.setAttribute("viewBox", `0 0 ${width} ${CARD_HEIGHT}`);
+  card.x = (k) => 1 + ((k - view.low) / (GRID - view.low)) * (width - 2);
+  const defs = node("defs", {}, svg);
+  const id = `card${view.cardList.indexOf(card)}`;
+  card.below = clip(defs, `${id}b`, 0, 0, 0, CARD_HEIGHT);
+  card.above = clip(defs, `${id}a`, 0, 0, width, CARD_HEIGHT);
+  card.width = width;
+  const bars = histogram([label], view.low, SMALL_BAR);
+  const path = barsPath(bars, card.x, view.low, SMALL_BAR, CARD_HEIGHT, CARD_HEIGHT - 4, Math.max(...bars, 1));
+  const fill = view.colour(label.color);
+  node("path", { d: path, "clip-path": `url(#${id}b)`, class: "faded" }, svg).style.fill = fill;
+  node("path", { d: path, "clip-path": `url(#${id}a)` }, svg).style.fill = fill;
+  node("line", { class: "base", x1: 0, x2: width, y1: CARD_HEIGHT - 0.5, y2: CARD_HEIGHT - 0.5 }, svg);
+  const own = label.own !== null;
+  const at = card.x(own ? label.own : view.model.production);
+  if (!own) node("line", { class: "production", x1: at, x2: at, y1: 2, y2: CARD_HEIGHT }, svg);
+  card.line = node("line", { class: own ? "own" : "candidate", y1: 0, y2: CARD_HEIGHT }, svg);
+}
+
+export function moveCards(view, k) {
+  for (const card of view.cardList) {
+    const { label } = card;
+    const total = label.N[label.last];
+    const own = label.own !== null;
+    const at = card.x(own ? label.own : k);
+    card.below.setAttribute("width", Math.max(at, 0));
+    set(card.above, { x: at, width: Math.max(card.width - at, 0) });
+    set(card.line, { x1: at, x2: at });
+    if (!total) {
+      card.after.textContent = "no decisions here";
+      card.other.textContent = own ? `own threshold ${threshold(label.own)}` : "";
+      card.price.textContent = "";
+      continue;
+    }
+    card.share.textContent = share(label.N[positionOf(label, k)] / total);
+    card.after.textContent = " fall back";
+    card.other.textContent = own
+      ? `own threshold ${threshold(label.own)}`
+      : `production ${share(label.N[positionOf(label, view.model.production)] / total)}`;
+  }
+}
