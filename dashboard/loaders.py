@@ -115,7 +115,7 @@ def version() -> int:
 
 
 def log_note() -> str:
-    """A sentence when the log is not read from its database, else "". """
+    """A sentence when the log is not read from its database, else ""."""
     log = get_log()
     owner = local_owner(log.data)
     if owner is not None and (error := owner.status().error):
@@ -126,9 +126,9 @@ def log_note() -> str:
     return log.note
 
 
-def log_counts(chosen: Filter) -> tuple[int, int]:
-    """Decisions that match, and all of them."""
-    return _cached(_count, chosen), version()
+def log_counts(chosen: Filter) -> int:
+    """Decisions that match."""
+    return _cached(_count, chosen)
 
 
 def summary(chosen: Filter) -> dict[str, Any]:

@@ -1,0 +1,122 @@
+"""Small tables in, Plotly figures out. Every figure has one question, no legend box, and an ``alt`` written by its page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from dashboard import formats, theme
+from dashboard.untrusted import plot_text
+
+ENDED = ("followed", "fell back", "failed")
+FAILED_CAUSES = ("classifier_error", "classifier_timeout")
+REPLIES = ("ok", "length", "tool_call", "refusal", "content_filter")
+
+
+def base(height: int, *, dark: bool | None = None, **layout: object) -> go.Figure:
+    """An empty figure in the house template. ``height`` in px."""
+    figure = go.Figure()
+    figure.update_layout(template=theme.template(theme.is_dark() if dark is None else dark), height=height, showlegend=False)
+    figure.update_layout(**layout)
+    return figure
+
+
+def bucket_width(first: datetime, last: datetime, bars: int = 90) -> timedelta:
+    """A round period that cuts a span into at most ``bars``."""
+    span = max((last - first).total_seconds(), 1.0)
+    steps = (60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86_400, 7 * 86_400, 28 * 86_400)
+    return timedelta(seconds=next((s for s in steps if span / s <= bars), steps[-1]))
+
+
+def ended_table(series: pd.DataFrame) -> pd.DataFrame:
+    """How decisions ended, per bucket: columns bucket and one count for each word of ``ENDED``.
+
+    A decision failed when the classifier or the model call gave nothing usable.
+    """
+    if series.empty:
+        return pd.DataFrame({"bucket": pd.Series(dtype="datetime64[us]")} | {word: pd.Series(dtype="int64") for word in ENDED})
+    called = series["outcome"].notna() & ~series["outcome"].isin(REPLIES)
+    failed = called | series["cause"].isin(FAILED_CAUSES)
+    fell = series["cause"].isin(("low_confidence", "low_margin")) & ~failed
+    word = pd.Series(ENDED[0], index=series.index).mask(fell, ENDED[1]).mask(failed, ENDED[2])
+    table = series.assign(word=word).pivot_table(index="bucket", columns="word", values="n", aggfunc="sum", fill_value=0)
+    return table.reindex(columns=list(ENDED), fill_value=0).astype("int64").reset_index()
+
+
+def ended_colors(dark: bool) -> dict[str, str]:
+    """Colour of each word of ``ENDED``."""
+    colors = theme.colors(dark)
+    return dict(zip(ENDED, (colors.served, colors.fallback, colors.error), strict=True))
+
+
+def ended_bars(table: pd.DataFrame, width: timedelta, height: int, *, select: bool = False) -> go.Figure:
+    """Stacked bars over time of how decisions ended; with ``select`` a drag chooses a range."""
+    dark = theme.is_dark()
+    figure = base(height, barmode="stack", bargap=0.12, hovermode="x unified")
+    ms = width.total_seconds() * 1000
+    for word, color in ended_colors(dark).items():
+        if word == ENDED[2] and not table[word].any():
+            continue
+        figure.add_bar(
+            x=table["bucket"] + width / 2, y=table[word], name=word, marker_color=color, marker_line_width=0,
+            width=ms * 0.88, hovertemplate="%{y:,} " + word + "<extra></extra>",
+            selected={"marker": {"opacity": 1}}, unselected={"marker": {"opacity": 1}},
+        )
+    figure.update_yaxes(rangemode="tozero", nticks=4 if height > 150 else 3, tickformat=",d")
+    figure.update_xaxes(showgrid=False, nticks=9, tickformat=time_format(table["bucket"], width))
+    figure.update_layout(margin={"l": 8, "r": 8, "t": 4, "b": 4}, dragmode="select" if select else False, selectdirection="h")
+    if not select:
+        figure.update_xaxes(fixedrange=True)
+    figure.update_yaxes(fixedrange=True)
+    return figure
+
+
+def time_format(buckets: pd.Series, width: timedelta) -> str:
+    """Tick format: days for long spans, hours for short ones."""
+    if buckets.empty:
+        return "%-d %b"
+    short = (buckets.max() - buckets.min()) < pd.Timedelta(days=2) and width < timedelta(days=1)
+    return "%H:%M" if short else "%-d %b"
+
+
+def score_bars(
+    scores: Mapping[str, float],
+    top: str | None,
+    order: Sequence[str],
+    *,
+    production: float | None,
+    candidate: float | None = None,
+    height: int | None = None,
+) -> go.Figure:
+    """One bar a label, highest first, against the production (and candidate) line; values in a column at the right."""
+    dark = theme.is_dark()
+    colors = theme.colors(dark)
+    ranked = sorted(scores.items(), key=lambda item: (-item[1], list(order).index(item[0]) if item[0] in order else 99))[:12]
+    names = [plot_text(name, 24) for name, _ in ranked]
+    fills = [theme.label_color(name, order, dark=dark) if name == top else colors.control for name, _ in ranked]
+    figure = base(height or 62 + 28 * len(ranked))
+    figure.add_bar(
+        x=[value for _, value in ranked], y=names, orientation="h", marker_color=fills, marker_line_width=0, width=0.66,
+        hovertemplate="%{x:.4f}<extra>%{y}</extra>",
+    )
+    for name, (_, value) in zip(names, ranked, strict=True):
+        figure.add_annotation(x=1, xref="paper", xanchor="right", y=name, text=formats.score(value), showarrow=False,
+                              font={"size": 12.5, "color": colors.text})
+    figure.update_xaxes(range=[0, 1.18], tickvals=[0, 0.25, 0.5, 0.75, 1], fixedrange=True)
+    figure.update_yaxes(autorange="reversed", fixedrange=True, showgrid=False, tickfont={"color": colors.text, "size": 12.5})
+    lines = [(production, "production", colors.production, "dot", 1.25, "right" if candidate is not None and production is not None and candidate > production else "left")]
+    if candidate is not None and candidate != production:
+        lines.append((candidate, "candidate", colors.candidate, "solid", 2, "left" if production is not None and candidate > production else "right"))
+    else:
+        lines = [(production, "production", colors.production, "dot", 1.25, "center")]
+    for value, word, color, dash, thick, anchor in lines:
+        if value is None:
+            continue
+        figure.add_shape(type="line", x0=value, x1=value, y0=0, y1=1, yref="paper", line={"color": color, "width": thick, "dash": dash})
+        figure.add_annotation(x=value, y=1, yref="paper", yanchor="bottom", xanchor={"left": "left", "right": "right"}.get(anchor, "center"),
+                              text=f"{word} {formats.threshold(value)}", showarrow=False, font={"size": 12, "color": color})
+    figure.update_layout(margin={"l": 8, "r": 8, "t": 22, "b": 8})
+    return figure
