@@ -2,7 +2,7 @@
 -- other_cost: USD had the runner-up's model answered. Joined: routes, rates. Parameters: those of {filter}.
 WITH priced AS (
   SELECT
-    d.top_label AS label, d.runner_up, CAST(least(floor(d.margin * 100), 100) AS INTEGER) AS margin_bin,
+    d.top_label AS label, d.runner_up, margin_bin(d.margin) AS margin_bin,
     {label_cost} AS lc, {other_cost} AS oc
   FROM decisions d
   LEFT JOIN routes a ON a.label = d.top_label

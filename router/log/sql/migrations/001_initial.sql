@@ -65,3 +65,12 @@ CREATE MACRO confidence_bin(c) AS (
     ELSE CAST(floor(c * 1e4) AS INTEGER)
   END
 );
+
+-- The same for margins in hundredths, 0..100 (router.analysis.rule.bins with grid 100).
+CREATE MACRO margin_bin(m) AS (
+  CASE
+    WHEN floor(m * 1e2) < 1e2 AND (floor(m * 1e2) + 1) / 1e2 <= m THEN CAST(floor(m * 1e2) + 1 AS INTEGER)
+    WHEN floor(m * 1e2) > 0 AND floor(m * 1e2) / 1e2 > m THEN CAST(floor(m * 1e2) - 1 AS INTEGER)
+    ELSE CAST(floor(m * 1e2) AS INTEGER)
+  END
+);
