@@ -106,7 +106,7 @@ def score_bars(
         figure.add_annotation(x=1, xref="paper", xanchor="right", y=name, text=formats.score(value), showarrow=False,
                               font={"size": 12.5, "color": colors.text})
     figure.update_xaxes(range=[0, 1.18], tickvals=[0, 0.25, 0.5, 0.75, 1], fixedrange=True)
-    figure.update_yaxes(autorange="reversed", fixedrange=True, showgrid=False, tickfont={"color": colors.text, "size": 12.5})
+    figure.update_yaxes(autorange="reversed", fixedrange=True, showgrid=False, ticksuffix="  ", tickfont={"color": colors.text, "size": 12.5})
     lines = [(production, "production", colors.production, "dot", 1.25, "right" if candidate is not None and production is not None and candidate > production else "left")]
     if candidate is not None and candidate != production:
         lines.append((candidate, "candidate", colors.candidate, "solid", 2, "left" if production is not None and candidate > production else "right"))
@@ -119,4 +119,64 @@ def score_bars(
         figure.add_annotation(x=value, y=1, yref="paper", yanchor="bottom", xanchor={"left": "left", "right": "right"}.get(anchor, "center"),
                               text=f"{word} {formats.threshold(value)}", showarrow=False, font={"size": 12, "color": color})
     figure.update_layout(margin={"l": 8, "r": 8, "t": 22, "b": 8})
+    return figure
+
+
+def share_area(series: pd.DataFrame, order: Sequence[str], height: int) -> go.Figure:
+    """Share of decisions per period by model, stacked; each model is named at the right edge with its share of all."""
+    dark = theme.is_dark()
+    colors = theme.colors(dark)
+    table = series.pivot_table(index="bucket", columns="model_used", values="n", aggfunc="sum", fill_value=0)
+    models = sorted(table.columns, key=lambda model: table[model].sum())
+    shares = table[models].div(table.sum(axis=1), axis=0) * 100
+    figure = base(height, hovermode="x unified")
+    totals = table[models].sum() / max(table.to_numpy().sum(), 1)
+    for model in models:
+        color = theme.model_color(model, order, dark=dark)
+        figure.add_scatter(
+            x=shares.index, y=shares[model], stackgroup="all", mode="lines", name=plot_text(model, 30),
+            line={"color": color, "width": 1.75, "shape": "linear"}, fillcolor=theme.with_opacity(color, 0.30),
+            hovertemplate="%{y:.1f} %<extra>" + plot_text(model, 30) + "</extra>",
+        )
+    edge_labels(figure, [(plot_text(m, 30), theme.model_color(m, order, dark=dark), float(totals[m]), "■") for m in models], shares.iloc[-1].cumsum() - shares.iloc[-1] / 2, 100, height, colors)
+    figure.update_yaxes(range=[0, 100], ticksuffix=" %", nticks=3)
+    width = pd.Timedelta(days=1) if len(shares) < 2 else shares.index[1] - shares.index[0]
+    figure.update_xaxes(tickformat=time_format(pd.Series(shares.index), width.to_pytimedelta()))
+    return figure
+
+
+def edge_labels(
+    figure: go.Figure, items: Sequence[tuple[str, str, float, str]], at: Sequence[float], top: float, height: int, colors: theme.Colors
+) -> None:
+    """Names at the right edge, in text colour with a coloured mark and the share in bold; moved apart where they would meet."""
+    step = top * 21 / max(height - 40, 60)
+    placed: list[float] = []
+    for wanted in at:
+        placed.append(max(float(wanted), placed[-1] + step) if placed else max(float(wanted), step / 2))
+    over = placed[-1] - (top - step / 2) if placed else 0
+    for i in range(len(placed) - 1, -1, -1):  # push back down what ran out at the top
+        limit = top - step / 2 if i == len(placed) - 1 else placed[i + 1] - step
+        placed[i] = min(placed[i], limit) if over > 0 else placed[i]
+    for (name, color, share, mark), y in zip(items, placed, strict=True):
+        figure.add_annotation(
+            x=1, xref="paper", xanchor="left", y=y, xshift=8, showarrow=False, align="left",
+            text=f"<span style='color:{color}'>{mark}</span> {name} <b>{formats.share(share)}</b>",
+            font={"size": 12.5, "color": colors.text},
+        )
+    longest = max((len(name) for name, *_ in items), default=0)
+    figure.update_layout(margin={"l": 8, "r": 40 + int(longest * 6.6) + 44, "t": 8, "b": 8})
+
+
+def ended_chart(table: pd.DataFrame, width: timedelta, height: int) -> go.Figure:
+    """How decisions ended per period, the words at the right edge."""
+    dark = theme.is_dark()
+    figure = ended_bars(table, width, height)
+    counts = {word: int(table[word].sum()) for word in ENDED}
+    total, peak = max(sum(counts.values()), 1), float(table[list(ENDED)].sum(axis=1).max() or 1)
+    words = [(word, "followed their label" if word == "followed" else word) for word in ENDED if counts[word]]
+    last = table[list(ENDED)].mean()
+    heights = [float(last["followed"] / 2), float(last["followed"] + last["fell back"] / 2), float(last.sum())]
+    at = [h for h, word in zip(heights, ENDED, strict=True) if counts[word]]
+    items = [(shown, ended_colors(dark)[word], counts[word] / total, "■") for word, shown in words]
+    edge_labels(figure, items, at, peak, height, theme.colors(dark))
     return figure
