@@ -9,7 +9,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -38,6 +38,7 @@ from router.types import (
     Classifier,
     Completion,
     Decision,
+    Outcome,
     Prompt,
     Reply,
     Usage,
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
 
 DEADLINE_S = 60.0
 EMPTY_PROMPT = "EmptyPrompt"
+MAX_EXTRA_LABELS = 64
+"""Scores of labels outside the policy that are kept in a row; all are counted."""
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _REPLIES = frozenset({"ok", "length", "tool_call", "refusal", "content_filter"})
 _FAILURES: Mapping[str, type[ProviderError]] = {
@@ -67,9 +71,9 @@ _FAILURES: Mapping[str, type[ProviderError]] = {
 class _Asked:
     """A prompt made ready: what is classified and logged, and what is sent to a model."""
 
-    text: str
-    messages: list[dict[str, Any]]
-    sha256: str
+    text: str = field(repr=False)
+    messages: list[dict[str, Any]] = field(repr=False)
+    sha256: str = field(repr=False)
     chars: int
     replaced: int
 
@@ -144,7 +148,7 @@ class _Base:
         if not asked.text.strip():
             return _named(ClassifierError("the prompt is empty; the classifier was not asked"), EMPTY_PROMPT)
         try:
-            return self.classifier.classify(asked.text, self.policy.labels)
+            answer = self.classifier.classify(asked.text, self.policy.labels)
         except ClassifierError as error:
             return error
         except ConfigurationError:
@@ -152,33 +156,42 @@ class _Base:
         except Exception as error:
             name = type(error).__name__
             return _named(ClassifierError(f"the classifier raised {name}"), name)
+        if not isinstance(answer, Classification) or not isinstance(answer.scores, Mapping):
+            found = type(getattr(answer, "scores", answer)).__name__  # type: ignore[unreachable]
+            return _named(ClassifierError(f"the classifier returned a {found}, expected scores by label"), "BadReply")
+        return answer
 
     def _decide(
         self, asked: _Asked, answer: Classification | ClassifierError, model: str | None, session_id: str | None
     ) -> Decision:
-        policy, extra = self.policy, {}
+        policy = self.policy
+        extra: dict[str, Any] = {}
+        reply: Classification | None = None
         choice: Choice | None = None
-        cause: Cause = "routed"
         error: ClassifierError | None = None
         if isinstance(answer, Classification):
+            reply = answer
             try:
-                choice = decide(answer.scores, policy)
-                cause = choice.cause
-                extra = _oddities(answer, choice, policy)
+                choice = decide(reply.scores, policy)
+                extra = _oddities(reply, choice, policy)
             except ScoresError as fault:
                 error = fault
-                extra = {"raw_scores": {str(k)[:64]: repr(v)[:40] for k, v in list(answer.scores.items())[:64]}}
+                extra = {"raw_scores": {_brief(k): _brief(v) for k, v in list(reply.scores.items())[:64]}}
         else:
             error = answer
-        if error is not None:
+        cause: Cause
+        if choice is not None:
+            cause, chosen = choice.cause, choice.model_chosen
+        else:
             cause = "classifier_timeout" if isinstance(error, ClassifierTimeout) else "classifier_error"
-        chosen = policy.fallback_model if choice is None else choice.model_chosen
+            chosen = policy.fallback_model
         if model is not None:
             cause, chosen = "forced", model
         if asked.replaced:
             extra["replaced_surrogates"] = asked.replaced
         now = self._clock()
-        scored = isinstance(answer, Classification)
+        if now.tzinfo is not None:
+            now = now.astimezone(UTC).replace(tzinfo=None)  # the log's times have no zone: DuckDB would drop it silently
         return Decision(
             id=self._new_id(now),
             decided_at=now,
@@ -187,7 +200,7 @@ class _Base:
             prompt_chars=asked.chars,
             top_label=None if choice is None else choice.top_label,
             confidence=None if choice is None else choice.confidence,
-            scores=dict(answer.scores) if scored and choice is not None else {},
+            scores={} if reply is None or choice is None else _kept_scores(reply.scores, policy),
             runner_up=None if choice is None else choice.runner_up,
             margin=None if choice is None else choice.margin,
             threshold=policy.threshold if choice is None else policy.threshold_for(choice.top_label),
@@ -195,10 +208,10 @@ class _Base:
             is_fallback=cause in ("low_confidence", "low_margin"),
             model_chosen=chosen,
             model_used=chosen,
-            classifier=answer.classifier if scored else self.classifier_name,
-            calibrated=answer.calibrated if scored else None,
-            classify_ms=answer.latency_ms if scored else None,
-            classifier_cost_usd=answer.cost_usd if scored else None,
+            classifier=self.classifier_name if reply is None else reply.classifier,
+            calibrated=None if reply is None else reply.calibrated,
+            classify_ms=None if reply is None else reply.latency_ms,
+            classifier_cost_usd=None if reply is None else reply.cost_usd,
             policy_fingerprint=policy.fingerprint,
             labels_fingerprint=policy.labels_fingerprint,
             session_id=session_id,
@@ -231,7 +244,7 @@ class _Base:
 
     def _not_called(self, decision: Decision, error: ConfigurationError) -> None:
         """Log a decision whose model could not be called for want of a key or a provider."""
-        outcome = "no_key" if isinstance(error, MissingKeyError) else "error"
+        outcome: Outcome = "no_key" if isinstance(error, MissingKeyError) else "error"
         self._log(replace(decision, model_used=None, outcome=outcome, error_type=type(error).__name__))
 
     def _finish(self, decision: Decision, completion: Completion) -> Reply:
@@ -530,24 +543,38 @@ def build_classifier(policy: Policy, data: Path) -> Classifier:
     return LocalClassifier(cache_dir=data / "heads")
 
 
-def ready(prompt: Prompt) -> _Asked:
+def ready(prompt: Prompt | Any) -> _Asked:
     """Check a prompt and take out what is classified: the text, or the last user turn of a message list.
 
     Lone surrogates, which no encoding can carry, are replaced by U+FFFD and counted.
     """
     if isinstance(prompt, str):
-        text, messages = prompt, [{"role": "user", "content": prompt}]
-    elif isinstance(prompt, Sequence) and not isinstance(prompt, bytes | bytearray):
-        text, messages = _last_user_turn(prompt)
-    else:
+        text, messages = prompt, list[dict[str, Any]]()
+    elif isinstance(prompt, bytes | bytearray) or not isinstance(prompt, Sequence):
         raise InputError(f"the prompt is a {type(prompt).__name__}; expected text or a list of messages")
-    replaced = len(_SURROGATE.findall(text))
-    chars = len(text)
-    if replaced:
-        text = _SURROGATE.sub("\ufffd", text)
-        if isinstance(prompt, str):
-            messages = [{"role": "user", "content": text}]
-    return _Asked(text, messages, hashlib.sha256(text.encode()).hexdigest(), chars, replaced)
+    else:
+        text, messages = _last_user_turn(prompt)
+    replaced, chars = 0, len(text)
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError:
+        replaced = len(_SURROGATE.findall(text))
+        text = _whole(text)
+        encoded = text.encode()
+    if isinstance(prompt, str):
+        messages = [{"role": "user", "content": text}]
+    return _Asked(text, messages, hashlib.sha256(encoded).hexdigest(), chars, replaced)
+
+
+def _whole(value: Any) -> Any:
+    """The value with lone surrogates in its texts replaced: no provider could be sent them."""
+    if isinstance(value, str):
+        return value if value.isascii() else _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, Mapping):
+        return {key: _whole(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_whole(item) for item in value]
+    return value
 
 
 def _last_user_turn(prompt: Sequence[Any]) -> tuple[str, list[dict[str, Any]]]:
@@ -556,7 +583,7 @@ def _last_user_turn(prompt: Sequence[Any]) -> tuple[str, list[dict[str, Any]]]:
     for number, message in enumerate(prompt, 1):
         if not isinstance(message, Mapping) or "role" not in message:
             raise InputError(f"message {number} is not a mapping with a role and content")
-        messages.append(dict(message))
+        messages.append({key: _whole(value) for key, value in message.items()})
         if message["role"] == "user":
             text = _content_text(message.get("content"), number)
     if text is None:
@@ -574,13 +601,31 @@ def _content_text(content: Any, number: int) -> str:
     raise InputError(f"message {number} has content of type {type(content).__name__}; expected text or a list of parts")
 
 
+def _kept_scores(scores: Mapping[str, float], policy: Policy) -> dict[str, float]:
+    """The policy's scores as plain numbers, as replied, and those of other labels as far as a row can hold them."""
+    kept = {name: float(scores[name]) for name in policy.label_names}
+    if len(scores) > len(kept):
+        others = [(k, v) for k, v in scores.items() if k not in kept]
+        for key, value in others[:MAX_EXTRA_LABELS]:
+            if isinstance(key, str) and isinstance(value, float):
+                kept[_whole(key[:64])] = float(value)
+    return kept
+
+
+def _brief(value: Any) -> str:
+    """What stood where a score should stand, short; the name of its type when it is no plain number or text."""
+    if isinstance(value, str):
+        return str(_whole(value[:40]))
+    return repr(value) if value is None or isinstance(value, bool | float) else type(value).__name__
+
+
 def _oddities(answer: Classification, choice: Choice, policy: Policy) -> dict[str, Any]:
     """What was odd in a reply but did not stop the rule: kept in the row and countable."""
     extra: dict[str, Any] = {}
     reported = getattr(answer, "reported_top_label", None) or answer.top_label
     if reported != choice.top_label:
-        extra["reported_top_label"] = str(reported)[:64]
-    others = len(answer.scores) - sum(name in policy.by_name for name in answer.scores)
+        extra["reported_top_label"] = _brief(reported)
+    others = len(answer.scores) - len(policy.labels)  # every label of the policy has a score: decide() saw to it
     if others:
         extra["extra_labels"] = others
     return extra

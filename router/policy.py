@@ -35,6 +35,7 @@ MAX_LABELS = 64
 MAX_POLICY_BYTES = 4_000_000
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.:/@-]{0,63}\Z")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _POLICY_KEYS = (
     "name", "threshold", "min_margin", "fallback_model", "baseline", "classifier", "tiers", "labels", "models",
 )
@@ -181,15 +182,15 @@ class Policy:
         return _fingerprint(
             {
                 "labels": self.labels_fingerprint,
-                "models": [[x.name, x.model, x.threshold] for x in self.labels],
-                "threshold": self.threshold,
-                "min_margin": self.min_margin,
+                "models": [[x.name, x.model, _plain(x.threshold)] for x in self.labels],
+                "threshold": _plain(self.threshold),
+                "min_margin": _plain(self.min_margin),
                 "fallback_model": self.fallback_model,
                 "baseline": self.baseline,
                 "classifier": self.classifier,
                 "tiers": list(self.tiers),
                 "settings": [
-                    [m.name, m.provider, m.base_url, m.max_tokens, None if m.price is None else str(m.price)]
+                    [m.name, m.provider, m.base_url, m.max_tokens, None if m.price is None else _price_key(m.price)]
                     for m in sorted(self.models.values(), key=lambda m: m.name)
                 ],
             }
@@ -197,9 +198,9 @@ class Policy:
 
     def to_toml(self) -> str:
         """The policy as TOML; reading it back gives an equal policy."""
-        lines = [f"name = {_toml(self.name)}", f"threshold = {self.threshold!r}"]
+        lines = [f"name = {_toml(self.name)}", f"threshold = {_plain(self.threshold)!r}"]
         if self.min_margin is not None:
-            lines.append(f"min_margin = {self.min_margin!r}")
+            lines.append(f"min_margin = {_plain(self.min_margin)!r}")
         lines.append(f"fallback_model = {_toml(self.fallback_model)}")
         if self.baseline is not None:
             lines.append(f"baseline = {_toml(self.baseline)}")
@@ -210,7 +211,7 @@ class Policy:
             lines += ["", "[[labels]]", f"name = {_toml(label.name)}", f"rubric = {_toml(label.rubric)}"]
             lines.append(f"model = {_toml(label.model)}")
             if label.threshold is not None:
-                lines.append(f"threshold = {label.threshold!r}")
+                lines.append(f"threshold = {_plain(label.threshold)!r}")
             if label.examples:
                 packaged = label.examples == packaged_examples().get(label.name)
                 lines.append(f"examples = {_toml(PACKAGED if packaged else list(label.examples))}")
@@ -278,8 +279,9 @@ def _score(scores: Mapping[str, float], name: str) -> float:
     value = scores[name]
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ScoresError(f"the score of label {name!r} is a {type(value).__name__}, expected a number in [0, 1]")
-    if math.isnan(value) or not 0.0 <= value <= 1.0 + SCORE_TOLERANCE:
-        raise ScoresError(f"the score of label {name!r} is {value!r}, expected a number in [0, 1]")
+    if not 0.0 <= value <= 1.0 + SCORE_TOLERANCE:  # NaN is neither
+        found = repr(value) if isinstance(value, float) else "a whole number outside"
+        raise ScoresError(f"the score of label {name!r} is {found}, expected a number in [0, 1]")
     return min(float(value), 1.0)
 
 
@@ -331,6 +333,16 @@ def _fingerprint(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _plain(value: float | None) -> float | None:
+    """A plain float, so that 1, 1.0, -0.0 and numpy's numbers are written alike."""
+    return None if value is None else float(value) + 0.0
+
+
+def _price_key(price: PriceOverride) -> list[str]:
+    rates = (price.input, price.output, price.cache_read, price.cache_write)
+    return [*("" if x is None else str(x.normalize()) for x in rates), price.source, str(price.date)]
+
+
 def _toml(value: object) -> str:
     """A string or a list of strings as TOML; JSON's escapes are a subset of TOML's basic strings."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
@@ -371,6 +383,8 @@ def _faults(policy: Policy) -> Iterable[str]:
             yield f"{where}.model: missing, expected the model that answers {label.name!r}"
         if label.threshold is not None:
             yield from _threshold_faults(f"{where}.threshold", label.threshold)
+        if any(_SURROGATE.search(text) for text in (label.rubric, label.model, *label.examples)):
+            yield f"{where}: has a lone surrogate, which no file can hold; take it out of the rubric or the examples"
     if not policy.fallback_model.strip():
         yield "fallback_model: missing, expected the model that answers when confidence is low"
     for model in policy.models.values():
@@ -385,7 +399,10 @@ def _faults(policy: Policy) -> Iterable[str]:
 
 
 def _threshold_faults(key: str, value: float) -> Iterable[str]:
-    if math.isnan(value) or not 0.0 <= value <= 1.0:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        yield f"{key}: found a {type(value).__name__}, expected a number in [0, 1]"
+        return
+    if not 0.0 <= value <= 1.0:  # NaN is neither
         yield f"{key}: found {value!r}, expected a number in [0, 1]"
         return
     low, high = grid_neighbours(value)
@@ -464,6 +481,9 @@ def _from_mapping(raw: Mapping[str, Any], source: str) -> Policy:
             price=_price(take(table, "price", dict, where, None), f"{where}price.", faults, unknown),
         )
     tiers = take(raw, "tiers", list, "", [])
+    for position, tier in enumerate(tiers, 1):
+        if not isinstance(tier, str):
+            faults.append(f"tiers[{position}]: found a {type(tier).__name__}, expected the name of a model")
     min_margin = take(raw, "min_margin", number, "", None)
     values: dict[str, Any] = {
         "labels": tuple(labels),

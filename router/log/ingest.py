@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import time
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +18,14 @@ from router.log.record import MAX_LINE_BYTES, fault, kind
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
 BATCH_BYTES = 1_000_000
+COMPACT_ROWS = 500
+"""Rows of ``ingest`` that are kept before only the newest of each spool are."""
+
+_BREATH = 64
+_PAUSE_SECONDS = 1e-6  # not 0, after which this thread would have the GIL back before the other wakes up
 _TABLES = {"decision": "decisions", "policy": "policies", "drop": "drops"}
 
 
@@ -39,7 +50,7 @@ class Batch:
 
     spool: str
     upto: int
-    lines: dict[str, list[str]]
+    lines: dict[str, list[bytes]]
     rejects: list[tuple[int, int, str]]
     rows: int
     bytes: int
@@ -57,7 +68,16 @@ def spools(data: Path) -> list[Path]:
 def backlog_bytes(con: duckdb.DuckDBPyConnection, data: Path) -> int:
     """Bytes in the spools that are not in the database yet."""
     done = offsets(con)
-    return sum(max(path.stat().st_size - done.get(path.name, 0), 0) for path in spools(data))
+    return sum(max(size - done.get(name, 0), 0) for name, size in sizes(data).items())
+
+
+def sizes(data: Path) -> dict[str, int]:
+    """Bytes of every spool, by name."""
+    found = {}
+    for path in spools(data):
+        with contextlib.suppress(FileNotFoundError):  # deleted between listing and looking
+            found[path.name] = path.stat().st_size
+    return found
 
 
 def offsets(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
@@ -66,29 +86,37 @@ def offsets(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
 
 
 def read_batch(path: Path, start: int, limit: int = BATCH_BYTES) -> Batch | None:
-    """Next whole lines of a spool from byte ``start``, or None when there is none yet."""
+    """Next whole lines of a spool from byte ``start``, or None when there is none yet.
+
+    A last line without its end is left for later while its writer lives, and is a reject when that is gone.
+    """
+    cut = False
     with open(path, "rb") as file:
         file.seek(start)
         block = file.read(max(limit, MAX_LINE_BYTES + 1))
-    end = block.rfind(b"\n") + 1
-    if end == 0:
-        if len(block) <= MAX_LINE_BYTES:
-            return None  # a line that is still being written
-        end = len(block)  # no newline in more bytes than a record may have: damage
-    lines: dict[str, list[str]] = {}
+        end = block.rfind(b"\n") + 1
+        if end == 0 and len(block) <= MAX_LINE_BYTES:
+            cut = bool(block) and _is_abandoned(file.fileno()) and not file.read(1)
+            if not cut:
+                return None  # a line that is still being written
+        if end == 0:
+            end = len(block)  # or no newline in more bytes than a record may have: damage
+    lines: dict[str, list[bytes]] = {}
     rejects: list[tuple[int, int, str]] = []
     rows, position = 0, 0
-    for line in block[:end].split(b"\n"):
+    for number, line in enumerate(block[:end].split(b"\n")):
+        if number % _BREATH == 0:
+            time.sleep(_PAUSE_SECONDS)  # hands the GIL to whoever waits for it: a thread that routes should not wait for a batch
         size = len(line) + 1
         if line:
-            why = fault(line)
+            why = "cut off" if cut else fault(line)
             found = kind(line) if why is None else ""
             if why is None and found not in _TABLES:
                 why = "unknown kind of record"
             if why is not None:
                 rejects.append((start + position, len(line), why))
             else:
-                lines.setdefault(found, []).append(line.decode("utf-8", "replace"))
+                lines.setdefault(found, []).append(_utf8(line))
                 rows += found == "decision"
         position += size
         if position >= limit and position < end:
@@ -97,8 +125,57 @@ def read_batch(path: Path, start: int, limit: int = BATCH_BYTES) -> Batch | None
     return Batch(path.name, start + end, lines, rejects, rows, end)
 
 
-def ingest_batch(con: duckdb.DuckDBPyConnection, batch: Batch) -> None:
-    """Insert one batch and its offset in one transaction."""
+def _utf8(line: bytes) -> bytes:
+    """The line, with anything that is not UTF-8 replaced: Arrow and DuckDB take a column's word for it."""
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode("utf-8", "replace").encode("utf-8")
+    return line
+
+
+def _is_abandoned(fd: int) -> bool:
+    """Whether the process that wrote a spool is gone: it holds a lock on the file while it lives."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True  # given up when the file is closed
+
+
+def ingest_batch(con: duckdb.DuckDBPyConnection, batch: Batch) -> Batch:
+    """Insert one batch and its offset in one transaction; returns what was inserted.
+
+    A line whose checksum fits but which DuckDB does not take as JSON must not hold up all others: it becomes a reject.
+    """
+    import duckdb
+
+    try:
+        _commit(con, batch)
+    except duckdb.InvalidInputException:
+        batch = _sifted(con, batch)
+        _commit(con, batch)
+    return batch
+
+
+def _sifted(con: duckdb.DuckDBPyConnection, batch: Batch) -> Batch:
+    kept: dict[str, list[bytes]] = {}
+    lost = 0
+    for name, lines in batch.lines.items():
+        valid = [line for line in lines if _is_json(con, line)]
+        lost += (len(lines) - len(valid)) * (name == "decision")
+        kept[name] = valid
+    n = sum(map(len, batch.lines.values())) - sum(map(len, kept.values()))
+    rejects = [*batch.rejects, *[(batch.upto - batch.bytes, 0, "not JSON, in the batch from here")] * n]
+    return Batch(batch.spool, batch.upto, kept, rejects, batch.rows - lost, batch.bytes)
+
+
+def _is_json(con: duckdb.DuckDBPyConnection, line: bytes) -> bool:
+    row = con.execute("SELECT json_valid($line)", {"line": line.decode()}).fetchone()
+    return bool(row and row[0])
+
+
+def _commit(con: duckdb.DuckDBPyConnection, batch: Batch) -> None:
     now = datetime.now(UTC).replace(tzinfo=None)  # DuckDB's now() would be local time once it is cast to TIMESTAMP
     con.execute("BEGIN").fetchall()
     try:
@@ -114,7 +191,29 @@ def ingest_batch(con: duckdb.DuckDBPyConnection, batch: Batch) -> None:
         ).fetchall()
         con.execute("COMMIT").fetchall()
     except BaseException:
-        con.execute("ROLLBACK").fetchall()
+        with contextlib.suppress(Exception):  # an error in COMMIT has ended the transaction already
+            con.execute("ROLLBACK").fetchall()
+        raise
+
+
+def compact_offsets(con: duckdb.DuckDBPyConnection) -> None:
+    """Keep only the newest offset of each spool, once there are many rows: they are summed up at every look."""
+    row = con.execute("SELECT count(*) FROM ingest").fetchone()
+    if row is None or row[0] <= COMPACT_ROWS:
+        return
+    con.execute("BEGIN").fetchall()
+    try:
+        con.execute(
+            "CREATE TEMP TABLE newest AS SELECT spool, max(upto) AS upto, max(ingested_at) AS ingested_at FROM ingest "
+            "GROUP BY spool"
+        ).fetchall()
+        con.execute("DELETE FROM ingest").fetchall()
+        con.execute("INSERT INTO ingest SELECT spool, upto, ingested_at FROM newest").fetchall()
+        con.execute("DROP TABLE newest").fetchall()
+        con.execute("COMMIT").fetchall()
+    except BaseException:
+        with contextlib.suppress(Exception):
+            con.execute("ROLLBACK").fetchall()
         raise
 
 
@@ -134,7 +233,7 @@ def ingest_once(
             continue  # deleted between listing and reading
         if batch is None:
             continue
-        ingest_batch(con, batch)
+        batch = ingest_batch(con, batch)
         total += Ingested(batch.rows, len(batch.rejects), batch.bytes)
         if until is not None and until():
             break
@@ -144,15 +243,20 @@ def ingest_once(
 def ingest_all(
     con: duckdb.DuckDBPyConnection, data: Path, *, progress: Callable[[int], None] | None = None
 ) -> Ingested:
-    """Passes until nothing new is found. ``progress`` is called with the bytes of each pass."""
+    """Passes until everything is in that the spools held at the start. ``progress`` gets the bytes of each pass.
+
+    Not until nothing new is found: beside a busy writer that would never end.
+    """
     total = Ingested()
+    goal = sizes(data)
     while True:
         step = ingest_once(con, data)
-        if not step.bytes:
-            return total
         total += step
-        if progress is not None:
+        if progress is not None and step.bytes:
             progress(step.bytes)
+        done = offsets(con)
+        if not step.bytes or all(done.get(name, 0) >= size for name, size in goal.items()):
+            return total
 
 
 @cache
@@ -181,11 +285,21 @@ def _insert_sql(table: str) -> str:
     return f"INSERT INTO {table}({names}) SELECT {values} FROM (SELECT json_transform(line, '{{{shape}}}') AS r FROM spool_lines)"
 
 
-def _insert(con: duckdb.DuckDBPyConnection, table: str, lines: list[str]) -> None:
+def _column_of(lines: list[bytes]) -> pa.Table:
+    """Lines as an Arrow column, put together from its buffers.
+
+    ``pyarrow.array`` would import pandas: slow in a script, and an error while the interpreter goes down.
+    """
     import pyarrow as pa
 
+    ends = array("i", accumulate(map(len, lines), initial=0))
+    column = pa.Array.from_buffers(pa.string(), len(lines), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(lines))])
+    return pa.Table.from_arrays([column], names=["line"])
+
+
+def _insert(con: duckdb.DuckDBPyConnection, table: str, lines: list[bytes]) -> None:
     statement = _insert_sql(table)
-    con.register("spool_lines", pa.table({"line": pa.array(lines, pa.string())}))
+    con.register("spool_lines", _column_of(lines))
     try:
         con.execute(statement).fetchall()
     finally:

@@ -7,6 +7,7 @@ DuckDB's own file lock is not enough: processes that take turns by it alone lose
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -60,7 +61,7 @@ class OwnerLock:
         except PermissionError:
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)  # flock needs no write permission
         except OSError as error:
-            if error.errno != 30 or not self.path.exists():  # EROFS
+            if error.errno != errno.EROFS or not self.path.exists():
                 raise
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -72,12 +73,23 @@ class OwnerLock:
             os.close(fd)
             raise
         self._fd = fd
+        if not self.is_current():  # the file was deleted between open and lock: others lock another one
+            self._after_fork()
+            return False
         _held.add(self)
         note = {"pid": os.getpid(), "role": role, "since": datetime.now(UTC).replace(tzinfo=None).isoformat()}
         with contextlib.suppress(OSError):  # only a note for people: a read-only or full disk may refuse it
             os.ftruncate(fd, 0)
             os.pwrite(fd, json.dumps(note).encode(), 0)
         return True
+
+    def is_current(self) -> bool:
+        """Whether the file that is locked is still the one that others would lock; False once the folder is deleted."""
+        try:
+            mine, there = os.fstat(self._fd), os.stat(self.path)
+        except OSError:
+            return False
+        return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
 
     def release(self) -> None:
         """Give the lock up."""
@@ -123,4 +135,5 @@ def _forked() -> None:
         lock._after_fork()
 
 
-os.register_at_fork(after_in_child=_forked)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -13,9 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from router.errors import LogError, LogLocked
-from router.log.ingest import Ingested, backlog_bytes, ingest_all, ingest_once, warm_up
+from router.log.ingest import (
+    BATCH_BYTES,
+    Ingested,
+    backlog_bytes,
+    compact_offsets,
+    ingest_all,
+    ingest_once,
+    warm_up,
+)
 from router.log.lock import OwnerLock, holder
-from router.log.schema import DATABASE, connect
+from router.log.schema import DATABASE, connect, keep_private
+from router.log.spool import private_folder
 
 if TYPE_CHECKING:
     import duckdb
@@ -54,7 +63,8 @@ class Owner:
         self._stop = threading.Event()
         self._ready = threading.Event()
         self._thread: threading.Thread | None = None
-        self._state, self._error = "stopped", None
+        self._state = "stopped"
+        self._error: str | None = None
         self._since: datetime | None = None
         self._last: datetime | None = None
         self._total = Ingested()
@@ -99,9 +109,11 @@ class Owner:
         )
 
     def _run(self) -> None:
-        warm_up()
         while not self._stop.is_set():
             try:
+                warm_up()
+                if self._con is not None and not self._lock.is_current():
+                    self._close(final=False)  # the folder was deleted or replaced: own what stands there now
                 if self._con is None and not self._open():
                     self._stop.wait(self._interval)
                     continue
@@ -115,7 +127,7 @@ class Owner:
         self._close()
 
     def _open(self) -> bool:
-        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(self.data)
         if not self._lock.acquire(self.role):
             self._state = "waiting"
             return False
@@ -128,16 +140,21 @@ class Owner:
         step = ingest_once(self._con, self.data, until=self._stop.is_set)
         self._total += step
         self._last = _now()
-        if not step.bytes:
+        # Only a batch that was full is followed by the next at once; else a steady trickle would keep a core busy.
+        busy = step.bytes >= BATCH_BYTES // 2
+        if not busy:
             self._ready.set()
+        if step.bytes:
+            keep_private(self.data / DATABASE)
         self._checkpoint_when_due()
-        return step.bytes > 0
+        return busy
 
     def _checkpoint_when_due(self) -> None:
         wal = self.data / (DATABASE + ".wal")
         size = wal.stat().st_size if wal.exists() else 0
         due = time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS
         if self._con is not None and size and (size > CHECKPOINT_WAL_BYTES or due):
+            compact_offsets(self._con)
             self._con.execute("CHECKPOINT").fetchall()
             self._checkpointed = time.monotonic()
 
@@ -155,6 +172,7 @@ class Owner:
             try:
                 if final:
                     ingest_all(con, self.data)
+                    compact_offsets(con)
                     con.execute("CHECKPOINT").fetchall()
             except Exception as error:  # the spool still has every row; closing must go on
                 _logger.error("routescope: the last ingest failed (%s)", type(error).__name__)
@@ -163,7 +181,8 @@ class Owner:
         self._lock.release()
 
     def _after_fork(self) -> None:
-        # The child must touch neither the parent's connection nor its lock (the lock module closes its descriptor).
+        # The child must touch neither the parent's connection (the schema module keeps it from being closed there) nor
+        # its lock (the lock module closes its descriptor).
         self._con = None
         self._thread = None
         self._state = "stopped"
@@ -187,7 +206,9 @@ def take_turn(
     try:
         con = connect(data / DATABASE)
         try:
-            return ingest_all(con, data, progress=progress)
+            done = ingest_all(con, data, progress=progress)
+            compact_offsets(con)
+            return done
         finally:
             con.close()
     finally:
@@ -245,4 +266,5 @@ def _forked() -> None:
     _owners.clear()
 
 
-os.register_at_fork(after_in_child=_forked)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

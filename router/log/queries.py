@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from router.log.reader import Log
@@ -56,8 +56,8 @@ class Filter:
 
     def without(self, name: str) -> Filter:
         """The filter with one condition taken away."""
-        default = next(field.default for field in fields(Filter) if field.name == name)
-        return replace(self, **{name: default})
+        kept = {field.name: getattr(self, field.name) for field in fields(Filter) if field.name != name}
+        return Filter(**kept)
 
     @property
     def active(self) -> tuple[str, ...]:
@@ -265,9 +265,13 @@ def rates_table(
     """Rates in USD per token of every model that the filter's decisions used or could have, by day."""
     import pyarrow as pa
 
-    first, last = bounds(log, replace(chosen, text=None, confidence=None))
+    condition, values = where(replace(chosen, text=None, confidence=None))
+    # The days there are, not all between the first and the last: one wrong clock would mean a million of them.
+    days = log.rows(
+        f"SELECT DISTINCT CAST(d.decided_at AS DATE) AS day FROM decisions d WHERE {condition} ORDER BY day", values
+    )
     models = list(models_seen(log)) + list(policy.model_names if policy else ()) + ([extra] if extra else [])
-    rows = prices.table(models, _days(first, last))
+    rows = prices.table(models, [day for (day,) in days if day is not None])
     schema = pa.schema(
         [("model", pa.string()), ("day", pa.date32()), ("tier_from", pa.int64())]
         + [(name, pa.float64()) for name in _RATE_COLUMNS]
@@ -284,13 +288,6 @@ def _routes(policy: Policy, candidate: Policy) -> pa.Table:
         "production": pa.array([policy.threshold_for(name) for name in policy.label_names], pa.float64()),
         "candidate": pa.array([candidate.threshold_for(name) for name in policy.label_names], pa.float64()),
     })
-
-
-def _days(first: datetime | None, last: datetime | None) -> Sequence[date]:
-    if first is None or last is None:
-        return []
-    start, n = first.date(), (last.date() - first.date()).days + 1
-    return [start + timedelta(days=step) for step in range(n)]
 
 
 def _usage_known() -> str:

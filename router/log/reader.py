@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from router.errors import LogDamaged
+from router.errors import LogError, LogTooNew
 from router.log.ingest import backlog_bytes, ingest_all, spools
 from router.log.lock import LOCK, Holder, OwnerLock, holder
 from router.log.owner import local_owner
@@ -168,19 +168,31 @@ def open_log(data: str | os.PathLike[str] = "data", *, wait_s: float = 2.0, take
     try:
         if not os.access(folder, os.W_OK):
             raise PermissionError
-        con = connect(folder / DATABASE)
-        ingest_all(con, folder)
-        return Log(folder, con, "file", lock=lock)
+        return Log(folder, _ingested(folder), "file", lock=lock)
     except PermissionError:
         lock.release()
         return _read_only(folder)
-    except LogDamaged as error:
+    except LogTooNew:
+        lock.release()
+        raise
+    except LogError as error:  # damaged, or the disk is full: the spools can still be read
         note = str(error)
     except BaseException:
         lock.release()
         raise
     lock.release()
     return _from_spools(folder, None, note)
+
+
+def _ingested(folder: Path) -> duckdb.DuckDBPyConnection:
+    """The database with everything in it; closed again if that fails, while the caller still holds the lock."""
+    con = connect(folder / DATABASE)
+    try:
+        ingest_all(con, folder)
+    except BaseException:
+        con.close()
+        raise
+    return con
 
 
 def _from_spools(folder: Path, who: Holder | None, note: str) -> Log:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime
 from decimal import Decimal
-from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -22,10 +22,20 @@ MAX_PROMPT_CHARS = 100_000
 
 MAX_LINE_BYTES = 1_000_000
 
+CLOCK_STEP_MS = 10_000
+"""A clock that is set back by less than this does not disturb the order of ids; further back is another time, meant."""
+
 _HEAD = len(b'{"crc":"00000000",')
+_FIELDS = tuple(field.name for field in fields(Decision))
+_values = attrgetter(*_FIELDS)
+_RANDOM_BLOCK = 4096
+_MAX_DEPTH = 32
+
 _ids = threading.Lock()
 _last_ms = 0
 _counter = 0
+_random = b""
+_random_at = 0
 
 
 def uuid7(when_ms: int) -> str:
@@ -33,9 +43,10 @@ def uuid7(when_ms: int) -> str:
 
     The 12 bits after the time count within a millisecond; when they run out the time part steps one ahead.
     """
-    global _last_ms, _counter
+    global _last_ms, _counter, _random, _random_at
     with _ids:
-        if when_ms == _last_ms:
+        if _last_ms - CLOCK_STEP_MS < when_ms <= _last_ms:
+            when_ms = _last_ms
             _counter += 1
             if _counter > 0xFFF:
                 when_ms, _counter = when_ms + 1, 0
@@ -43,25 +54,23 @@ def uuid7(when_ms: int) -> str:
             _counter = 0
         _last_ms = when_ms
         count = _counter
-    tail = int.from_bytes(os.urandom(8), "big") & 0x3FFF_FFFF_FFFF_FFFF
-    value = when_ms << 80 | 0x7 << 76 | count << 64 | 0x2 << 62 | tail
-    text = f"{value:032x}"
+        if _random_at >= len(_random):
+            _random, _random_at = os.urandom(_RANDOM_BLOCK), 0
+        tail = int.from_bytes(_random[_random_at : _random_at + 8], "big") & 0x3FFF_FFFF_FFFF_FFFF
+        _random_at += 8
+    text = f"{when_ms << 80 | 0x7 << 76 | count << 64 | 0x2 << 62 | tail:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-@cache
-def _decision_fields() -> tuple[str, ...]:
-    return tuple(field.name for field in fields(Decision))
 
 
 def decision_payload(decision: Decision) -> dict[str, Any]:
     """The record of a decision; fields that are None are left out."""
     payload: dict[str, Any] = {"kind": "decision", "v": SCHEMA_VERSION}
-    for name in _decision_fields():
-        value = getattr(decision, name)
-        if value is None or (name in ("scores", "extra") and not value):
-            continue
-        payload[name] = value
+    for name, value in zip(_FIELDS, _values(decision), strict=True):
+        if value is not None:
+            payload[name] = value
+    for name in ("scores", "extra"):
+        if not payload[name]:
+            del payload[name]
     prompt = decision.prompt
     if prompt is not None and len(prompt) > MAX_PROMPT_CHARS:
         payload["prompt"] = prompt[:MAX_PROMPT_CHARS]
@@ -75,10 +84,35 @@ def encode(payload: Mapping[str, Any]) -> bytes:
     Raises
     ------
     TypeError
-        A value that JSON cannot hold.
+        A value that JSON cannot hold; see ``salvage``.
     """
-    body = orjson.dumps(payload, default=_default, option=orjson.OPT_NON_STR_KEYS)
+    body = orjson.dumps(payload, default=_default)
     return b'{"crc":"%08x",' % zlib.crc32(body) + body[1:] + b"\n"
+
+
+def salvage(value: Any, depth: int = 0) -> Any:
+    """The same record with every value that JSON cannot hold replaced, so that one odd value does not lose the rest.
+
+    Lone surrogates become U+FFFD, subclasses of numbers plain numbers, integers beyond 64 bits text, anything else the
+    name of its type.
+    """
+    if value is None or isinstance(value, bool | datetime | Decimal):
+        return value
+    if isinstance(value, str):
+        return str(value).encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, int):
+        return int(value) if value.bit_length() < 64 else f"<{value.bit_length()} bits>"
+    if depth < _MAX_DEPTH and isinstance(value, Mapping):
+        return {salvage(_key(k), depth): salvage(v, depth + 1) for k, v in value.items()}
+    if depth < _MAX_DEPTH and isinstance(value, list | tuple | set | frozenset):
+        return [salvage(item, depth + 1) for item in value]
+    return f"<{type(value).__name__}>"
+
+
+def _key(key: Any) -> str:
+    return key if isinstance(key, str) else f"<{type(key).__name__}>" if not isinstance(key, int) else f"{key}"
 
 
 def _default(value: Any) -> Any:
@@ -113,7 +147,20 @@ def kind(line: bytes) -> str:
     return str(orjson.loads(line).get("kind", ""))
 
 
+_EPOCH = datetime(1970, 1, 1)
+
+
 def unix_ms(when: datetime) -> int:
     """Unix time in ms of a naive UTC time."""
-    delta = when - datetime(1970, 1, 1)
+    delta = when - _EPOCH
     return (delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000
+
+
+def _forked() -> None:
+    # A lock held by another thread at the fork would never be given up, and shared random bytes would give equal ids.
+    global _ids, _random
+    _ids, _random = threading.Lock(), b""
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import re
+import weakref
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from router.errors import LogDamaged, LogTooNew
+from router.errors import LogDamaged, LogError, LogTooNew
 
 if TYPE_CHECKING:
     import duckdb
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
 DATABASE = "decisions.duckdb"
 STORAGE_VERSION = "v1.5.0"
 """Files of this version are opened and appended to by DuckDB 1.5.5 and 2.x alike."""
+
+_NO_ACCESS = ("permission denied", "no space left", "read-only file system", "disk quota", "too many open files")
+_connections: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 @cache
@@ -45,6 +51,8 @@ def connect(path: Path | None, *, read_only: bool = False) -> duckdb.DuckDBPyCon
         The file cannot be opened as a database.
     LogTooNew
         It was written by a newer version.
+    LogError
+        The file may be sound, but the system refuses access to it or the disk is full.
     """
     import duckdb
 
@@ -61,21 +69,33 @@ def connect(path: Path | None, *, read_only: bool = False) -> duckdb.DuckDBPyCon
             raise LogTooNew(f"{name} was written by a newer DuckDB than this one; upgrade duckdb") from None
         if isinstance(error, duckdb.IOException) and "lock" in text.lower():
             raise
+        reason = next((x for x in _NO_ACCESS if x in text.lower()), None)
+        if isinstance(error, duckdb.IOException) and reason is not None:
+            raise LogError(f"{name} cannot be opened ({reason}); decisions stay in the spool until it can") from None
         raise LogDamaged(
             f"{name} cannot be opened as a database ({type(error).__name__}); move it aside and run "
             "'routescope ingest': every decision is still in the spool"
         ) from None
     try:
-        if path is not None and not read_only:
-            os.chmod(path, 0o600)
-        if not read_only:
-            migrate(con)
-        else:
+        _connections.add(con)
+        if read_only:
             _check_version(con)
+        else:
+            if path is not None:
+                os.chmod(path, 0o600)
+            migrate(con)
+            if path is not None:
+                keep_private(path)
     except BaseException:
         con.close()
         raise
     return con
+
+
+def keep_private(path: Path) -> None:
+    """Mode 0600 for the file's write-ahead log, which DuckDB makes anew with whatever the umask leaves."""
+    with contextlib.suppress(FileNotFoundError):
+        os.chmod(path.with_name(path.name + ".wal"), 0o600)
 
 
 def migrate(con: duckdb.DuckDBPyConnection) -> int:
@@ -120,3 +140,15 @@ def _too_new(version: int, known: int) -> None:
         f"{DATABASE} has schema {version}, this version knows up to {known}; upgrade routescope, or read the spool "
         "with another data folder"
     )
+
+
+def _forked() -> None:
+    # Closing a connection writes to the file and joins threads that a forked child does not have. So the child keeps
+    # the parent's connections for ever: one reference more than anybody will give back.
+    for con in list(_connections):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(con))
+    _connections.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

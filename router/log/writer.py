@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from router.errors import LogError
-from router.log.record import decision_payload
+from router.log.record import MAX_LINE_BYTES, decision_payload
 from router.log.spool import Spool
 from router.policy import Policy
 from router.types import Decision
@@ -51,20 +51,22 @@ class Writer:
 
     def log(self, decision: Decision, policy: Policy | None = None) -> bool:
         """Append a decision (and, once, the policy behind it); False when it had to be dropped."""
-        if policy is not None and policy.fingerprint not in self._policies:
+        if (
+            policy is not None
+            and policy.fingerprint not in self._policies
+            and self.spool.append(policy_payload(policy, decision.decided_at))
+        ):
             self._policies.add(policy.fingerprint)
-            self.spool.append(policy_payload(policy, decision.decided_at))
-        written = self.spool.append(decision_payload(decision))
+        return self.append(decision_payload(decision))
+
+    def append(self, payload: Mapping[str, Any]) -> bool:
+        """Append another kind of record."""
+        written = self.spool.append(payload)
         if written and not self._pending.is_set():
             self._pending.set()
             if self._turns and self._thread is None:
                 self._start()
         return written
-
-    def append(self, payload: Mapping[str, Any]) -> bool:
-        """Append another kind of record."""
-        self._pending.set()
-        return self.spool.append(payload)
 
     def flush(self, wait_s: float = 10.0) -> bool:
         """Bring everything logged so far into DuckDB; False when an owner that stays will do it within seconds."""
@@ -80,8 +82,8 @@ class Writer:
             return False
 
     def close(self) -> None:
-        """Stop the turns and flush. Idempotent; ``log`` after it still reaches the spool."""
-        if self._closed:
+        """Stop the turns and flush. Idempotent; what is logged after it reaches DuckDB at the next ``close`` or exit."""
+        if self._closed and not self._pending.is_set():
             return
         self._closed = True
         self._stop.set()
@@ -90,27 +92,32 @@ class Writer:
             self._thread.join()
             self._thread = None
         self.spool.close()
-        if self.spool.written or self._policies:
+        if self.spool.written:
             self.flush()
+        self._pending.clear()  # what could not be ingested was said once; the rows are in the spool
 
     def _start(self) -> None:
         with self._start_lock:
             if self._thread is None and not self._stop.is_set():
-                self._thread = threading.Thread(target=self._run, name="routescope-turns", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="routescope-turns", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    return  # no more threads, or the interpreter is going down: the rows wait for close() or an owner
+                self._thread = thread
 
     def _run(self) -> None:
         from router.log.ingest import warm_up
         from router.log.lock import holder
         from router.log.owner import take_turn
 
-        warm_up()
         while not self._stop.is_set():
             self._pending.wait()
             if self._stop.wait(TURN_SECONDS):
                 return
             self._pending.clear()
             try:
+                warm_up()
                 if take_turn(self.data) is None:
                     who = holder(self.data)
                     if who is None or not who.stays:
@@ -129,15 +136,18 @@ class Writer:
 
 
 def policy_payload(policy: Policy, seen: datetime) -> dict[str, Any]:
-    """The record of a policy."""
-    return {
+    """The record of a policy; without its text when that is too long for a record."""
+    toml = policy.to_toml()
+    record = {
         "kind": "policy",
         "fingerprint": policy.fingerprint,
         "labels_fingerprint": policy.labels_fingerprint,
         "name": policy.name,
-        "toml": policy.to_toml(),
         "first_seen": seen,
     }
+    if len(toml.encode("utf-8", "replace")) * 2 < MAX_LINE_BYTES:  # JSON escapes of quotes and line ends included
+        record["toml"] = toml
+    return record
 
 
 def _forked() -> None:
@@ -148,7 +158,10 @@ def _forked() -> None:
 def _close_all() -> None:
     for writer in list(_writers):
         if writer._pid == os.getpid():
-            writer.close()
+            try:
+                writer.close()
+            except Exception as error:  # a traceback at exit helps nobody; the rows are in the spool
+                _logger.error("routescope: the last rows are in the spool but not in DuckDB (%s)", type(error).__name__)
 
 
 if hasattr(os, "register_at_fork"):
