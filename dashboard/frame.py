@@ -57,6 +57,7 @@ def run() -> None:
 
 def draw(page: str, policy: Policy) -> None:
     """The bar and the empty title row of a page."""
+    state.entered(page)
     st.session_state.setdefault(state.CANDIDATE, policy.threshold)
     _bar(page, policy)
     if note := loaders.log_note():
@@ -162,10 +163,13 @@ def _range() -> None:
     )
     if st.session_state[state.RANGE] == "Custom":
         today = datetime.now(state.zone()).date()
-        st.session_state.setdefault(state.DATES, (today - timedelta(days=29), today))
-        st.date_input(
-            "Dates", value=(), key=state.DATES, bind="query-params", width=220, label_visibility="collapsed"
-        )
+        days = ((state.FIRST_DAY, "From", today - timedelta(days=29)), (state.LAST_DAY, "To", today))
+        for key, label, day in days:
+            st.session_state.setdefault(key, day)
+            st.date_input(
+                label, value=None, key=key, bind="query-params", width=125, label_visibility="collapsed",
+                format="YYYY-MM-DD",
+            )  # fmt: skip
 
 
 def _policies(policy: Policy) -> None:
@@ -200,12 +204,11 @@ def _ordered(first: Sequence[str], then: Sequence[str]) -> list[str]:
 
 
 def _zone() -> None:
-    st.session_state.setdefault(state.ZONE, state.ZONES[0])
-    st.segmented_control(text.ZONE, state.ZONES, key=state.ZONE, bind="query-params", required=True)
+    st.toggle(text.ZONE, key=state.ZONE, bind="query-params")
 
 
 def _candidate() -> None:
-    value = state.candidate()
+    value = state.candidate_to_show()
     st.number_input(
         text.CANDIDATE, min_value=0.0, max_value=1.0, value=None, step=0.001, key=state.CANDIDATE, width=130,
         format="%.3f" if round(value, 3) == value else "%.4f", bind="query-params", required=True,

@@ -19,16 +19,18 @@ from router.policy import Policy, snap
 if TYPE_CHECKING:
     from router.log.queries import Filter
 
-RANGE, DATES, POLICY, LABELS, MODELS, SEARCH, ZONE, CANDIDATE = (
-    "range", "dates", "policy", "label", "model", "q", "zone", "t",
+RANGE, FIRST_DAY, LAST_DAY, POLICY, LABELS, MODELS, SEARCH, ZONE, CANDIDATE = (
+    "range", "from", "to", "policy", "label", "model", "q", "local", "t",
 )  # fmt: skip
 """Keys of the bound widgets, which are the names in the URL."""
+_KEYS = (RANGE, FIRST_DAY, LAST_DAY, POLICY, LABELS, MODELS, SEARCH, ZONE, CANDIDATE)
+
+_PAGE = "routescope_page"
 
 RANGES = ("24h", "7d", "30d", "All", "Custom")
 DEFAULT_RANGE = "30d"
 ALL_POLICIES = ""
 """Value of the policy list that filters nothing; else a fingerprint."""
-ZONES = ("UTC", "Browser")
 
 VIEWS = {
     name: f"views/{name}.py" for name in ("overview", "decisions", "labels", "threshold", "savings", "playground")
@@ -84,15 +86,37 @@ def candidate() -> float:
     return production_policy().threshold if value is None else snap(float(value))
 
 
+def candidate_to_show() -> float:
+    """The candidate before its input was drawn: on a fresh session the URL's value is not in the state yet."""
+    try:
+        value = float(st.query_params.get(CANDIDATE, ""))
+    except ValueError:
+        return candidate()
+    return snap(value) if 0.0 <= value <= 1.0 else candidate()
+
+
 def set_candidate(value: float) -> None:
     """Move the candidate; for callbacks (a widget's value cannot change after it was drawn)."""
     st.session_state[CANDIDATE] = snap(value)
 
 
+def entered(page: str) -> None:
+    """Note which page this run draws; after a change of page, write every choice back to the URL.
+
+    A closed popover is not mounted in the browser, which takes its widgets for gone and drops their keys; sending
+    those again drops others. So all are sent.
+    """
+    if st.session_state.get(_PAGE) not in (None, page):
+        for key in _KEYS:
+            if st.session_state.get(key):
+                st.session_state[key] = st.session_state[key]
+    st.session_state[_PAGE] = page
+
+
 def set_dates(first: date, last: date) -> None:
     """Choose a span of whole days, both inside; for callbacks."""
     st.session_state[RANGE] = "Custom"
-    st.session_state[DATES] = (min(first, last), max(first, last))
+    st.session_state[FIRST_DAY], st.session_state[LAST_DAY] = min(first, last), max(first, last)
 
 
 def clear_filters() -> None:
@@ -106,7 +130,7 @@ def clear_filters() -> None:
 
 def zone() -> tzinfo:
     """The zone times are shown in: UTC, or the browser's when that was chosen and is known here."""
-    if st.session_state.get(ZONE, ZONES[0]) == ZONES[0]:
+    if not st.session_state.get(ZONE):
         return UTC
     try:
         return ZoneInfo(st.context.timezone or "UTC")
@@ -119,22 +143,29 @@ def zone_name() -> str:
     return getattr(zone(), "key", "UTC")
 
 
-def time_range(now: datetime, chosen: str, dates: tuple[date, ...], where: tzinfo) -> tuple[datetime | None, datetime | None]:
-    """Start and end of a range as naive UTC, half-open; None: open.
+def time_range(
+    now: datetime, chosen: str, first: date | None, last: date | None, where: tzinfo
+) -> tuple[datetime | None, datetime | None]:
+    """Start and end of a range as naive UTC, half-open; None: open. ``first`` and ``last`` count for "Custom" alone.
 
     Spans of days are whole days of the zone, today included; 24 hours start on a full hour. So charts have no torn
     first period, and the answers can be cached for more than an instant.
     """
     local = now.replace(tzinfo=UTC).astimezone(where)
     if chosen == "24h":
-        return _utc(local.replace(minute=0, second=0, microsecond=0) - timedelta(hours=24)), None
+        # Counted in UTC, where every hour has an hour; the zone only says where a full hour begins.
+        hour = local - timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
+        return _utc(hour) - timedelta(hours=24), None
     if chosen in ("7d", "30d"):
-        first = local.date() - timedelta(days=int(chosen[:-1]) - 1)
-        return _utc(datetime.combine(first, time(), where)), None
-    if chosen == "Custom" and dates:
-        end = datetime.combine(dates[-1] + timedelta(days=1), time(), where)
-        return _utc(datetime.combine(dates[0], time(), where)), _utc(end)
+        return _midnight(local.date() - timedelta(days=int(chosen[:-1]) - 1), where), None
+    if chosen == "Custom":
+        end = None if last is None else _midnight(last + timedelta(days=1), where)
+        return None if first is None else _midnight(first, where), end
     return None, None
+
+
+def _midnight(day: date, where: tzinfo) -> datetime:
+    return _utc(datetime.combine(day, time(), where))
 
 
 def _utc(moment: datetime) -> datetime:
@@ -146,9 +177,8 @@ def current_filter(now: datetime | None = None) -> Filter:
     from router.log.queries import Filter
 
     chosen = st.session_state.get(RANGE) or DEFAULT_RANGE
-    dates = st.session_state.get(DATES) or ()
-    dates = tuple(dates) if isinstance(dates, list | tuple) else (dates,)
-    start, end = time_range(now or datetime.now(UTC).replace(tzinfo=None), chosen, dates, zone())
+    first, last = st.session_state.get(FIRST_DAY), st.session_state.get(LAST_DAY)
+    start, end = time_range(now or datetime.now(UTC).replace(tzinfo=None), chosen, first, last, zone())
     return Filter(
         start=start,
         end=end,

@@ -23,7 +23,7 @@ ALL_MODELS = "All models"
 ALL_POLICIES = "All policies"
 SEARCH = "Search prompts"
 SETTINGS = "Settings"
-ZONE = "Time zone"
+ZONE = "Times in the browser's zone"
 CANDIDATE = "Candidate"
 CLEAR_FILTERS = "Clear filters"
 LOAD_SAMPLE = "Load sample data: `routescope demo`"
@@ -128,8 +128,11 @@ def unknown_error(kind: str) -> State:
 
 def period(start: datetime | None, end: datetime | None, zone: tzinfo, zone_name: str, now: datetime) -> str:
     """The time range as shown in the bar. ``start`` and ``end`` are naive UTC, half-open."""
-    if start is None:
+    if start is None and end is None:
         return f"all time, {name(zone_name)}"
+    if start is None:
+        assert end is not None
+        return f"before {formats.day(formats.local(end, zone), year=True)}, {name(zone_name)}"
     first = formats.local(start, zone)
     last = formats.local(end if end is not None else now, zone)
     if end is None and (last - first).total_seconds() < 2 * 86_400:
