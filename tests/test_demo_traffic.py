@@ -83,9 +83,9 @@ def test_kinds_are_known_and_the_mix_is_that_of_a_company():
     for sample in SAMPLES:
         weight[groups[sample.kind]] += sample.weight
     share = {group: w / weight.total() for group, w in weight.items()}
-    assert 0.33 <= share["simple"] <= 0.48
-    assert 0.17 <= share["coding"] <= 0.25
-    assert 0.13 <= share["reasoning"] <= 0.22
+    assert 0.36 <= share["simple"] <= 0.46
+    assert 0.14 <= share["coding"] <= 0.22
+    assert 0.12 <= share["reasoning"] <= 0.20
     assert 0.10 <= share["creative"] <= 0.18
     assert 0.10 <= share["between"] <= 0.20
 
