@@ -132,6 +132,15 @@ class FakeApis:
         self._check((name,))
         self._default = name
 
+    def reset(self) -> None:
+        """Answer well again and forget the requests so far."""
+        with self._lock:
+            self._script.clear()
+            self._default = "ok"
+            self.by_model.clear()
+            self.requests.clear()
+            self.scores = None
+
     def _check(self, names: tuple[str, ...]) -> None:
         if unknown := set(names) - set(FAULTS):
             raise ValueError(f"unknown faults: {sorted(unknown)}")
