@@ -12,10 +12,14 @@ export function buildStrip(view) {
     html("div", "name", box, name);
     const line = html("div", "value", box);
     const below = html("div", "below", box);
-    return {
-      box, value: html("span", "number", line), half: html("span", "half", line),
-      produced: html("span", "", below), change: html("span", "change", below),
+    const pair = (parent, first, second) => {
+      const one = html("span", first, parent);
+      parent.append(" "); // read out and copied as two words
+      return [one, html("span", second, parent)];
     };
+    const [value, half] = pair(line, "number", "half");
+    const [produced, changed] = pair(below, "", "change");
+    return { box, value, half, produced, change: changed };
   };
   const part = model.priced && model.priced < model.n ? `, of ${count(model.priced)} priced` : "";
   view.figures = {
@@ -51,7 +55,7 @@ export function moveStrip(view, point, change_) {
   if (model.priced) moveMoney(view, point, change_);
   figures.changed.value.textContent = count(change_.changed);
   figures.changed.half.textContent = model.n ? share(change_.changed / model.n) : "";
-  figures.changed.produced.textContent = change_.crossing ? `${count(change_.crossing)} cross the line` : "none cross the line";
+  figures.changed.produced.textContent = change_.crossing ? counted(change_.crossing, "crosses the line", "cross the line") : "none cross the line";
 }
 
 function moveMoney(view, point, change_) {

@@ -212,12 +212,12 @@ function buildCost(view, points, right) {
   node("path", { class: "curve", d: linePath(points.map(([k, p]) => [k, view.costY(p.cost)]), view.x) }, svg);
   const plateau = plateauText(model.best);
   node("text", { class: "accent strong halo", x: right, y: Y.title3, "text-anchor": "end" }, view.parts.over, plateau);
-  const notes = ["95 % interval shaded"];
+  const notes = model.priced > 1 ? ["95 % interval shaded"] : [];
   if (low > 0) notes.push("axis not from zero");
   if (model.priced < model.n) notes.unshift(`of ${count(model.priced)} priced`);
   const start = textWidth("Cost per 1,000 decisions", view.font(13, 600)) + 24;
   const room = right - textWidth(plateau, view.font(12, 600)) - 24 - start;
-  while (notes.length && textWidth(notes.join(", "), view.font(12, 400)) > room) notes.splice(notes.length > 1 ? -2 : 0, 1);
+  while (notes.length && textWidth(notes.join(", "), view.font(12, 400)) > room) notes.pop();
   node("text", { class: "muted halo", x: start, y: Y.title3 }, view.parts.over, notes.join(", "));
 }
 
@@ -300,8 +300,8 @@ function moveTexts(view, point, change_, at, production, right) {
     else if (other) beside(element, text, y, font, side === "end" ? "start" : "end", false);
     else hide(element);
   };
-  beside(parts.fallText, `${count(point.fallback)} fall back`, Y.texts, plain, "end", false);
-  beside(parts.keepText, `${count(model.n - point.fallback)} follow their label`, Y.texts, plain, "start", false);
+  beside(parts.fallText, counted(point.fallback, "falls back", "fall back"), Y.texts, plain, "end", false);
+  beside(parts.keepText, counted(model.n - point.fallback, "follows its label", "follow their label"), Y.texts, plain, "start", false);
   beside(parts.shareText, share(point.share), view.shareY(point.share) - 8, bold, "start", true);
   if (model.priced) beside(parts.costText, usd(point.cost), view.costY(point.cost) - 8, bold, "start", true);
   if (!change_.crossing) {
@@ -312,7 +312,7 @@ function moveTexts(view, point, change_, at, production, right) {
   const low = Math.min(at, production);
   const high = Math.max(at, production);
   set(parts.bracket, { d: `M${low} ${Y.bracket + 5}V${Y.bracket}H${high}V${Y.bracket + 5}`, visibility: "visible" });
-  const text = `${count(change_.crossing)} cross`;
+  const text = counted(change_.crossing, "crosses", "cross");
   const wide = textWidth(text, bold);
   if (high - low > wide + 10) placeText(parts.crossText, text, (low + high) / 2, Y.bracket - 5, "middle");
   else if (high + 8 + wide <= right) placeText(parts.crossText, text, high + 8, Y.bracket + 4, "start");

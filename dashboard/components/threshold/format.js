@@ -11,6 +11,10 @@ export function count(value) {
   return fixed(value, 0);
 }
 
+export function counted(value, one, many) {
+  return `${count(value)} ${value === 1 ? one : many}`;
+}
+
 // 22.5 %; what is not nothing never reads as nothing, what is not all never as all.
 export function share(value) {
   if (value > 0 && value < 0.001) return "< 0.1 %";
@@ -66,10 +70,12 @@ export function ticks(low, high, most) {
 
 // "cheapest 0.728, within 1 % from 0.69 to 0.77"; rounded inward, so that both ends keep the promise.
 export function plateauText(best) {
-  const wide = best.to - best.from >= 300;
-  const from = wide ? (Math.ceil(best.from / 100) / 100).toFixed(2) : threshold(best.from);
-  const to = wide ? (Math.floor(best.to / 100) / 100).toFixed(2) : threshold(best.to);
-  return `cheapest ${threshold(best.k)}, within 1 % from ${from} to ${to}`;
+  const from = Math.ceil(best.from / 100) * 100;
+  const to = Math.floor(best.to / 100) * 100;
+  const ends = from <= best.k && best.k <= to && from < to
+    ? [(from / GRID).toFixed(2), (to / GRID).toFixed(2)]
+    : [threshold(best.from), threshold(best.to)];
+  return `cheapest ${threshold(best.k)}, within 1 % from ${ends[0]} to ${ends[1]}`;
 }
 
 export function fallingBackText(label, fallbackModel) {

@@ -107,6 +107,11 @@ function listen(view) {
     if (view.dragging) moveTo(view, view.dragging.from);
     view.dragging = null;
   };
+  view.more.box.ontoggle = () => { // folded cards have no width, so they are drawn when they unfold
+    if (!view.model.n) return;
+    sizeCards(view);
+    moveCards(view, view.at);
+  };
   view.input.onkeydown = (event) => press(view, event);
   view.input.onkeyup = () => { if (!view.dragging) commit(view); };
   view.input.onblur = () => { if (!view.dragging) commit(view); };
