@@ -132,7 +132,7 @@ SPEND = Contract(
 
 
 def check(table: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """Return the contract's columns of a table, in its order, as int64, float64, datetime64 and object.
+    """Return the contract's columns of a table, in its order, as int64, float64, datetime64 and text.
 
     NULL sums of rows in which nothing is priced become 0; where something is priced only "sum or NULL" columns may
     hold NULL.
@@ -143,20 +143,26 @@ def check(table: pd.DataFrame, contract: Contract) -> pd.DataFrame:
         Names the table, the columns and what is wrong: a column is missing, a count is negative or not whole, a bin is
         out of range, more rows are priced than there are, a sum of priced rows is NULL.
     """
+    return pd.DataFrame(columns(table, contract), copy=False)
+
+
+def columns(table: pd.DataFrame, contract: Contract) -> dict[str, Any]:
+    """Return what :func:`check` does, as arrays by name: building a frame costs more than a whole sweep."""
     missing = [name for name in contract.names if name not in table.columns]
     if missing:
         raise ValueError(f"{contract.name}: no column {', '.join(missing)}; expected {', '.join(contract.names)}")
-    columns = {}
+    found: dict[str, Any] = {}
     for column in contract.columns + tuple(x for x in contract.optional if x.name in table.columns):
-        columns[column.name] = _converted(table[column.name], column, contract)
-    if "n_priced" in columns:
-        priced, total = columns["n_priced"], columns["n"]
-        if bool(np.any(priced > total)):
-            raise ValueError(f"{contract.name}: n_priced is larger than n in {int(np.sum(priced > total))} rows")
+        found[column.name] = _converted(table[column.name], column, contract)
+    if "n_priced" in found:
+        priced = found["n_priced"]
+        wrong = int(np.sum(priced > found["n"]))
+        if wrong:
+            raise ValueError(f"{contract.name}: n_priced is larger than n in {wrong} rows")
         for column in contract.columns:
             if column.kind == "sum":
-                columns[column.name] = _zero_where_unpriced(columns[column.name], priced, column, contract)
-    return pd.DataFrame(columns, copy=False)
+                found[column.name] = _zero_where_unpriced(found[column.name], priced, column, contract)
+    return found
 
 
 def empty(contract: Contract) -> pd.DataFrame:
@@ -164,7 +170,7 @@ def empty(contract: Contract) -> pd.DataFrame:
     return pd.DataFrame({x.name: pd.Series(dtype=_DTYPES[x.kind]) for x in contract.columns})
 
 
-def _converted(values: pd.Series, column: Column, contract: Contract) -> NDArray[Any]:
+def _converted(values: pd.Series, column: Column, contract: Contract) -> Any:
     where = f"{contract.name}.{column.name}"
     if column.kind in ("text", "text or NULL"):
         return _text(values, column, where)
@@ -183,12 +189,12 @@ def _converted(values: pd.Series, column: Column, contract: Contract) -> NDArray
     return numbers.astype("int64")
 
 
-def _text(values: pd.Series, column: Column, where: str) -> NDArray[Any]:
-    known = values.notna().to_numpy()
-    if column.kind == "text" and not known.all():
-        raise ValueError(f"{where}: NULL in {int((~known).sum())} rows, expected text ({column.meaning})")
-    names: NDArray[Any] = values.to_numpy(dtype=object)
-    return names if known.all() else np.where(known, names, None)
+def _text(values: pd.Series, column: Column, where: str) -> Any:
+    if column.kind == "text":
+        unknown = int(values.isna().sum())
+        if unknown:
+            raise ValueError(f"{where}: NULL in {unknown} rows, expected text ({column.meaning})")
+    return values.array
 
 
 def _zero_where_unpriced(

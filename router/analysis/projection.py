@@ -1,0 +1,69 @@
+"""What a month would cost if traffic stayed: from daily sums, with a rule for few days."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from math import fsum, sqrt
+from typing import Literal
+
+FULL_WEEKS = 14
+"""From this many days on, each weekday has its own mean."""
+
+FEW_DAYS = 7
+"""Below this many days there is no interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """A sum over the days to come, in the unit of the daily values.
+
+    ``low`` and ``high`` bound its 95 % interval, None below 7 days. ``method`` says how: each weekday's own mean (14 days
+    and more), else one mean of all days, which the page must call "extrapolated from ``days`` days".
+    """
+
+    total: float
+    low: float | None
+    high: float | None
+    days: int
+    horizon: int
+    method: Literal["weekday means", "mean of days"]
+
+
+def project(daily: Mapping[date, float], first: date, last: date, *, horizon: int = 30) -> Projection | None:
+    """Project the ``horizon`` days after ``last`` from the days ``first`` to ``last``; None when there is no such day.
+
+    Give full days only: a part of a day (today, the day of the first decision) pulls the mean down. A day of that range
+    without an entry counts as 0: there was no traffic.
+
+    Notes
+    -----
+    With day values x, weekday means m_w over n_w days and h_w days to come, the total is ``sum h_w m_w`` and its variance
+    ``s2 (sum h_w^2 / n_w + horizon)``, s2 being the residual variance with days - 7 degrees of freedom: the error of the
+    means plus the days' own spread, with a Student t quantile. From 7 to 13 days the one mean m of all days is used, with
+    ``s2 (horizon^2 / days + horizon)`` and days - 1 degrees of freedom. It takes days as independent around their mean.
+    """
+    count = (last - first).days + 1
+    if count < 1:
+        return None
+    values = [(first + timedelta(days=i), float(daily.get(first + timedelta(days=i), 0.0))) for i in range(count)]
+    by_weekday = count >= FULL_WEEKS
+
+    def group(day: date) -> int:
+        return day.weekday() if by_weekday else 0
+
+    size = Counter(group(day) for day, _ in values)
+    mean = {g: fsum(x for day, x in values if group(day) == g) / size[g] for g in size}
+    ahead = Counter(group(last + timedelta(days=i)) for i in range(1, horizon + 1))
+    total = fsum(ahead[g] * mean[g] for g in size)
+    low = high = None
+    freedom = count - len(size)
+    if count >= FEW_DAYS:
+        from scipy.stats import t  # loaded here: short logs never need it
+
+        spread = fsum((x - mean[group(day)]) ** 2 for day, x in values) / freedom
+        half = float(t.ppf(0.975, freedom)) * sqrt(spread * (sum(ahead[g] ** 2 / size[g] for g in size) + horizon))
+        low, high = total - half, total + half
+    return Projection(total, low, high, count, horizon, "weekday means" if by_weekday else "mean of days")

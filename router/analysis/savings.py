@@ -1,0 +1,240 @@
+"""What routing saved: the baseline minus everything that was paid, with its interval and its ground.
+
+The baseline is "the same decisions, all to one model, with the same tokens". That last part is an assumption (another
+model may answer longer or shorter), whatever the grade of the token counts. Decisions without a known cost on either side
+are left out of both, and counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import fsum, sqrt
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from router.analysis.estimates import known, ratio_half_width, token_grade
+from router.analysis.tables import SPEND, columns
+from router.types import Grade
+
+MIN_DAYS = 7
+"""From this many days on, days rather than decisions are the units of the interval."""
+
+FALLBACK_CAUSES = ("low_confidence", "low_margin")
+FAILURE_CAUSES = ("classifier_error", "classifier_timeout")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One bar of the waterfall: its signed USD (negative saves) and where the total stands after it."""
+
+    kind: Literal["baseline", "label", "fallback", "classifier_failed", "forced", "classifier", "failed", "paid"]
+    name: str
+    amount_usd: float
+    total_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSavings:
+    """One label's part; None where nothing is priced. ``label`` None: decisions without a top label.
+
+    ``fallback_usd`` is what falling back cost over following the label (negative: it saved); None when not known.
+    ``paid_usd`` holds the label's part of classifier and failed attempts.
+    """
+
+    label: str | None
+    models: tuple[str, ...]
+    n: int
+    n_priced: int
+    n_fallback: int
+    baseline_usd: float | None
+    paid_usd: float | None
+    savings_usd: float | None
+    savings_share: float | None
+    fallback_usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Savings:
+    """Actual savings over a period. Money is USD over the priced decisions, None when there are none.
+
+    Attributes
+    ----------
+    paid_usd : ``routed_usd`` + ``classifier_usd`` + ``failed_usd``.
+    savings_share : savings / baseline. ``share_half``, ``savings_half``: half the 95 % interval for traffic like this,
+        the second one given the baseline; None below two units.
+    units : what the interval takes as independent: days (from 7 days on) or decisions.
+    grade : weakest grade of the token counts behind it. ``baseline_grade`` is always ``assumed``: same tokens.
+    classifier_known, failed_known : False when a part of that cost is not known and left out: paid is a lower bound.
+    waterfall : from the baseline to what was paid; the steps sum to it.
+    """
+
+    baseline: str
+    n: int
+    n_priced: int
+    n_unpriced: int
+    baseline_usd: float | None
+    routed_usd: float | None
+    classifier_usd: float | None
+    failed_usd: float | None
+    paid_usd: float | None
+    savings_usd: float | None
+    savings_half: float | None
+    savings_share: float | None
+    share_half: float | None
+    units: Literal["decisions", "days"]
+    days: int | None
+    grade: Grade | None
+    baseline_grade: Grade
+    n_measured: int
+    n_assumed: int
+    classifier_known: bool
+    failed_known: bool
+    labels: tuple[LabelSavings, ...]
+    waterfall: tuple[Step, ...]
+
+
+def savings(spend: pd.DataFrame, baseline: str) -> Savings:
+    """Add up actual savings against ``baseline``, the model behind the table's baseline costs.
+
+    Notes
+    -----
+    ``S = 1 - sum r / sum b`` with r what a decision cost, its mean part of classifier and failed attempts included, and b
+    its baseline. By decisions the half width is that of :func:`~router.analysis.estimates.ratio_half_width`. With a ``day``
+    column and 7 days or more the day sums are the units and the quantile is Student's t with days - 1 degrees of freedom:
+    decisions of one day resemble each other, which an interval by decisions would not see.
+    """
+    table = _frame(spend)
+    n, n_priced = int(table["n"].sum()), int(table["n_priced"].sum())
+    measured, assumed = int(table["n_measured"].sum()), int(table["n_assumed"].sum())
+    total = _totals(table)
+    paid = fsum((total["cost"], total["classifier"], total["failed"]))
+    has_share = n_priced > 0 and total["baseline"] > 0
+    days = table["day"].nunique() if "day" in table else None
+    by_days = days is not None and days >= MIN_DAYS
+    half = None
+    if has_share:
+        half = known(_half_by_days(table) if by_days else _half_by_decisions(table, n_priced, total))
+    saved = total["baseline"] - paid
+    some = n_priced > 0
+    return Savings(
+        baseline=baseline,
+        n=n,
+        n_priced=n_priced,
+        n_unpriced=int(table["n_unpriced"].sum()),
+        baseline_usd=total["baseline"] if some else None,
+        routed_usd=total["cost"] if some else None,
+        classifier_usd=total["classifier"] if some else None,
+        failed_usd=total["failed"] if some else None,
+        paid_usd=paid if some else None,
+        savings_usd=saved if some else None,
+        savings_half=None if half is None else half * total["baseline"],
+        savings_share=saved / total["baseline"] if has_share else None,
+        share_half=half,
+        units="days" if by_days else "decisions",
+        days=days,
+        grade=token_grade(n_priced, measured, assumed),
+        baseline_grade="assumed",
+        n_measured=measured,
+        n_assumed=assumed,
+        classifier_known=_is_known(table, "classifier_cost"),
+        failed_known="failed_cost" not in table or _is_known(table, "failed_cost"),
+        labels=tuple(_label_savings(label, part) for label, part in table.groupby("label", dropna=False, sort=False)),
+        waterfall=_waterfall(table, total, paid) if some else (),
+    )
+
+
+def _frame(spend: pd.DataFrame) -> pd.DataFrame:
+    table = pd.DataFrame(columns(spend, SPEND))
+    for name in ("label", "model_used"):
+        table[name] = table[name].astype(object).where(table[name].notna(), None)
+    return table
+
+
+def _sum(table: pd.DataFrame, name: str) -> float:
+    """Exact sum of a money column, unknown parts left out; 0 where the table has no such column."""
+    return fsum(table[name].dropna()) if name in table else 0.0
+
+
+def _totals(table: pd.DataFrame) -> dict[str, float]:
+    return {
+        "cost": _sum(table, "cost"),
+        "baseline": _sum(table, "baseline_cost"),
+        "classifier": _sum(table, "classifier_cost"),
+        "failed": _sum(table, "failed_cost"),
+    }
+
+
+def _is_known(table: pd.DataFrame, name: str) -> bool:
+    return not bool((table[name].isna() & (table["n_priced"] > 0)).any())
+
+
+def _half_by_decisions(table: pd.DataFrame, n: int, total: dict[str, float]) -> float:
+    cost, base = total["cost"], total["baseline"]
+    k = (total["classifier"] + total["failed"]) / n  # each decision carries the mean: (x + k)^2 = x^2 + 2kx + k^2
+    squares = _sum(table, "cost_sq") + 2 * k * cost + n * k * k
+    product = _sum(table, "cost_baseline") + k * base
+    return float(ratio_half_width(n, cost + n * k, base, squares, _sum(table, "baseline_sq"), product))
+
+
+def _half_by_days(table: pd.DataFrame) -> float:
+    from scipy.stats import t  # scipy.stats takes a second to load, and short logs never need it
+
+    extra = table["classifier_cost"].fillna(0.0) + (table["failed_cost"].fillna(0.0) if "failed_cost" in table else 0.0)
+    days = table.assign(paid=table["cost"] + extra).groupby("day")[["paid", "baseline_cost"]].sum()
+    paid, base = days["paid"].to_numpy(), days["baseline_cost"].to_numpy()
+    count = len(days)
+    residuals = paid - paid.sum() / base.sum() * base
+    return float(t.ppf(0.975, count - 1) * sqrt(count / (count - 1) * np.sum(residuals**2)) / base.sum())
+
+
+def _label_savings(label: Any, table: pd.DataFrame) -> LabelSavings:
+    total = _totals(table)
+    priced = int(table["n_priced"].sum())
+    paid = fsum((total["cost"], total["classifier"], total["failed"]))
+    saved = total["baseline"] - paid
+    fell = table[table["cause"].isin(FALLBACK_CAUSES)]
+    fallback = None
+    if priced and not bool((fell["label_cost"].isna() & (fell["n_priced"] > 0)).any()):
+        fallback = fsum(fell["cost"]) - fsum(fell["label_cost"].dropna())
+    return LabelSavings(
+        label=None if pd.isna(label) else str(label),
+        models=tuple(dict.fromkeys(str(x) for x in table["model_used"] if x is not None)),
+        n=int(table["n"].sum()),
+        n_priced=priced,
+        n_fallback=int(fell["n"].sum()),
+        baseline_usd=total["baseline"] if priced else None,
+        paid_usd=paid if priced else None,
+        savings_usd=saved if priced else None,
+        savings_share=saved / total["baseline"] if priced and total["baseline"] > 0 else None,
+        fallback_usd=fallback,
+    )
+
+
+def _waterfall(table: pd.DataFrame, total: dict[str, float], paid: float) -> tuple[Step, ...]:
+    """Go from the baseline to what was paid: rows that followed their label by label, then the rest by cause.
+
+    Each step is the cost of its rows minus their baseline; every row is in exactly one, so that they sum to the total.
+    """
+    steps = [Step("baseline", "baseline", total["baseline"], total["baseline"])]
+
+    def add(kind: Any, name: str, amount: float) -> None:
+        steps.append(Step(kind, name, amount, steps[-1].total_usd + amount))
+
+    def over_baseline(rows: pd.DataFrame) -> float:
+        return fsum([*rows["cost"], *(-rows["baseline_cost"])])
+
+    fell, failed = table["cause"].isin(FALLBACK_CAUSES), table["cause"].isin(FAILURE_CAUSES)
+    routed = (table["cause"] == "routed") & table["label"].notna()
+    for label in dict.fromkeys(table["label"][table["label"].notna()]):
+        add("label", str(label), over_baseline(table[routed & (table["label"] == label)]))
+    add("fallback", "fallback", over_baseline(table[fell]))
+    for kind, rows in (("classifier_failed", failed), ("forced", ~(fell | failed | routed))):
+        if bool(rows.any()):
+            add(kind, kind.replace("_", " "), over_baseline(table[rows]))
+    add("classifier", "classifier", total["classifier"])
+    if "failed_cost" in table:
+        add("failed", "failed attempts", total["failed"])
+    steps.append(Step("paid", "paid", paid, paid))
+    return tuple(steps)
