@@ -303,7 +303,8 @@ def _insert(con: duckdb.DuckDBPyConnection, table: str, lines: list[bytes]) -> N
     try:
         con.execute(statement).fetchall()
     finally:
-        con.unregister("spool_lines")
+        with contextlib.suppress(Exception):  # refused after an error, whose ROLLBACK is still to come
+            con.unregister("spool_lines")
 
 
 def warm_up() -> None:

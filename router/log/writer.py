@@ -75,9 +75,9 @@ class Writer:
         self._pending.clear()
         try:
             return ingest_now(self.data, wait_s=wait_s, role="turn") is not None
-        except (LogError, OSError) as error:
+        except Exception as error:  # DuckDB's messages quote the row: only the type of what we did not word is shown
             self._pending.set()
-            text = str(error) if isinstance(error, LogError) else error.strerror or type(error).__name__
+            text = str(error) if isinstance(error, LogError) else getattr(error, "strerror", None) or type(error).__name__
             _logger.error("routescope: rows are in the spool but not in DuckDB yet (%s)", text)
             return False
 
