@@ -12,6 +12,7 @@ from router.errors import RouterError
 from router.policy import Policy
 
 CURVE = "threshold_curve"
+SAID = "threshold_said"
 FLIPS_SHOWN = 100
 
 
@@ -58,15 +59,20 @@ def save_dialog(candidate: float) -> None:
     st.caption("New decisions follow the new line once their process loads the policy again. The old file is kept beside it.")
     st.code(untrusted.visible(policy_edit.diff(old, new)), language="diff", wrap_lines=True)
     st.text(f"File: {target}")
-    if st.button("Write the file", key="confirm_save"):
-        try:
-            existed = target.exists()
-            policy_edit.save(target.parent, new, expected_old=old if existed else None)
-        except (RouterError, OSError) as error:
-            what = str(error) if isinstance(error, RouterError) else error.strerror or type(error).__name__
-            st.code(untrusted.visible(what), language=None, wrap_lines=True)
-            return
-        st.rerun()
+    if st.button("Write the file", key="confirm_save", on_click=write, args=(old, new)):
+        st.rerun()  # closes the dialog
+
+
+def write(old: str, new: str) -> None:
+    """Write the policy; what came of it is told once on the page."""
+    target = state.policy_file()
+    try:
+        chosen = state.settings()
+        policy_edit.save(chosen.data, new, expected_old=old, policy_file=chosen.policy_file)
+        said = f"Saved to {target.name}. The former file is kept beside it."
+    except (RouterError, OSError) as error:
+        said = str(error) if isinstance(error, RouterError) else f"{target.name}: {error.strerror or type(error).__name__}"
+    st.session_state[SAID] = said
 
 
 def sentence(policy: Policy) -> str:
@@ -151,6 +157,8 @@ def main() -> None:
     """Draw the page."""
     policy = loaders.policy_in_view()
     frame.header("Threshold", sentence(policy))
+    if said := st.session_state.pop(SAID, None):
+        st.toast(untrusted.name(said, 300))
     chosen = state.current_filter()
     if loaders.log_counts(chosen) == 0:
         frame.show_nothing_found()

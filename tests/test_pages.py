@@ -1,0 +1,196 @@
+"""Every page in every state, run by Streamlit's own AppTest over a real log."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from dashboard import loaders, state
+from router import Policy
+from router.log.owner import ingest_now
+from router.log.record import decision_payload, unix_ms, uuid7
+from router.log.spool import Spool
+from router.log.writer import policy_payload
+from router.policy import decide
+from router.types import Decision
+
+APP = str(Path(state.__file__).with_name("app.py"))
+PAGES = ("overview", "decisions", "labels", "threshold", "savings", "playground")
+TITLES = {name: name.capitalize() for name in PAGES}
+POLICY = Policy.preset("seed")
+
+
+def write_log(data: Path, rows: int, *, tokens: bool = True, prompt: str = "what is rule {i}?") -> None:
+    """A log of decisions whose scores sweep through every confidence and label."""
+    spool = Spool(data)
+    now = datetime.now().replace(microsecond=0) - timedelta(hours=1)
+    spool.append(policy_payload(POLICY, now))
+    names = POLICY.label_names
+    for i in range(rows):
+        top, other = names[i % 4], names[(i + 1 + i // 4 % 3) % 4]
+        best = 0.30 + (i * 37 % 700) / 1000
+        scores = {name: (1 - best) / 4 for name in names} | {other: (1 - best) / 2} | {top: best}
+        choice = decide(scores, POLICY)
+        when = now - timedelta(minutes=7 * (rows - i))
+        spool.append(decision_payload(Decision(
+            id=uuid7(unix_ms(when)), decided_at=when, prompt=prompt.format(i=i), prompt_sha256="0" * 64,
+            prompt_chars=20, top_label=choice.top_label, confidence=choice.confidence, scores=scores,
+            runner_up=choice.runner_up, margin=choice.margin, threshold=0.55, cause=choice.cause,
+            is_fallback=choice.is_fallback, model_chosen=choice.model_chosen, model_used=choice.model_chosen,
+            classifier="test-1", calibrated=True, classify_ms=12.0, policy_fingerprint=POLICY.fingerprint,
+            labels_fingerprint=POLICY.labels_fingerprint, classifier_cost_usd=Decimal(0),
+            input_tokens=500 if tokens else None, output_tokens=300 + i % 50 if tokens else None,
+            usage_grade="measured" if tokens else None, outcome="ok" if tokens else None,
+        )))
+    spool.close()
+    ingest_now(data)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "data"
+    state.configure(state.Settings(folder))
+    yield folder
+    loaders.close_readers()
+    state.configure(None)
+
+
+def open_page(page: str) -> AppTest:
+    """The page as a reader opens it, run to its end without an exception."""
+    test = AppTest.from_file(APP, default_timeout=60)
+    test.run()
+    if page != "overview":
+        test.switch_page(state.VIEWS[page]).run()
+    assert not test.exception, [error.value for error in test.exception]
+    return test
+
+
+def words(test: AppTest) -> str:
+    """All text on the page."""
+    found = [element.value for kind in ("title", "subheader", "caption", "markdown", "text", "code") for element in test.get(kind)]
+    return "\n".join(str(word) for word in found)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_of_an_empty_log_says_what_to_do_next(page: str, data: Path) -> None:
+    test = open_page(page)
+    assert test.title[0].value == TITLES[page]
+    if page != "playground":
+        assert "No decisions yet." in words(test)
+        assert "client.route(" in words(test)
+    assert not data.exists(), "looking at a log must not make one"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_of_one_decision(page: str, data: Path) -> None:
+    write_log(data, 1)
+    test = open_page(page)
+    assert test.title[0].value == TITLES[page]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_of_a_log_with_many_decisions(page: str, data: Path) -> None:
+    write_log(data, 600)
+    test = open_page(page)
+    assert test.title[0].value == TITLES[page]
+    assert "No decision" not in words(test)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_without_token_counts_says_not_measured(page: str, data: Path) -> None:
+    write_log(data, 60, tokens=False)
+    test = open_page(page)
+    assert "$0.00" not in words(test), "an unknown cost is not zero"
+
+
+def test_unreadable_policy_is_a_written_state_with_its_faults(data: Path) -> None:
+    data.mkdir()
+    (data / "policy.toml").write_text('treshold = 0.5\nfallback_model = "gpt-4o"\n')
+    test = AppTest.from_file(APP, default_timeout=60).run()
+    assert not test.exception
+    assert "The policy cannot be read" in words(test)
+    assert "did you mean 'threshold'?" in words(test)
+
+
+def test_log_owned_by_another_process_is_read_from_the_spools(data: Path) -> None:
+    write_log(data, 50)
+    script = textwrap.dedent("""
+        import sys, time
+        from pathlib import Path
+        from router.log.owner import Owner
+        owner = Owner(Path(sys.argv[1]), role="dashboard"); owner.start(); owner.wait_ready(20)
+        print("ready", flush=True); sys.stdin.read()
+    """)
+    other = subprocess.Popen(
+        [sys.executable, "-c", script, str(data)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout is not None and other.stdout.readline() == "ready\n"
+        test = open_page("decisions")
+        assert f"PID {other.pid}" in words(test)
+        assert "50 of 50 decisions" in words(test)
+    finally:
+        other.communicate("", timeout=20)
+
+
+def test_playground_without_a_key_shows_the_decision_and_names_the_variable(data: Path) -> None:
+    test = open_page("playground")
+    test.text_area(key="playground_prompt").set_value("what is the capital of peru").run()
+    assert not test.exception
+    assert "Set OPENAI" in words(test).replace("\\", "") or "Set ANTHROPIC" in words(test).replace("\\", "")
+    assert not (data / "spool").exists(), "the playground logs nothing unless asked"
+
+
+def test_playground_logs_when_asked(data: Path) -> None:
+    test = open_page("playground")
+    test.text_area(key="playground_prompt").set_value("what is the capital of peru").run()
+    test.button(key="log_decision").click().run()
+    assert not test.exception
+    assert loaders.get_log().rows("SELECT source, count(*) FROM decisions GROUP BY 1") == [("playground", 1)]
+
+
+def test_saving_a_candidate_changes_one_line_of_the_policy_and_keeps_its_comments(data: Path) -> None:
+    write_log(data, 100)
+    test = open_page("threshold")
+    test.number_input(key="t").set_value(0.64).run()
+    test.button(key="save").click().run()
+    assert not test.exception
+    assert any("+threshold = 0.64" in code.value for code in test.code)
+    test.button(key="confirm_save").click().run()
+    saved = (data / "policy.toml").read_text()
+    assert Policy.load(data / "policy.toml").threshold == 0.64
+    assert "# follow the top label from this confidence on" in saved
+
+
+def test_decisions_do_not_shift_when_rows_arrive(data: Path) -> None:
+    write_log(data, 250)
+    test = open_page("decisions")
+    assert "250 of 250 decisions" in words(test)
+    first = test.dataframe(key="decisions_table").value["Prompt"].tolist()
+    write_log(data, 30, prompt="a new one {i}")
+    deadline = time.monotonic() + 10
+    while not any("30 new" in button.label for button in test.button) and time.monotonic() < deadline:
+        test.run()  # a reader beside the owner looks at the spools once a second
+    assert any("30 new" in button.label for button in test.button)
+    assert test.dataframe(key="decisions_table").value["Prompt"].tolist() == first
+    test.button(key="show_new").click().run()
+    assert "280 of 280 decisions" in words(test)
+
+
+def test_candidate_stays_while_pages_are_walked(data: Path) -> None:
+    write_log(data, 40)
+    test = open_page("threshold")
+    test.number_input(key="t").set_value(0.7).run()
+    test.switch_page(state.VIEWS["playground"]).run()
+    assert test.number_input(key="t").value == 0.7
+
+
