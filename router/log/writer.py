@@ -51,13 +51,16 @@ class Writer:
 
     def log(self, decision: Decision, policy: Policy | None = None) -> bool:
         """Append a decision (and, once, the policy behind it); False when it had to be dropped."""
+        written = self.append(decision_payload(decision))
+        # After the decision, and not at all when that failed: drops are to count decisions.
         if (
-            policy is not None
+            written
+            and policy is not None
             and policy.fingerprint not in self._policies
             and self.spool.append(policy_payload(policy, decision.decided_at))
         ):
             self._policies.add(policy.fingerprint)
-        return self.append(decision_payload(decision))
+        return written
 
     def append(self, payload: Mapping[str, Any]) -> bool:
         """Append another kind of record."""
