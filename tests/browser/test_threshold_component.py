@@ -71,6 +71,7 @@ def raw_rows(n: int = 20_000, seed: int = 7) -> pd.DataFrame:
     rows["model"] = rows["label"].map(ANSWERS)
     for model, rate in RATES.items():
         rows[model] = tokens * rate / 1e6 * generator.uniform(0.8, 1.2, n)
+    rows["own"] = [row[row["model"]] for row in rows.to_dict("records")]
     return rows
 
 
@@ -188,7 +189,7 @@ def replay(threshold: float, rows: pd.DataFrame = ROWS, policy: Policy = POLICY)
     """The figures, from the rows one by one under the one rule, with textbook formulas."""
     limits = {x.name: policy.threshold_for(x.name) if x.threshold is not None else threshold for x in policy.labels}
     fallback = np.array([c < limits[label] for c, label in zip(rows["confidence"], rows["label"], strict=True)])
-    own = np.array([row[row["model"]] for row in rows.to_dict("records")])
+    own = rows["own"].to_numpy()
     routed = np.where(fallback, rows[policy.fallback_model], own) + 0.00002
     baseline = rows[str(policy.baseline)].to_numpy()
     share = 1 - routed.sum() / baseline.sum()
@@ -264,11 +265,11 @@ def test_the_change_has_the_interval_of_its_own_rows(open_page: Any, k: int) -> 
     found = in_module(open_page(), ("rule.js", "model.js"), """
         return m.difference(m.readModel(argument.body), argument.k, "middle");
     """, {"body": body, "k": k})
-    own = np.array([row[row["model"]] for row in ROWS.to_dict("records")])
+    own = ROWS["own"].to_numpy()
     confidence = ROWS["confidence"].to_numpy()
     crossing = (confidence < k / GRID) != (confidence < 0.55)
     sign = 1 if k > 5500 else -1
-    change = np.where(crossing, sign * (ROWS["middle"] - own), 0.0)
+    change = np.where(crossing, sign * (ROWS["middle"].to_numpy() - own), 0.0)
     base = ROWS["large"].to_numpy()
     ratio = change.sum() / base.sum()
     sure = abs(change.mean()) > 1.96 * change.std(ddof=1) / math.sqrt(len(ROWS))
@@ -475,6 +476,9 @@ def test_more_than_eight_labels_show_the_largest_and_fold_the_rest(curve: Any, k
     assert hidden.first.is_hidden()
     shown.page.get_by_text("more labels (4)").click()
     assert hidden.count() == 4 and hidden.first.is_visible()
+    drawn = hidden.last.locator("svg")
+    assert drawn.locator("path").first.get_attribute("d")
+    drawn.evaluate("(svg) => new Promise((done) => { const see = () => svg.viewBox.baseVal.width === svg.clientWidth ? done() : requestAnimationFrame(see); see(); })")
     keep_shot(shown.page, "many")
 
 

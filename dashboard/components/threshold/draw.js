@@ -125,6 +125,8 @@ export function buildPlot(view) {
   buildAxis(view, right);
   buildLines(view);
   svg.insertBefore(parts.over, parts.shareDot);
+  const finding = model.best ? plateauText(model.best) : "cost not measured";
+  svg.setAttribute("aria-label", `Decisions by confidence, fallback share, cost per 1,000 decisions and quality by threshold: ${finding}`);
 }
 
 function title(view, y, text) {
@@ -249,20 +251,32 @@ function buildLines(view) {
   parts.pillText = node("text", { class: "pill-text", y: Y.pill + 15, "text-anchor": "middle" }, parts.pill);
 }
 
-// In the row of the first title, so never over it; what the curves leave out is said only where there is room.
+// The production line's name stands in the row of the first title, so never over it, and steps aside for the candidate's
+// line. What the curves leave out is said in the same row where there is room on either side.
 function nameProduction(view, at) {
-  const { parts, svg } = view;
-  const name = `production ${threshold(view.model.production)}`;
-  const half = textWidth(name, view.font(12, 400)) / 2;
+  const { parts, model } = view;
+  const name = `production ${threshold(model.production)}`;
+  const wide = textWidth(name, view.font(12, 400));
   const least = textWidth("Decisions by confidence", view.font(13, 600)) + 12;
-  const centre = Math.min(Math.max(at, least + half), view.width - half);
-  const aside = textWidth(parts.asides.textContent, view.font(12, 400)) + least + 16;
-  if (aside > centre - half) {
-    const after = centre + half + 12;
-    if (after + aside - least <= view.width) parts.asides.setAttribute("x", after);
+  const left = Math.min(Math.max(at - wide / 2, least), view.width - wide);
+  view.productionName = { at, wide, least, left };
+  const aside = textWidth(parts.asides.textContent, view.font(12, 400));
+  const slack = wide / 2 + 18; // as far as the name may step
+  if (least + 4 + aside > left - slack) {
+    if (left + wide + slack + aside <= view.width) parts.asides.setAttribute("x", left + wide + slack);
     else parts.asides.textContent = "";
   }
-  node("text", { class: "halo", x: centre, y: Y.production, "text-anchor": "middle" }, svg, name);
+  parts.productionName = node("text", { class: "halo", y: Y.production }, parts.over, name);
+}
+
+function moveProductionName(view, candidate) {
+  const { at, wide, least, left } = view.productionName;
+  const clear = candidate < left - 6 || candidate > left + wide + 6;
+  const after = candidate + 8;
+  const before = candidate - 8 - wide;
+  let x = left;
+  if (!clear) x = (candidate > at && before >= least) || after + wide > view.width ? before : after;
+  view.parts.productionName.setAttribute("x", x.toFixed(1));
 }
 
 export function movePlot(view, point, change_) {
@@ -282,6 +296,7 @@ export function movePlot(view, point, change_) {
   const centre = Math.min(Math.max(at, GUTTER - 8 + half), view.width - half);
   set(parts.pillBox, { x: centre - half, width: 2 * half });
   placeText(parts.pillText, name, centre, Y.pill + 15, "middle");
+  moveProductionName(view, at);
   moveTexts(view, point, change_, at, production, right);
 }
 
