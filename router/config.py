@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,9 +89,9 @@ def endpoint(
             f"{key_name} is not set and neither is {url_name}; set {key_name} to call {provider} models, or "
             f"{url_name} to a compatible server."
         )
-    if url is not None and not url.startswith(("http://", "https://")):
+    if url is not None and not re.match(r"https?://[^/@\s]+(/\S*)?\Z", url):  # a password in it would be shown
         raise ConfigurationError(
-            f"the base URL of {provider} must start with http:// or https://; correct {url_name} or base_url in "
-            "the policy and restart."
+            f"the base URL of {provider} must be http(s)://host without user or password; correct {url_name} or "
+            "base_url in the policy and restart."
         )
     return Endpoint(provider, key or PLACEHOLDER_KEY, url)

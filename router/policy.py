@@ -374,9 +374,10 @@ def _faults(policy: Policy) -> Iterable[str]:
                 f"{where}.name: found {label.name[:40]!r}, expected 1 to 64 letters, digits, spaces or _.:/@- "
                 "that start with a letter or digit"
             )
-        first = seen.setdefault(label.name.casefold(), label.name)
-        if first is not label.name:
+        first = seen.get(label.name.casefold())
+        if first is not None:
             yield f"{where}.name: {label.name!r} stands twice (also as {first!r}); names must differ by more than case"
+        seen[label.name.casefold()] = label.name
         if not label.rubric.strip():
             yield f"{where}.rubric: empty, expected the question that defines {label.name!r}"
         if not label.model.strip():
