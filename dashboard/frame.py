@@ -58,7 +58,6 @@ def run() -> None:
 def draw(page: str, policy: Policy) -> None:
     """The bar and the empty title row of a page."""
     state.entered(page)
-    st.session_state.setdefault(state.CANDIDATE, policy.threshold)
     _bar(page, policy)
     if note := loaders.log_note():
         st.caption(text.note(note))
@@ -68,7 +67,7 @@ def draw(page: str, policy: Policy) -> None:
     _slots.set(_Slots(title, controls))
     if page in _WITH_CANDIDATE:
         with controls:
-            _candidate()
+            _candidate(policy)
 
 
 def header(title: str, sentence: str) -> None:
@@ -149,7 +148,7 @@ def _bar(page: str, policy: Policy) -> None:
         with settings:
             _zone()
             if page not in _WITH_CANDIDATE:
-                _candidate()
+                _candidate(policy)
         if filtered:
             chosen = state.current_filter()
             shown = text.period(chosen.start, chosen.end, state.zone(), state.zone_name(), _now())
@@ -157,17 +156,16 @@ def _bar(page: str, policy: Policy) -> None:
 
 
 def _range() -> None:
-    st.session_state.setdefault(state.RANGE, state.DEFAULT_RANGE)
-    st.segmented_control(
-        "Time range", state.RANGES, key=state.RANGE, bind="query-params", required=True, label_visibility="collapsed"
-    )
-    if st.session_state[state.RANGE] == "Custom":
+    chosen = st.segmented_control(
+        "Time range", state.RANGES, default=state.DEFAULT_RANGE, key=state.RANGE, bind="query-params", required=True,
+        label_visibility="collapsed",
+    )  # fmt: skip
+    if chosen == "Custom":
         today = datetime.now(state.zone()).date()
         days = ((state.FIRST_DAY, "From", today - timedelta(days=29)), (state.LAST_DAY, "To", today))
         for key, label, day in days:
-            st.session_state.setdefault(key, day)
             st.date_input(
-                label, value=None, key=key, bind="query-params", width=125, label_visibility="collapsed",
+                label, value=day, key=key, bind="query-params", width=125, label_visibility="collapsed",
                 format="YYYY-MM-DD",
             )  # fmt: skip
 
@@ -179,9 +177,9 @@ def _policies(policy: Policy) -> None:
     names.setdefault(policy.fingerprint, policy.name)
     shown = {state.ALL_POLICIES: text.ALL_POLICIES}
     shown |= {key: text.policy_option(key, value) for key, value in names.items()}
-    st.session_state.setdefault(state.POLICY, policy.fingerprint if decided else state.ALL_POLICIES)
+    default = list(shown).index(policy.fingerprint if decided else state.ALL_POLICIES)
     st.selectbox(
-        "Policy", list(shown), key=state.POLICY, format_func=lambda key: shown.get(key, key), bind="query-params",
+        "Policy", list(shown), index=default, key=state.POLICY, format_func=lambda key: shown.get(key, key), bind="query-params",
         width=150, label_visibility="collapsed",
     )  # fmt: skip
 
@@ -207,11 +205,11 @@ def _zone() -> None:
     st.toggle(text.ZONE, key=state.ZONE, bind="query-params")
 
 
-def _candidate() -> None:
+def _candidate(policy: Policy) -> None:
     value = state.candidate_to_show()
     st.number_input(
-        text.CANDIDATE, min_value=0.0, max_value=1.0, value=None, step=0.001, key=state.CANDIDATE, width=130,
-        format="%.3f" if round(value, 3) == value else "%.4f", bind="query-params", required=True,
+        text.CANDIDATE, min_value=0.0, max_value=1.0, value=policy.threshold, step=0.001, key=state.CANDIDATE, width=130,
+        format="%.3f" if round(value, 3) == value else "%.4f", bind="query-params",
     )  # fmt: skip
 
 

@@ -126,6 +126,8 @@ def options(port: int) -> dict[str, Any]:
         "logger.hideWelcomeMessage": True,
         "logger.enableRich": False,          # its trace prints an error's message, which may quote a prompt
         "global.developmentMode": False,
+        # Inputs have a default, so that the URL leaves it out, and callbacks set them too: both is meant here.
+        "global.disableWidgetStateDuplicationWarning": True,
     }  # fmt: skip
 
 
