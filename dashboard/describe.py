@@ -46,7 +46,11 @@ def why(row: dict[str, Any]) -> str:
         kind = "" if missing(row["error_type"]) else f" ({name(row['error_type'])})"
         return f"The classifier {what}{kind}, so the fallback model {model} was chosen."
     top, confidence = f"**{name(row['top_label'])}**", formats.score(row["confidence"])
-    over = "" if missing(row["runner_up"]) else f", margin {formats.score(row['margin'])} over **{name(row['runner_up'])}**"
+    over = (
+        ""
+        if missing(row["runner_up"])
+        else f", margin {formats.score(row['margin'])} over **{name(row['runner_up'])}**"
+    )
     line = formats.threshold(row["threshold"])
     if word == "low_confidence":
         short = formats.score(row["threshold"] - row["confidence"])
@@ -67,12 +71,18 @@ def facts(row: dict[str, Any], zone: tzinfo, zone_name: str) -> list[tuple[str, 
     found.append(("Outcome", _outcome(row)))
     if not missing(row["session_id"]):
         found.append(("Session", str(row["session_id"])))
-    found += [("Policy", formats.fingerprint(row["policy_fingerprint"])), ("Source", str(row["source"])), ("Id", str(row["id"]))]
+    found += [
+        ("Policy", formats.fingerprint(row["policy_fingerprint"])),
+        ("Source", str(row["source"])),
+        ("Id", str(row["id"])),
+    ]
     extra = {} if missing(row["extra"]) else json.loads(row["extra"])
     if "reported_top_label" in extra:
         found.append(("Reply said", f"{extra['reported_top_label']}; the rule takes the highest score"))
     if "prompt_cut" in extra:
-        found.append(("Prompt", f"first {extra['prompt_cut']:,} of {int(row['prompt_chars']):,} characters stored"))
+        found.append(
+            ("Prompt", f"first {extra['prompt_cut']:,} of {int(row['prompt_chars']):,} characters stored")
+        )
     if "replaced_surrogates" in extra:
         found.append(("Prompt", f"{extra['replaced_surrogates']} broken characters replaced"))
     return [(key, cell(value) or "") for key, value in found]
@@ -81,7 +91,10 @@ def facts(row: dict[str, Any], zone: tzinfo, zone_name: str) -> list[tuple[str, 
 def _tokens(row: dict[str, Any]) -> str:
     if missing(row["input_tokens"]) or missing(row["output_tokens"]):
         return formats.NOT_MEASURED
-    parts = [f"{formats.count(int(row['input_tokens']))} in", f"{formats.count(int(row['output_tokens']))} out"]
+    parts = [
+        f"{formats.count(int(row['input_tokens']))} in",
+        f"{formats.count(int(row['output_tokens']))} out",
+    ]
     if not missing(row["cache_read_tokens"]) and row["cache_read_tokens"]:
         parts.append(f"{formats.count(int(row['cache_read_tokens']))} from cache")
     grade = "" if row["usage_grade"] in (None, "measured") else f" ({row['usage_grade']})"
@@ -93,7 +106,11 @@ def _cost(row: dict[str, Any]) -> str:
         return formats.NOT_MEASURED
     book = loaders.prices()
     rate = book.rate(str(row["model_used"]), row["decided_at"].date())
-    of = f", {rate.source}" + (f" of {formats.day(rate.as_of, year=True)}" if rate.as_of else "") if rate else ""
+    of = (
+        f", {rate.source}" + (f" of {formats.day(rate.as_of, year=True)}" if rate.as_of else "")
+        if rate
+        else ""
+    )
     return f"{formats.milli_usd(row['cost_now'])} m${of}"
 
 
@@ -102,7 +119,11 @@ def _outcome(row: dict[str, Any]) -> str:
         return "decided only, no call was made"
     words = str(row["outcome"]).replace("_", " ")
     total = "" if missing(row["total_ms"]) else f", {formats.duration(row['total_ms'])}"
-    first = "" if missing(row["first_token_ms"]) else f", first token after {formats.duration(row['first_token_ms'])}"
+    first = (
+        ""
+        if missing(row["first_token_ms"])
+        else f", first token after {formats.duration(row['first_token_ms'])}"
+    )
     return words + total + first
 
 

@@ -49,7 +49,7 @@ def axis_count(value: Number) -> str:
     ['0', '800', '2k', '1.5k', '3M']
     """
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
+        if abs(float(value)) >= size:
             return _minus(f"{float(value) / size:.1f}".removesuffix(".0")) + unit
     return _minus(f"{float(value):g}")
 
@@ -97,7 +97,7 @@ def usd(value: Number | None) -> str:
     if _missing(value):
         return NOT_MEASURED
     assert value is not None
-    size = abs(value)
+    size = abs(float(value))
     sign = MINUS if value < 0 else ""
     if size == 0:
         return "$0.00"
@@ -143,7 +143,7 @@ def _signed(value: float | Decimal | None, plain: str) -> str:
 
 def signed_count(value: Number | None) -> str:
     """A change of a count."""
-    return _signed(value, count(value))  # type: ignore[arg-type]
+    return _signed(value, count(value))
 
 
 def signed_percent(value: float | None) -> str:
@@ -170,7 +170,7 @@ def signed_usd(value: Number | None) -> str:
     >>> signed_usd(31), signed_usd(-44.08)
     ('+$31.00', '−$44.08')
     """
-    return _signed(value, usd(value))  # type: ignore[arg-type]
+    return _signed(value, usd(value))
 
 
 def signed_ms(value: float | None) -> str:

@@ -47,12 +47,18 @@ def confidence_curves(
         share = float(curve.share_below[round(line * (len(curve.confidence) - 1))])
         at_line.append((curve.label, share, color, line))
         figure.add_scatter(
-            x=curve.confidence[keep], y=curve.share_below[keep] * 100, mode="lines", line={"color": color, "width": 2},
+            x=curve.confidence[keep],
+            y=curve.share_below[keep] * 100,
+            mode="lines",
+            line={"color": color, "width": 2},
             name=plot_text(curve.label, 30),
             hovertemplate="%{y:.1f} % below %{x:.3f}<extra>" + plot_text(curve.label, 30) + "</extra>",
         )
         figure.add_scatter(
-            x=[line], y=[share * 100], mode="markers", hoverinfo="skip",
+            x=[line],
+            y=[share * 100],
+            mode="markers",
+            hoverinfo="skip",
             marker={"size": 8, "color": colors.page, "line": {"color": color, "width": 2}},
         )
     _production_line(figure, policy.threshold, colors)
@@ -60,12 +66,26 @@ def confidence_curves(
         _candidate_line(figure, candidate, policy.threshold, colors)
     at_line.sort(key=lambda item: -item[1])
     heading = f"fall back at {formats.threshold(policy.threshold)}"
-    figure.add_annotation(x=0.012, y=0.97, xref="paper", yref="paper", xanchor="left", yanchor="top", align="left", showarrow=False,
-        font={"size": 12.5, "color": colors.text}, bgcolor=theme.with_opacity(colors.page, 0.82),
-        text="<br>".join([f"<span style='color:{colors.muted}'>{heading}</span>"] + [
-            f"<span style='color:{color}'>●</span> {plot_text(label, 24)} <b>{formats.share(share)}</b>"
-            + ("" if line == policy.threshold else f" at its own {formats.threshold(line)}")
-            for label, share, color, line in at_line]))
+    figure.add_annotation(
+        x=0.012,
+        y=0.97,
+        xref="paper",
+        yref="paper",
+        xanchor="left",
+        yanchor="top",
+        align="left",
+        showarrow=False,
+        font={"size": 12.5, "color": colors.text},
+        bgcolor=theme.with_opacity(colors.page, 0.82),
+        text="<br>".join(
+            [f"<span style='color:{colors.muted}'>{heading}</span>"]
+            + [
+                f"<span style='color:{color}'>●</span> {plot_text(label, 24)} <b>{formats.share(share)}</b>"
+                + ("" if line == policy.threshold else f" at its own {formats.threshold(line)}")
+                for label, share, color, line in at_line
+            ]
+        ),
+    )
     figure.update_xaxes(range=[low, 1.003], title={"text": "Confidence", "font": {"size": 12}}, showgrid=True)
     figure.update_yaxes(range=[-1, 104], ticksuffix=" %", tickvals=[0, 20, 40, 60, 80, 100])
     figure.update_layout(margin={"l": 8, "r": 8, "t": 22, "b": 8})
@@ -92,18 +112,38 @@ def confidence_histograms(
         color = theme.label_color(label, order, dark=dark)
         share = histogram.counts[i] / totals[i] * 100
         figure.add_scatter(
-            x=middles[keep], y=share[keep], mode="lines", line={"color": color, "width": 1.75, "shape": "hvh"},
-            fill="tozeroy", fillcolor=theme.with_opacity(color, 0.10), name=plot_text(label, 30),
+            x=middles[keep],
+            y=share[keep],
+            mode="lines",
+            line={"color": color, "width": 1.75, "shape": "hvh"},
+            fill="tozeroy",
+            fillcolor=theme.with_opacity(color, 0.10),
+            name=plot_text(label, 30),
             hovertemplate="%{y:.1f} % near %{x:.2f}<extra>" + plot_text(label, 30) + "</extra>",
         )
         words.append((label, color, float(middles[int(np.argmax(share))])))
     _production_line(figure, policy.threshold, colors)
     if candidate != policy.threshold:
         _candidate_line(figure, candidate, policy.threshold, colors)
-    figure.add_annotation(x=0.012, y=0.97, xref="paper", yref="paper", xanchor="left", yanchor="top", align="left", showarrow=False,
-        font={"size": 12.5, "color": colors.text}, bgcolor=theme.with_opacity(colors.page, 0.82),
-        text="<br>".join([f"<span style='color:{colors.muted}'>most often near</span>"] + [
-            f"<span style='color:{color}'>●</span> {plot_text(label, 24)} <b>{peak:.2f}</b>" for label, color, peak in words]))
+    figure.add_annotation(
+        x=0.012,
+        y=0.97,
+        xref="paper",
+        yref="paper",
+        xanchor="left",
+        yanchor="top",
+        align="left",
+        showarrow=False,
+        font={"size": 12.5, "color": colors.text},
+        bgcolor=theme.with_opacity(colors.page, 0.82),
+        text="<br>".join(
+            [f"<span style='color:{colors.muted}'>most often near</span>"]
+            + [
+                f"<span style='color:{color}'>●</span> {plot_text(label, 24)} <b>{peak:.2f}</b>"
+                for label, color, peak in words
+            ]
+        ),
+    )
     figure.update_xaxes(range=[low, 1.003], title={"text": "Confidence", "font": {"size": 12}})
     figure.update_yaxes(rangemode="tozero", ticksuffix=" %")
     figure.update_layout(margin={"l": 8, "r": 8, "t": 22, "b": 8})
@@ -131,15 +171,40 @@ def collisions(found: Overlap, order: Sequence[str], pair: tuple[str, str]) -> t
     size = max(26, min(64, 250 // max(len(labels) - 1, 1)))
     figure = figures.base(HEIGHT, clickmode="event+select")
     figure.add_scatter(
-        x=xs, y=ys, mode="markers+text", text=texts, textfont={"size": 12.5, "color": text_colors}, customdata=custom,
-        marker={"symbol": "square", "size": size, "color": fills, "line": {"color": outlines, "width": 2.5}, "opacity": 1},
-        selected={"marker": {"opacity": 1}}, unselected={"marker": {"opacity": 1}, "textfont": {"color": None}},
+        x=xs,
+        y=ys,
+        mode="markers+text",
+        text=texts,
+        textfont={"size": 12.5, "color": text_colors},
+        customdata=custom,
+        marker={
+            "symbol": "square",
+            "size": size,
+            "color": fills,
+            "line": {"color": outlines, "width": 2.5},
+            "opacity": 1,
+        },
+        selected={"marker": {"opacity": 1}},
+        unselected={"marker": {"opacity": 1}, "textfont": {"color": None}},
         hovertemplate="%{customdata[2]:,} close calls<extra></extra>",
     )
     names = [plot_text(label, 18) for label in labels]
     last = len(labels) - 1
-    figure.update_xaxes(tickvals=list(range(last)), ticktext=names[:-1], range=[-0.6, last - 0.4], showgrid=False, tickfont={"size": 12.5, "color": colors.text}, showline=False)
-    figure.update_yaxes(tickvals=list(range(1, last + 1)), ticktext=[f"{n}  " for n in names[1:]], range=[last + 0.6, 0.4], showgrid=False, tickfont={"size": 12.5, "color": colors.text})
+    figure.update_xaxes(
+        tickvals=list(range(last)),
+        ticktext=names[:-1],
+        range=[-0.6, last - 0.4],
+        showgrid=False,
+        tickfont={"size": 12.5, "color": colors.text},
+        showline=False,
+    )
+    figure.update_yaxes(
+        tickvals=list(range(1, last + 1)),
+        ticktext=[f"{n}  " for n in names[1:]],
+        range=[last + 0.6, 0.4],
+        showgrid=False,
+        tickfont={"size": 12.5, "color": colors.text},
+    )
     top = found.pairs[0]
     return figure, f"{top.first} and {top.second} collide most: {formats.share(top.close_rate)} of decisions"
 
@@ -155,13 +220,34 @@ def margins(found: Overlap) -> tuple[go.Figure, str]:
     near = edges < found.bound
     figure = figures.base(250, bargap=0.12)
     figure.add_bar(
-        x=edges + 1 / STEPS, y=merged, marker_color=np.where(near, colors.fallback, colors.served), marker_line_width=0,
+        x=edges + 1 / STEPS,
+        y=merged,
+        marker_color=np.where(near, colors.fallback, colors.served),
+        marker_line_width=0,
         hovertemplate="%{y:,} near %{x:.2f}<extra></extra>",
     )
-    figure.add_shape(type="line", x0=found.bound, x1=found.bound, y0=0, y1=1, yref="paper", line={"color": colors.fallback, "width": 1.25})
+    figure.add_shape(
+        type="line",
+        x0=found.bound,
+        x1=found.bound,
+        y0=0,
+        y1=1,
+        yref="paper",
+        line={"color": colors.fallback, "width": 1.25},
+    )
     share = formats.share(found.close_rate)
-    figure.add_annotation(x=found.bound, y=0.98, yref="paper", yanchor="top", xanchor="left", xshift=6, showarrow=False,
-        text=f"<b>{share}</b> within {found.bound:.2f}", font={"size": 12.5, "color": colors.text}, bgcolor=theme.with_opacity(colors.page, 0.82))
+    figure.add_annotation(
+        x=found.bound,
+        y=0.98,
+        yref="paper",
+        yanchor="top",
+        xanchor="left",
+        xshift=6,
+        showarrow=False,
+        text=f"<b>{share}</b> within {found.bound:.2f}",
+        font={"size": 12.5, "color": colors.text},
+        bgcolor=theme.with_opacity(colors.page, 0.82),
+    )
     figure.update_yaxes(rangemode="tozero", tickformat=",d")
     figure.update_xaxes(range=[0, 1])
     return figure, f"{share} of decisions have a margin below {found.bound:.2f}"
@@ -171,9 +257,22 @@ def not_measured(height: int) -> go.Figure:
     """A hatch with the words, for a chart whose data nobody has."""
     dark = theme.is_dark()
     figure = figures.base(height)
-    figure.add_bar(x=[0.5], y=[1], width=1, marker={"color": "rgba(0,0,0,0)", "pattern": theme.hatch(dark), "line": {"width": 0}}, hoverinfo="skip")
-    figure.add_annotation(x=0.5, y=0.5, text="<b>Not measured</b><br>This needs reviewed decisions: at least 20 in a bin. There are 0.", showarrow=False,
-        font={"size": 12.5, "color": theme.colors(dark).text}, bgcolor=theme.colors(dark).page, borderpad=8)
+    figure.add_bar(
+        x=[0.5],
+        y=[1],
+        width=1,
+        marker={"color": "rgba(0,0,0,0)", "pattern": theme.hatch(dark), "line": {"width": 0}},
+        hoverinfo="skip",
+    )
+    figure.add_annotation(
+        x=0.5,
+        y=0.5,
+        text="<b>Not measured</b><br>This needs reviewed decisions: at least 20 in a bin. There are 0.",
+        showarrow=False,
+        font={"size": 12.5, "color": theme.colors(dark).text},
+        bgcolor=theme.colors(dark).page,
+        borderpad=8,
+    )
     figure.update_xaxes(visible=False, range=[0, 1])
     figure.update_yaxes(visible=False, range=[0, 1])
     return figure
@@ -186,11 +285,38 @@ def _lowest(cells: pd.DataFrame, line: float) -> float:
 
 
 def _production_line(figure: go.Figure, at: float, colors: theme.Colors) -> None:
-    figure.add_shape(type="line", x0=at, x1=at, y0=0, y1=1, yref="paper", line={"color": colors.production, "width": 1.25, "dash": "dot"})
-    figure.add_annotation(x=at, y=1, yref="paper", yanchor="bottom", text=f"production {formats.threshold(at)}", showarrow=False, font={"size": 12, "color": colors.production})
+    figure.add_shape(
+        type="line",
+        x0=at,
+        x1=at,
+        y0=0,
+        y1=1,
+        yref="paper",
+        line={"color": colors.production, "width": 1.25, "dash": "dot"},
+    )
+    figure.add_annotation(
+        x=at,
+        y=1,
+        yref="paper",
+        yanchor="bottom",
+        text=f"production {formats.threshold(at)}",
+        showarrow=False,
+        font={"size": 12, "color": colors.production},
+    )
 
 
 def _candidate_line(figure: go.Figure, at: float, production: float, colors: theme.Colors) -> None:
-    figure.add_shape(type="line", x0=at, x1=at, y0=0, y1=1, yref="paper", line={"color": colors.candidate, "width": 2})
-    figure.add_annotation(x=at, y=1, yref="paper", yanchor="bottom", xanchor="left" if at > production else "right", xshift=56 if 0 < at - production < 0.08 else -56 if 0 < production - at < 0.08 else 0,
-        text=f"candidate {formats.threshold(at)}", showarrow=False, font={"size": 12, "color": colors.candidate})
+    figure.add_shape(
+        type="line", x0=at, x1=at, y0=0, y1=1, yref="paper", line={"color": colors.candidate, "width": 2}
+    )
+    figure.add_annotation(
+        x=at,
+        y=1,
+        yref="paper",
+        yanchor="bottom",
+        xanchor="left" if at > production else "right",
+        xshift=56 if 0 < at - production < 0.08 else -56 if 0 < production - at < 0.08 else 0,
+        text=f"candidate {formats.threshold(at)}",
+        showarrow=False,
+        font={"size": 12, "color": colors.candidate},
+    )

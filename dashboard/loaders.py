@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import pandas as pd
 import streamlit as st
@@ -28,7 +28,10 @@ from router.prices import PriceBook
 REFRESH_SECONDS = 1.0
 CACHE_ENTRIES = 128
 
-_keys: dict[type, Callable[[Any], Any]] = {
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_keys: dict[str | type[Any], Callable[[Any], Any]] = {
     Filter: repr,
     Policy: lambda policy: policy.fingerprint,
 }
@@ -226,12 +229,12 @@ def today() -> date:
     return datetime.now(UTC).date()
 
 
-def _cached(function: Callable[..., Any], *arguments: Any) -> Any:
+def _cached(function: Callable[..., T], *arguments: Any) -> T:
     # One cache for each data folder and number of rows: nothing stale is ever shown, nothing is read twice.
     return function(str(state.settings().data), version(), *arguments)
 
 
-def _query(function: Callable[..., Any]) -> Callable[..., Any]:
+def _query(function: Callable[P, T]) -> Callable[P, T]:
     return st.cache_data(max_entries=CACHE_ENTRIES, show_spinner=False, hash_funcs=_keys)(function)
 
 
@@ -271,7 +274,9 @@ def _spend(data: str, rows: int, chosen: Filter, policy: Policy, baseline: str |
 
 
 @_query
-def _flips(data: str, rows: int, chosen: Filter, policy: Policy, candidate: Policy, limit: int) -> pd.DataFrame:
+def _flips(
+    data: str, rows: int, chosen: Filter, policy: Policy, candidate: Policy, limit: int
+) -> pd.DataFrame:
     return queries.flips(get_log(), chosen, policy, candidate, prices(policy), limit=limit)
 
 
@@ -281,7 +286,9 @@ def _flip_counts(data: str, rows: int, chosen: Filter, policy: Policy, candidate
 
 
 @_query
-def _close_calls(data: str, rows: int, chosen: Filter, a: str, b: str, close: float, limit: int) -> pd.DataFrame:
+def _close_calls(
+    data: str, rows: int, chosen: Filter, a: str, b: str, close: float, limit: int
+) -> pd.DataFrame:
     return queries.close_calls(get_log(), chosen, a, b, close=close, limit=limit)
 
 

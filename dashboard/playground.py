@@ -63,7 +63,9 @@ def attempt(prompt: str, policy: Policy, candidate: Policy, data: str) -> Tried:
     """
     asked = ready(prompt)
     if not asked.text.strip():
-        raise ClassifierError("the prompt is empty; the router would not ask the classifier and use the fallback model")
+        raise ClassifierError(
+            "the prompt is empty; the router would not ask the classifier and use the fallback model"
+        )
     found = _classified(policy.classifier, data, policy.labels_fingerprint, asked.text, policy)
     try:
         return Tried(found, decide(found.scores, policy), decide(found.scores, candidate))
@@ -79,12 +81,14 @@ def estimates(
     found = []
     for model in policy.model_names:
         roles = [
-            word for word, is_so in (
+            word
+            for word, is_so in (
                 ("candidate", model == tried.candidate.model_chosen),
                 ("production", model == tried.production.model_chosen),
                 ("fallback", model == policy.fallback_model),
                 ("baseline", model == policy.baseline),
-            ) if is_so
+            )
+            if is_so
         ]
         found.append(Estimate(model, prices.price(usage, model, day), tuple(roles)))
     return found

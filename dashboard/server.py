@@ -72,7 +72,9 @@ def serve(
     build_app(data, policy_file, on_ready=ready).run(config=options(free))
 
 
-def build_app(data: Path, policy_file: Path | None = None, *, on_ready: Callable[[], None] | None = None) -> st.App:
+def build_app(
+    data: Path, policy_file: Path | None = None, *, on_ready: Callable[[], None] | None = None
+) -> st.App:
     """The ASGI app: pages, ``/healthz``, security headers, and the owner for as long as it lives."""
     state.configure(state.Settings(Path(data), policy_file))
     _quiet_logs()
@@ -234,7 +236,7 @@ class _WithoutMessages(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Say whether, and change how, a record is written."""
-        if record.exc_info and record.exc_info is not True and record.exc_info[1] is not None:
+        if record.exc_info and record.exc_info[1] is not None:
             failure = record.exc_info[1]
             places = "".join(traceback.format_tb(failure.__traceback__))
             record.msg = f"{record.getMessage()}: {type(failure).__name__}\n{places}"

@@ -33,7 +33,8 @@ ALL_POLICIES = ""
 """Value of the policy list that filters nothing; else a fingerprint."""
 
 VIEWS = {
-    name: f"views/{name}.py" for name in ("overview", "decisions", "labels", "threshold", "savings", "playground")
+    name: f"views/{name}.py"
+    for name in ("overview", "decisions", "labels", "threshold", "savings", "playground")
 }
 
 

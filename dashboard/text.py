@@ -29,9 +29,9 @@ CLEAR_FILTERS = "Clear filters"
 LOAD_SAMPLE = "Load sample data: `routescope demo`"
 TRY_AGAIN = "Try again"
 
-LOG_ONE = '''from router import Policy, Router
+LOG_ONE = """from router import Policy, Router
 with Router(Policy.preset("seed")) as client:
-    client.route("What is the capital of Japan?")'''
+    client.route("What is the capital of Japan?")"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,9 @@ def empty_filter(total: int, closest: tuple[str, int] | None = None) -> State:
 def empty_period(total: int, newest: str | None) -> State:
     """The period holds no decision but the log does."""
     tail = f"; the newest is of {newest}" if newest else ""
-    return State("No decision in this period.", f"The log has {formats.plural(total, 'decision')}{tail}. Choose All.")
+    return State(
+        "No decision in this period.", f"The log has {formats.plural(total, 'decision')}{tail}. Choose All."
+    )
 
 
 def too_few(found: int, needed: int, noun: str = "reviewed decision") -> str:
@@ -94,7 +96,9 @@ def note(sentence: str) -> str:
 
 def missing_key(provider: str, variable: str) -> str:
     """A model cannot be called."""
-    return f"No {name(provider)} key: the decision is shown, the reply is not. Set {name(variable)} and restart."
+    return (
+        f"No {name(provider)} key: the decision is shown, the reply is not. Set {name(variable)} and restart."
+    )
 
 
 def failed_call(model: str, ended: str) -> str:

@@ -126,6 +126,10 @@ _GRADE_BADGES: Mapping[Grade, str] = {
 }
 
 
+GRADE_COLORS: Mapping[str, str] = {**tokens()["grade"], "not measured": "#5b6472"}
+"""Chip colours of grades in tables, the same in both themes."""
+
+
 def grade_chip(grade: Grade) -> str:
     """Markdown for the chip that says how well a figure is known."""
     return _GRADE_BADGES[grade]
@@ -145,7 +149,9 @@ def ramp(share: float, dark: bool) -> str:
     """A matrix cell's grey for a value in [0, 1] of the largest."""
     low, high = colors(dark).ramp
     value = min(max(share, 0.0), 1.0)
-    mixed = (round(int(low[i : i + 2], 16) * (1 - value) + int(high[i : i + 2], 16) * value) for i in (1, 3, 5))
+    mixed = (
+        round(int(low[i : i + 2], 16) * (1 - value) + int(high[i : i + 2], 16) * value) for i in (1, 3, 5)
+    )
     return "#" + "".join(f"{part:02x}" for part in mixed)
 
 

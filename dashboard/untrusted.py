@@ -19,11 +19,11 @@ NAME_CHARACTERS = 64
 
 _HIDDEN = re.compile(
     "["
-    "\x00-\x08\x0b-\x1f\x7f-\x9f"          # control characters but tab and newline
+    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and newline
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
     "\u200b-\u200f\u2028-\u202e\u2060-\u206f"  # zero width, line separators, bidirectional controls
     "\u3164\ufe00-\ufe0e\ufeff\uffa0\ufff0-\uffff"
-    "\ud800-\udfff"                        # lone surrogates cannot be sent as UTF-8 at all
+    "\ud800-\udfff"  # lone surrogates cannot be sent as UTF-8 at all
     "\U0001d173-\U0001d17a\U000e0000-\U000e0fff"  # tags and variation selectors can hide a whole text
     "]"
 )
@@ -82,8 +82,10 @@ def name(text: object, limit: int = NAME_CHARACTERS) -> str:
     """A label's or model's name inside a markdown sentence: every mark escaped, no link made of it."""
     plain = cell(str(text), limit) or ""
     # Streamlit finds addresses after the escapes were read, so a word joiner has to part them.
-    return _AUTOLINK.sub("\\1\u2060", plain) if plain.isalnum() else _MARKDOWN.sub(
-        r"\\\1", _AUTOLINK.sub("\\1\u2060", plain)
+    return (
+        _AUTOLINK.sub("\\1\u2060", plain)
+        if plain.isalnum()
+        else _MARKDOWN.sub(r"\\\1", _AUTOLINK.sub("\\1\u2060", plain))
     )
 
 
@@ -100,7 +102,9 @@ def show_prompt(text: str | None, *, chars: int | None = None, height: int | Non
         return
     whole = len(text) if chars is None else max(chars, len(text))
     shown = text[:SHOWN_CHARACTERS]
-    st.code(visible(shown) or " ", language=None, wrap_lines=True, height="content" if height is None else height)
+    st.code(
+        visible(shown) or " ", language=None, wrap_lines=True, height="content" if height is None else height
+    )
     if whole > len(shown):
         st.caption(f"The first {len(shown):,} of {whole:,} characters.")
 

@@ -89,7 +89,9 @@ def endpoint(
             f"{key_name} is not set and neither is {url_name}; set {key_name} to call {provider} models, or "
             f"{url_name} to a compatible server."
         )
-    if url is not None and not re.match(r"https?://[^/@\s]+(/\S*)?\Z", url):  # a password in it would be shown
+    if url is not None and not re.match(
+        r"https?://[^/@\s]+(/\S*)?\Z", url
+    ):  # a password in it would be shown
         raise ConfigurationError(
             f"the base URL of {provider} must be http(s)://host without user or password; correct {url_name} or "
             "base_url in the policy and restart."

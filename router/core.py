@@ -158,11 +158,17 @@ class _Base:
             return _named(ClassifierError(f"the classifier raised {name}"), name)
         if not isinstance(answer, Classification) or not isinstance(answer.scores, Mapping):
             found = type(getattr(answer, "scores", answer)).__name__  # type: ignore[unreachable]
-            return _named(ClassifierError(f"the classifier returned a {found}, expected scores by label"), "BadReply")
+            return _named(
+                ClassifierError(f"the classifier returned a {found}, expected scores by label"), "BadReply"
+            )
         return answer
 
     def _decide(
-        self, asked: _Asked, answer: Classification | ClassifierError, model: str | None, session_id: str | None
+        self,
+        asked: _Asked,
+        answer: Classification | ClassifierError,
+        model: str | None,
+        session_id: str | None,
     ) -> Decision:
         policy = self.policy
         extra: dict[str, Any] = {}
@@ -191,7 +197,9 @@ class _Base:
             extra["replaced_surrogates"] = asked.replaced
         now = self._clock()
         if now.tzinfo is not None:
-            now = now.astimezone(UTC).replace(tzinfo=None)  # the log's times have no zone: DuckDB would drop it silently
+            now = now.astimezone(UTC).replace(
+                tzinfo=None
+            )  # the log's times have no zone: DuckDB would drop it silently
         return Decision(
             id=self._new_id(now),
             decided_at=now,
@@ -231,8 +239,8 @@ class _Base:
         name = settings.provider or self.prices.provider(model)
         if name is None:
             raise ConfigurationError(
-                f"no provider is known for model {model!r}; add [models.\"{model}\"] with provider = \"openai\" or "
-                "\"anthropic\" to the policy"
+                f'no provider is known for model {model!r}; add [models."{model}"] with provider = "openai" or '
+                '"anthropic" to the policy'
             )
         where = f"{name} {settings.base_url or ''}"
         if where not in self._providers:
@@ -466,7 +474,11 @@ class AsyncRouter(_Base):
             )
         except asyncio.CancelledError:
             spent = (time.monotonic() - started) * 1000
-            self._log(replace(decision, outcome="cancelled", error_type="CancelledError", total_ms=spent, attempts=1))
+            self._log(
+                replace(
+                    decision, outcome="cancelled", error_type="CancelledError", total_ms=spent, attempts=1
+                )
+            )
             raise
         return self._finish(decision, completion)
 
@@ -500,7 +512,9 @@ class AsyncRouter(_Base):
             await pieces.aclose()
             _settle(self, decision, pieces.completion)
 
-    async def _decided(self, prompt: Prompt, model: str | None, session_id: str | None) -> tuple[_Asked, Decision]:
+    async def _decided(
+        self, prompt: Prompt, model: str | None, session_id: str | None
+    ) -> tuple[_Asked, Decision]:
         asked = ready(prompt)
         answer = await asyncio.to_thread(self._classify, asked)
         return asked, self._decide(asked, answer, model, session_id)
@@ -596,9 +610,13 @@ def _content_text(content: Any, number: int) -> str:
         return content
     if isinstance(content, Sequence) and not isinstance(content, bytes | bytearray):
         return "\n".join(
-            str(part["text"]) for part in content if isinstance(part, Mapping) and isinstance(part.get("text"), str)
+            str(part["text"])
+            for part in content
+            if isinstance(part, Mapping) and isinstance(part.get("text"), str)
         )
-    raise InputError(f"message {number} has content of type {type(content).__name__}; expected text or a list of parts")
+    raise InputError(
+        f"message {number} has content of type {type(content).__name__}; expected text or a list of parts"
+    )
 
 
 def _kept_scores(scores: Mapping[str, float], policy: Policy) -> dict[str, float]:
@@ -625,7 +643,9 @@ def _oddities(answer: Classification, choice: Choice, policy: Policy) -> dict[st
     reported = getattr(answer, "reported_top_label", None) or answer.top_label
     if reported != choice.top_label:
         extra["reported_top_label"] = _brief(reported)
-    others = len(answer.scores) - len(policy.labels)  # every label of the policy has a score: decide() saw to it
+    others = len(answer.scores) - len(
+        policy.labels
+    )  # every label of the policy has a score: decide() saw to it
     if others:
         extra["extra_labels"] = others
     return extra
@@ -637,8 +657,11 @@ def _failure(decision: Decision, completion: Completion, deadline_s: float) -> P
     if outcome == "timeout":
         text = f"{model} did not answer within {deadline_s:g} s; the decision is logged. Try again or raise deadline_s."
     else:
-        why = {"auth": "the key was refused; check it", "rate_limited": "the provider asked to slow down; try later",
-               "not_found": "the provider does not know this model; check its name in the policy"}
+        why = {
+            "auth": "the key was refused; check it",
+            "rate_limited": "the provider asked to slow down; try later",
+            "not_found": "the provider does not know this model; check its name in the policy",
+        }
         text = f"{model} gave no usable reply ({outcome}): {why.get(outcome, 'the decision is logged, try again')}."
     error = _FAILURES.get(outcome, ProviderError)(text, outcome=outcome)
     error.decision = decision

@@ -43,8 +43,30 @@ OUTPUT_SIGMA = 0.35
 CLASSIFY_SIGMA = 0.2
 
 HOURS = (
-    0.05, 0.04, 0.03, 0.03, 0.05, 0.10, 0.28, 0.62, 0.95, 1.00, 0.98, 0.88,
-    0.70, 0.90, 0.97, 0.92, 0.74, 0.50, 0.34, 0.26, 0.22, 0.17, 0.11, 0.07,
+    0.05,
+    0.04,
+    0.03,
+    0.03,
+    0.05,
+    0.10,
+    0.28,
+    0.62,
+    0.95,
+    1.00,
+    0.98,
+    0.88,
+    0.70,
+    0.90,
+    0.97,
+    0.92,
+    0.74,
+    0.50,
+    0.34,
+    0.26,
+    0.22,
+    0.17,
+    0.11,
+    0.07,
 )
 """Relative rate of each hour of the day, UTC."""
 WEEKDAYS = (0.98, 1.05, 1.04, 1.00, 0.84, 0.20, 0.16)
@@ -52,8 +74,15 @@ WEEKDAYS = (0.98, 1.05, 1.04, 1.00, 0.84, 0.20, 0.16)
 TREND = 0.15
 """By how much the rate at the end exceeds the rate at the start."""
 KIND_GROWTH = {
-    "code": 0.30, "review": 0.30, "stacktrace": 0.20, "sql": 0.20, "plan": 0.15, "tradeoff": 0.15,
-    "support": -0.20, "search": -0.15, "translate": -0.10,
+    "code": 0.30,
+    "review": 0.30,
+    "stacktrace": 0.20,
+    "sql": 0.20,
+    "plan": 0.15,
+    "tradeoff": 0.15,
+    "support": -0.20,
+    "search": -0.15,
+    "translate": -0.10,
 }
 """By how much a kind's weight changes from start to end, so that the mix shifts mildly."""
 
@@ -164,7 +193,9 @@ def prepare_folder(path: str | os.PathLike[str]) -> Path:
     folder = Path(path)
     try:
         if folder.exists() and not folder.is_dir():
-            raise ConfigurationError(f"{folder} is a file, expected a folder for the demo; choose another with --data")
+            raise ConfigurationError(
+                f"{folder} is a file, expected a folder for the demo; choose another with --data"
+            )
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if (folder / DEMO_MARK).is_file():
             _clear(folder)
@@ -191,13 +222,24 @@ _MARK_TEXT = (
 
 # Everything a demo and the dashboard on it write, relative to the folder. Anything else stops a rebuild.
 _MADE = (
-    DEMO_MARK, "owner.lock",
-    "decisions.duckdb", "decisions.duckdb.wal", "decisions.duckdb.tmp/*", "decisions.duckdb.damaged-*",
-    "spool/*.jsonl", "archive/*/*.parquet",
-    "policy.toml", "policy.toml.bak", "policy.toml.bak.*", ".policy.toml.*.part",
-    "head-*.npz", "head-*.tmp",
+    DEMO_MARK,
+    "owner.lock",
+    "decisions.duckdb",
+    "decisions.duckdb.wal",
+    "decisions.duckdb.tmp/*",
+    "decisions.duckdb.damaged-*",
+    "spool/*.jsonl",
+    "archive/*/*.parquet",
+    "policy.toml",
+    "policy.toml.bak",
+    "policy.toml.bak.*",
+    ".policy.toml.*.part",
+    "head-*.npz",
+    "head-*.tmp",
 )
-_MADE_FOLDERS = tuple(parent.as_posix() for made in _MADE for parent in Path(made).parents if parent != Path())
+_MADE_FOLDERS = tuple(
+    parent.as_posix() for made in _MADE for parent in Path(made).parents if parent != Path()
+)
 _KEPT = (DEMO_MARK, "owner.lock")
 _IGNORED = (".DS_Store",)  # a file manager drops it unasked; neither an obstacle nor ours to delete
 _LOG_NAMES = ("decisions.duckdb", "spool", "archive")
@@ -233,7 +275,9 @@ def _check_arguments(samples: Sequence[Sample], requests: int, end: datetime, da
     if days < 1:
         raise ConfigurationError(f"{days} days, expected 1 or more")
     if end.tzinfo is not None:
-        raise ConfigurationError("end has a time zone, expected naive UTC; use end.astimezone(UTC).replace(tzinfo=None)")
+        raise ConfigurationError(
+            "end has a time zone, expected naive UTC; use end.astimezone(UTC).replace(tzinfo=None)"
+        )
 
 
 def _draw_times(rng: Random, requests: int, start: datetime, end: datetime) -> list[int]:

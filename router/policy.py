@@ -37,7 +37,15 @@ MAX_POLICY_BYTES = 4_000_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.:/@-]{0,63}\Z")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _POLICY_KEYS = (
-    "name", "threshold", "min_margin", "fallback_model", "baseline", "classifier", "tiers", "labels", "models",
+    "name",
+    "threshold",
+    "min_margin",
+    "fallback_model",
+    "baseline",
+    "classifier",
+    "tiers",
+    "labels",
+    "models",
 )
 _LABEL_KEYS = ("name", "rubric", "model", "threshold", "examples")
 _MODEL_KEYS = ("provider", "base_url", "key_env", "max_tokens", "price")
@@ -116,7 +124,9 @@ class Policy:
                 )
             text = file.read_text(encoding="utf-8")
         except FileNotFoundError:
-            raise PolicyError("no such file; write one with 'routescope policy show --toml'", str(file)) from None
+            raise PolicyError(
+                "no such file; write one with 'routescope policy show --toml'", str(file)
+            ) from None
         except IsADirectoryError:
             raise PolicyError("a folder, expected a TOML file", str(file)) from None
         except UnicodeDecodeError as error:
@@ -190,7 +200,13 @@ class Policy:
                 "classifier": self.classifier,
                 "tiers": list(self.tiers),
                 "settings": [
-                    [m.name, m.provider, m.base_url, m.max_tokens, None if m.price is None else _price_key(m.price)]
+                    [
+                        m.name,
+                        m.provider,
+                        m.base_url,
+                        m.max_tokens,
+                        None if m.price is None else _price_key(m.price),
+                    ]
                     for m in sorted(self.models.values(), key=lambda m: m.name)
                 ],
             }
@@ -278,7 +294,9 @@ def _score(scores: Mapping[str, float], name: str) -> float:
         raise ScoresError(f"no score for label {name!r}; expected one for every label of the policy")
     value = scores[name]
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ScoresError(f"the score of label {name!r} is a {type(value).__name__}, expected a number in [0, 1]")
+        raise ScoresError(
+            f"the score of label {name!r} is a {type(value).__name__}, expected a number in [0, 1]"
+        )
     if not 0.0 <= value <= 1.0 + SCORE_TOLERANCE:  # NaN is neither
         found = repr(value) if isinstance(value, float) else "a whole number outside"
         raise ScoresError(f"the score of label {name!r} is {found}, expected a number in [0, 1]")
@@ -349,8 +367,11 @@ def _toml(value: object) -> str:
 
 
 def _price_toml(price: PriceOverride) -> str:
-    parts = [f"{key} = {value}" for key in ("input", "output", "cache_read", "cache_write")
-             if (value := getattr(price, key)) is not None]
+    parts = [
+        f"{key} = {value}"
+        for key in ("input", "output", "cache_read", "cache_write")
+        if (value := getattr(price, key)) is not None
+    ]
     parts.append(f"source = {_toml(price.source)}")
     if price.date is not None:
         parts.append(f"date = {price.date.isoformat()}")
@@ -415,7 +436,9 @@ def _from_mapping(raw: Mapping[str, Any], source: str) -> Policy:
     """Build a policy from parsed TOML; type faults are collected, then the value faults of the policy itself."""
     faults: list[str] = []
 
-    def take(table: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str, default: Any) -> Any:
+    def take(
+        table: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str, default: Any
+    ) -> Any:
         value = table.get(key, default)
         wrong_bool = isinstance(value, bool) and kind is not bool
         if value is default or (isinstance(value, kind) and not wrong_bool):
@@ -423,7 +446,11 @@ def _from_mapping(raw: Mapping[str, Any], source: str) -> Policy:
         expected = {str: "text", list: "a list", dict: "a table", int: "a whole number"}.get(
             kind if isinstance(kind, type) else float, "a number"
         )
-        shown = f"the text {value!r}" if isinstance(value, str) and len(value) < 40 else f"a {type(value).__name__}"
+        shown = (
+            f"the text {value!r}"
+            if isinstance(value, str) and len(value) < 40
+            else f"a {type(value).__name__}"
+        )
         faults.append(f"{where}{key}: found {shown}, expected {expected}")
         return default
 
@@ -505,11 +532,15 @@ def _from_mapping(raw: Mapping[str, Any], source: str) -> Policy:
     try:
         Policy(**values)
     except PolicyError as error:
-        faults += [fault for fault in error.faults if fault.split(":")[0] not in {x.split(":")[0] for x in faults}]
+        faults += [
+            fault for fault in error.faults if fault.split(":")[0] not in {x.split(":")[0] for x in faults}
+        ]
     raise PolicyError(faults, source)
 
 
-def _price(table: Mapping[str, Any] | None, where: str, faults: list[str], unknown: Any) -> PriceOverride | None:
+def _price(
+    table: Mapping[str, Any] | None, where: str, faults: list[str], unknown: Any
+) -> PriceOverride | None:
     if table is None:
         return None
     unknown(table, _PRICE_KEYS, where)
@@ -536,6 +567,10 @@ def _price(table: Mapping[str, Any] | None, where: str, faults: list[str], unkno
     if rates["input"] is None or rates["output"] is None:
         return None
     return PriceOverride(
-        rates["input"], rates["output"], rates["cache_read"], rates["cache_write"],
-        str(table.get("source", "policy")), day,
+        rates["input"],
+        rates["output"],
+        rates["cache_read"],
+        rates["cache_write"],
+        str(table.get("source", "policy")),
+        day,
     )

@@ -67,7 +67,12 @@ def with_threshold_text(text: str, threshold: float, label: str | None = None) -
 def diff(old: str, new: str) -> str:
     """What would change, as a unified diff; "" when nothing does."""
     lines = difflib.unified_diff(
-        old.splitlines(), new.splitlines(), "policy.toml (now)", "policy.toml (after saving)", lineterm="", n=2
+        old.splitlines(),
+        new.splitlines(),
+        "policy.toml (now)",
+        "policy.toml (after saving)",
+        lineterm="",
+        n=2,
     )
     return "".join(f"{line}\n" for line in lines)
 
@@ -102,9 +107,13 @@ def save(
             mode = _keep_old(path)
             _replace(path, new_text, mode)
     except PermissionError:
-        raise ConfigurationError(f"{path} cannot be written: permission denied; allow it or save elsewhere") from None
+        raise ConfigurationError(
+            f"{path} cannot be written: permission denied; allow it or save elsewhere"
+        ) from None
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be written: {error.strerror or type(error).__name__}") from None
+        raise ConfigurationError(
+            f"{path} cannot be written: {error.strerror or type(error).__name__}"
+        ) from None
     return path
 
 
@@ -139,8 +148,12 @@ def _check_unchanged(path: Path, expected: str | None) -> None:
     if now == expected or (now is None and expected in [preset_toml(name) for name in PRESETS]):
         return
     if now is None:
-        raise ConfigurationError(f"{path} was removed after it was shown; look at the difference again, then save")
-    raise ConfigurationError(f"{path} changed after it was shown; look at the new difference, then save again")
+        raise ConfigurationError(
+            f"{path} was removed after it was shown; look at the difference again, then save"
+        )
+    raise ConfigurationError(
+        f"{path} changed after it was shown; look at the new difference, then save again"
+    )
 
 
 @contextlib.contextmanager

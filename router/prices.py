@@ -144,7 +144,9 @@ class PriceBook:
         if key not in self._cache:
             own = self.overrides.get(model)
             price = own.price if own is not None else None
-            self._cache[key] = _from_override(model, price) if price is not None else self._packaged(model, day)
+            self._cache[key] = (
+                _from_override(model, price) if price is not None else self._packaged(model, day)
+            )
         return self._cache[key]
 
     def price(self, usage: Usage | None, model: str, day: date) -> Decimal | None:
@@ -205,14 +207,26 @@ class PriceBook:
             found[name] = found[name] or found["input"]
         starts = {start for pair in found.values() if pair is not None for start in pair[1]}
         if len(starts) > 1:
-            return None  # two steps or more do not fit one row of the table; unknown is better than nearly right
+            return (
+                None  # two steps or more do not fit one row of the table; unknown is better than nearly right
+            )
         tier_from = starts.pop() if starts else None
         base = {name: pair[0] for name, pair in found.items() if pair is not None}
         tier: dict[str, Decimal] = {}
         if tier_from is not None:
-            tier = {f"tier_{name}": pair[1].get(tier_from, pair[0]) for name, pair in found.items() if pair is not None}
+            tier = {
+                f"tier_{name}": pair[1].get(tier_from, pair[0])
+                for name, pair in found.items()
+                if pair is not None
+            }
         return Rate(
-            model=model, **base, source=PACKAGE, version=self.version, as_of=self.as_of, tier_from=tier_from, **tier
+            model=model,
+            **base,
+            source=PACKAGE,
+            version=self.version,
+            as_of=self.as_of,
+            tier_from=tier_from,
+            **tier,
         )
 
 

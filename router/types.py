@@ -8,17 +8,35 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, Protocol, runtime_checkable
 
-Cause = Literal[
-    "routed", "low_confidence", "low_margin", "classifier_error", "classifier_timeout", "forced"
-]
+Cause = Literal["routed", "low_confidence", "low_margin", "classifier_error", "classifier_timeout", "forced"]
 CAUSES: tuple[Cause, ...] = (
-    "routed", "low_confidence", "low_margin", "classifier_error", "classifier_timeout", "forced",
+    "routed",
+    "low_confidence",
+    "low_margin",
+    "classifier_error",
+    "classifier_timeout",
+    "forced",
 )
 
 Outcome = Literal[
-    "ok", "length", "tool_call", "refusal", "content_filter", "empty", "malformed", "cut_stream",
-    "timeout", "rate_limited", "auth", "rejected", "not_found", "overloaded", "unreachable",
-    "cancelled", "no_key", "error",
+    "ok",
+    "length",
+    "tool_call",
+    "refusal",
+    "content_filter",
+    "empty",
+    "malformed",
+    "cut_stream",
+    "timeout",
+    "rate_limited",
+    "auth",
+    "rejected",
+    "not_found",
+    "overloaded",
+    "unreachable",
+    "cancelled",
+    "no_key",
+    "error",
 ]
 """How a model call ended. NULL in the log: no call was made through Routescope."""
 

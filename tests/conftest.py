@@ -11,8 +11,8 @@ import pytest
 from fake_apis import FakeApis
 
 _LOCAL = {"localhost", "127.0.0.1", "::1", "", None}
-_PREFIXES = ("OPENAI_", "ANTHROPIC_", "SCALEDOWN_", "ROUTESCOPE_")
-_PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"}
+_PREFIXES = ("OPENAI_", "ANTHROPIC_", "SCALEDOWN_")
+_NAMES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "ROUTESCOPE_DATA"}
 
 
 def _is_local(address: Any) -> bool:
@@ -47,7 +47,7 @@ def closed_door() -> Iterator[None]:
             patch.setattr(socket.socket, method, _guard(method))
         patch.setattr(socket, "getaddrinfo", _guarded_lookup)
         for name in list(os.environ):
-            if name.upper().startswith(_PREFIXES) or name.upper() in _PROXIES:
+            if name.upper().startswith(_PREFIXES) or name.upper() in _NAMES:
                 patch.delenv(name)
         yield
 

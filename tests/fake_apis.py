@@ -57,12 +57,33 @@ BODIES: dict[str, tuple[str, bytes]] = {
     "text_body": ("application/json", b'"hello"'),
     "not_utf8": ("application/json", b'{"id": "\xff\xfe"}'),
 }
-WIRE = ("closed", "hang", "drip", "drip_headers", "huge", "gzip", "short_body")
+WIRE = ("closed", "hang", "drip", "drip_headers", "huge", "gzip", "gzip_error", "short_body")
 REPLIES = (
-    "ok", "no_choices", "empty_content", "null_content", "refusal", "tool_call", "thinking_first", "no_usage",
-    "bad_usage", "length", "content_filter", "whitespace", "surrogate",
+    "ok",
+    "no_choices",
+    "empty_content",
+    "null_content",
+    "refusal",
+    "tool_call",
+    "thinking_first",
+    "no_usage",
+    "bad_usage",
+    "length",
+    "content_filter",
+    "whitespace",
+    "surrogate",
 )
-STREAMS = ("cut_stream", "cut_chunk", "cut_before", "error_event", "bad_json_event", "stall", "silent_end")
+STREAMS = (
+    "cut_stream",
+    "cut_chunk",
+    "cut_before",
+    "error_event",
+    "bad_json_event",
+    "stall",
+    "silent_end",
+    "stall_at_end",
+    "error_first",
+)
 PARAMETERS = ("reject_max_tokens", "reject_max_completion_tokens", "reject_stream_options", "too_many_tokens")
 FAULTS = (*STATUSES, *BODIES, *WIRE, *REPLIES, *STREAMS, *PARAMETERS)
 
@@ -167,7 +188,9 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     fake: FakeApis
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # head and body are two writes: with it each reply would wait 40 ms for an ACK
+    disable_nagle_algorithm = (
+        True  # head and body are two writes: with it each reply would wait 40 ms for an ACK
+    )
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -177,7 +200,9 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(ValueError):
             raw = json.loads(raw)
         path = self.path.split("?")[0]
-        api = {"/v1/chat/completions": "openai", "/v1/messages": "anthropic", "/classify": "scaledown"}.get(path, "")
+        api = {"/v1/chat/completions": "openai", "/v1/messages": "anthropic", "/classify": "scaledown"}.get(
+            path, ""
+        )
         headers = {name.lower(): value for name, value in self.headers.items()}
         name = self.fake.record(Recorded(api, self.path, headers, raw))
         if not api:
@@ -199,7 +224,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif name in PARAMETERS and (message := _parameter_error(name, body)):
             parameter, text = message
             reply = _error(api, 400, text)
-            reply["error"] |= {"param": parameter, "code": "unsupported_parameter" if "too" not in name else "too_large"}
+            reply["error"] |= {
+                "param": parameter,
+                "code": "unsupported_parameter" if "too" not in name else "too_large",
+            }
             self._send(400, json.dumps(reply).encode())
         elif api == "scaledown":
             self._send(200, json.dumps(_classify(self.fake, body)).encode())
@@ -210,7 +238,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, json.dumps(reply).encode())
 
     def _send(
-        self, status: int, content: bytes, kind: str = "application/json", headers: dict[str, str] | None = None
+        self,
+        status: int,
+        content: bytes,
+        kind: str = "application/json",
+        headers: dict[str, str] | None = None,
     ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
@@ -235,8 +267,15 @@ class _Handler(BaseHTTPRequestHandler):
             while not stopping.wait(self.fake.drip_s if name == "drip" else 0):
                 self.wfile.write(b"a" * (1 if name == "drip" else 1_000_000))
         elif name == "gzip":  # says gzip although the client asked for identity
-            self._head({"Content-Type": "application/json", "Content-Encoding": "gzip", "Content-Length": "20"})
+            self._head(
+                {"Content-Type": "application/json", "Content-Encoding": "gzip", "Content-Length": "20"}
+            )
             self.wfile.write(b"\x1f\x8b" + b"\0" * 18)
+        elif name == "gzip_error":
+            self.send_response(429)
+            self.send_header("Content-Encoding", "gzip")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
         elif name == "short_body":
             self._head({"Content-Type": "application/json", "Content-Length": "500"})
             self.wfile.write(b'{"id": "x"')
@@ -248,23 +287,28 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _stream(self, api: str, name: str, body: dict[str, Any]) -> None:
-        events = list(_openai_events(self.fake, name, body) if api == "openai" else _anthropic_events(self.fake, name))
+        events = list(
+            _openai_events(self.fake, name, body) if api == "openai" else _anthropic_events(self.fake, name)
+        )
         self._head({"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"})
         if name in ("cut_stream", "cut_chunk", "stall"):
             events = events[: 3 if api == "openai" else 4]
         elif name in ("cut_before", "silent_end"):
             events = []
-        elif name == "error_event":
+        elif name == "stall_at_end":  # the reply is complete, but its end never comes
+            events = events[: -2 if api == "openai" else -1]
+        elif name in ("error_event", "error_first"):
             error = _error(api, 529, "scripted error event")
-            events = [*events[: 3 if api == "openai" else 4], ("error", error)]
+            kept = 1 if name == "error_first" else 3 if api == "openai" else 4
+            events = [*events[:kept], ("error", error)]
         elif name == "bad_json_event":
             events = [*events[: 3 if api == "openai" else 4], ("content_block_delta", '{"choices": [{"del')]
         for kind, data in events:
             content = data if isinstance(data, str) else json.dumps(data)
             self._chunk((f"event: {kind}\n" if api == "anthropic" else "") + f"data: {content}\n\n")
-        if name == "stall":
+        if name in ("stall", "stall_at_end"):
             self.fake.stopping.wait(60)
-        if name in ("stall", "cut_chunk", "cut_before"):
+        if name in ("stall", "stall_at_end", "cut_chunk", "cut_before"):
             self.close_connection = True
         else:
             self.wfile.write(b"0\r\n\r\n")
@@ -275,7 +319,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _error(api: str, status: int, message: str) -> dict[str, Any]:
-    kinds = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error", 529: "overloaded_error"}
+    kinds = {
+        401: "authentication_error",
+        404: "not_found_error",
+        429: "rate_limit_error",
+        529: "overloaded_error",
+    }
     kind = kinds.get(status, "invalid_request_error" if status < 500 else "api_error")
     return {"type": "error", "error": {"type": kind, "message": message, "code": None, "param": None}}
 
@@ -300,13 +349,17 @@ def _classify(fake: FakeApis, body: dict[str, Any]) -> Any:
     return {
         "top_label": max(scores, key=lambda name: scores[name]) if scores else None,
         "scores": scores,
-        "labels": [{"label": name, "score": score, "rubric": rubric.get(name)} for name, score in scores.items()],
+        "labels": [
+            {"label": name, "score": score, "rubric": rubric.get(name)} for name, score in scores.items()
+        ],
     }
 
 
 def _openai(fake: FakeApis, name: str, body: dict[str, Any]) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": fake.text}
-    finish = {"length": "length", "content_filter": "content_filter", "tool_call": "tool_calls"}.get(name, "stop")
+    finish = {"length": "length", "content_filter": "content_filter", "tool_call": "tool_calls"}.get(
+        name, "stop"
+    )
     if name in ("null_content", "refusal", "tool_call"):
         message["content"] = None
     if name in _TEXTS:
@@ -317,7 +370,13 @@ def _openai(fake: FakeApis, name: str, body: dict[str, Any]) -> dict[str, Any]:
         call = {"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}
         message["tool_calls"] = [call]
     choices = [] if name == "no_choices" else [{"index": 0, "message": message, "finish_reason": finish}]
-    reply = {"id": "x", "object": "chat.completion", "created": 1, "model": body.get("model"), "choices": choices}
+    reply = {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 1,
+        "model": body.get("model"),
+        "choices": choices,
+    }
     return reply if name == "no_usage" else {**reply, "usage": _openai_usage(fake, name)}
 
 
@@ -333,7 +392,12 @@ def _openai_usage(fake: FakeApis, name: str) -> dict[str, Any]:
 
 def _anthropic(fake: FakeApis, name: str, body: dict[str, Any]) -> dict[str, Any]:
     content: list[dict[str, Any]] = [{"type": "text", "text": _TEXTS.get(name, fake.text)}]
-    stop = {"length": "max_tokens", "refusal": "refusal", "content_filter": "refusal", "tool_call": "tool_use"}
+    stop = {
+        "length": "max_tokens",
+        "refusal": "refusal",
+        "content_filter": "refusal",
+        "tool_call": "tool_use",
+    }
     if name in ("no_choices", "empty_content", "refusal"):
         content = []
     if name == "null_content":
@@ -343,8 +407,13 @@ def _anthropic(fake: FakeApis, name: str, body: dict[str, Any]) -> dict[str, Any
     if name == "tool_call":
         content = [{"type": "tool_use", "id": "t1", "name": "look_up", "input": {}}]
     reply = {
-        "id": "m", "type": "message", "role": "assistant", "model": body.get("model"), "content": content,
-        "stop_reason": stop.get(name, "end_turn"), "stop_sequence": None,
+        "id": "m",
+        "type": "message",
+        "role": "assistant",
+        "model": body.get("model"),
+        "content": content,
+        "stop_reason": stop.get(name, "end_turn"),
+        "stop_sequence": None,
     }
     return reply if name == "no_usage" else {**reply, "usage": _anthropic_usage(fake, name)}
 

@@ -69,7 +69,11 @@ def run(script: str, *args: object, env: Mapping[str, str] | None = None, timeou
     """Run a script in a fresh interpreter; what it printed. Fails loudly when it fails."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), *map(str, args)],
-        capture_output=True, text=True, timeout=timeout, env=environment(env), check=False,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment(env),
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -79,7 +83,9 @@ def start(script: str, *args: object, env: Mapping[str, str] | None = None) -> s
     """Start a script in a fresh interpreter, standard output piped."""
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script), *map(str, args)],
-        stdout=subprocess.PIPE, text=True, env=environment(env),
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(env),
     )
 
 

@@ -36,13 +36,30 @@ def test_a_data_folder_that_is_a_file_has_no_policy(tmp_path):
     [
         pytest.param({"OPENAI_API_KEY": KEY}, None, None, (KEY, None), id="a key alone"),
         pytest.param({"OPENAI_API_KEY": f" {KEY}\n"}, None, None, (KEY, None), id="white space around it"),
-        pytest.param({"OPENAI_BASE_URL": "http://localhost:1"}, None, None, ("not-needed", "http://localhost:1"),
-                     id="a base URL alone"),
-        pytest.param({"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": "http://h"}, None, None, (KEY, "http://h"), id="both"),
-        pytest.param({"OPENAI_API_KEY": KEY}, "http://other", None, ("not-needed", "http://other"),
-                     id="another host never gets the provider's key"),
-        pytest.param({"OPENAI_API_KEY": KEY, "MINE": "m-1"}, "http://other", "MINE", ("m-1", "http://other"),
-                     id="another host gets the key that is named for it"),
+        pytest.param(
+            {"OPENAI_BASE_URL": "http://localhost:1"},
+            None,
+            None,
+            ("not-needed", "http://localhost:1"),
+            id="a base URL alone",
+        ),
+        pytest.param(
+            {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": "http://h"}, None, None, (KEY, "http://h"), id="both"
+        ),
+        pytest.param(
+            {"OPENAI_API_KEY": KEY},
+            "http://other",
+            None,
+            ("not-needed", "http://other"),
+            id="another host never gets the provider's key",
+        ),
+        pytest.param(
+            {"OPENAI_API_KEY": KEY, "MINE": "m-1"},
+            "http://other",
+            "MINE",
+            ("m-1", "http://other"),
+            id="another host gets the key that is named for it",
+        ),
         pytest.param({"MINE": "m-1"}, None, "MINE", ("m-1", None), id="a named key for the provider itself"),
     ],
 )
@@ -52,7 +69,9 @@ def test_which_key_goes_where(environ, base_url, key_env, expected):
 
 
 @pytest.mark.parametrize("provider", ["openai", "anthropic", "scaledown"])
-@pytest.mark.parametrize("environ", [{}, {"OPENAI_API_KEY": " ", "ANTHROPIC_API_KEY": "", "SCALEDOWN_API_KEY": ""}])
+@pytest.mark.parametrize(
+    "environ", [{}, {"OPENAI_API_KEY": " ", "ANTHROPIC_API_KEY": "", "SCALEDOWN_API_KEY": ""}]
+)
 def test_without_key_and_base_url_both_variables_are_named(provider, environ):
     with pytest.raises(MissingKeyError) as error:
         config.endpoint(provider, environ=environ)
@@ -61,7 +80,9 @@ def test_without_key_and_base_url_both_variables_are_named(provider, environ):
 
 @pytest.mark.parametrize("bad", ["sk-a b", "sk-\u2013x", "sk-\x00", "sk-a\nb", "sk-\udc80"])
 def test_a_key_no_header_can_carry_is_named_by_position_never_shown(bad):
-    with pytest.raises(ConfigurationError, match="OPENAI_API_KEY has an illegal character at position") as error:
+    with pytest.raises(
+        ConfigurationError, match="OPENAI_API_KEY has an illegal character at position"
+    ) as error:
         config.endpoint("openai", environ={"OPENAI_API_KEY": bad})
     assert bad not in str(error.value)
 

@@ -150,7 +150,9 @@ def test_a_line_that_is_no_record_is_refused_and_never_quoted(line):
 
 def test_a_line_separator_inside_a_prompt_does_not_end_the_record():
     row = {"prompt": "one\u2028two\x0c", "kind": "lookup", "weight": 1.5, "output_tokens": 5}
-    assert parse_samples(json.dumps(row, ensure_ascii=False)) == (Sample("one\u2028two\x0c", "lookup", 1.5, 5),)
+    assert parse_samples(json.dumps(row, ensure_ascii=False)) == (
+        Sample("one\u2028two\x0c", "lookup", 1.5, 5),
+    )
 
 
 def test_a_samples_repr_does_not_show_its_prompt():
@@ -259,7 +261,11 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process_and_another_seed_
     )
     there = {
         subprocess.run(
-            [sys.executable, "-c", code], env={"PYTHONHASHSEED": s}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": s},
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for s in ("0", "1")
     }
@@ -293,7 +299,9 @@ def test_the_sentences_say_what_is_assumed_and_what_is_drawn():
 def tree(folder):
     """Every path below a folder with its content, links as where they lead."""
     return {
-        p.relative_to(folder).as_posix(): str(p.readlink()) if p.is_symlink() else p.is_file() and p.read_bytes()
+        p.relative_to(folder).as_posix(): str(p.readlink())
+        if p.is_symlink()
+        else p.is_file() and p.read_bytes()
         for p in sorted(folder.rglob("*"))
     }
 
@@ -331,7 +339,9 @@ def test_what_a_former_demo_left_is_removed_but_for_the_lock(tmp_path):
     inode = (tmp_path / "owner.lock").stat().st_ino
     prepare_folder(tmp_path)
     assert list(tree(tmp_path)) == [DEMO_MARK, "owner.lock"]
-    assert (tmp_path / "owner.lock").stat().st_ino == inode  # the same file, so nobody holds a lock of its ghost
+    assert (
+        tmp_path / "owner.lock"
+    ).stat().st_ino == inode  # the same file, so nobody holds a lock of its ghost
     lock = OwnerLock(tmp_path)
     assert lock.acquire("turn")  # and it was given back
     lock.release()
@@ -356,7 +366,15 @@ def test_a_folder_with_other_files_is_refused_by_name_and_left_as_it_is(tmp_path
 
 
 @pytest.mark.parametrize(
-    "path", ["notes.txt", "spool/notes.txt", "spool/deep/x.jsonl", "mine/x.jsonl", "decisions.duckdb.copy", "policy.tom"]
+    "path",
+    [
+        "notes.txt",
+        "spool/notes.txt",
+        "spool/deep/x.jsonl",
+        "mine/x.jsonl",
+        "decisions.duckdb.copy",
+        "policy.tom",
+    ],
 )
 def test_a_demo_folder_with_a_file_of_someone_else_is_not_rebuilt(tmp_path, path):
     leave_a_demo(tmp_path)
@@ -417,7 +435,9 @@ def test_a_running_demo_is_refused_with_its_process_until_it_ends(tmp_path):
     with other:
         assert other.stdout.readline() == "held\n"
         before = tree(tmp_path)
-        with pytest.raises(ConfigurationError, match=rf"a demo is running in .*process {other.pid} .*stop it"):
+        with pytest.raises(
+            ConfigurationError, match=rf"a demo is running in .*process {other.pid} .*stop it"
+        ):
             prepare_folder(tmp_path)
         assert tree(tmp_path) == before
         other.stdin.close()

@@ -30,20 +30,51 @@ START = datetime(2026, 11, 2, 9, 30, 0, 123456)
 def decision(number: int, prompt: str | None = "hello", **values: object) -> Decision:
     when = START + timedelta(minutes=number)
     given: dict[str, object] = {
-        "id": uuid7(unix_ms(when)), "decided_at": when, "prompt": prompt, "prompt_sha256": "0" * 64,
-        "prompt_chars": len(prompt or ""), "top_label": "simple", "confidence": 0.1 + 0.2,
-        "scores": {"simple": 0.1 + 0.2, "coding": 0.25}, "runner_up": "coding", "margin": 0.05, "threshold": 0.55,
-        "cause": "low_confidence", "is_fallback": True, "model_chosen": "gpt-4o", "model_used": "gpt-4o",
-        "classifier": "test", "calibrated": True, "classify_ms": 1.5, "policy_fingerprint": "p",
-        "labels_fingerprint": "l", "input_tokens": 10, "output_tokens": 5, "usage_grade": "measured",
-        "cost_usd": Decimal("0.000000123456"), "source": "test",
+        "id": uuid7(unix_ms(when)),
+        "decided_at": when,
+        "prompt": prompt,
+        "prompt_sha256": "0" * 64,
+        "prompt_chars": len(prompt or ""),
+        "top_label": "simple",
+        "confidence": 0.1 + 0.2,
+        "scores": {"simple": 0.1 + 0.2, "coding": 0.25},
+        "runner_up": "coding",
+        "margin": 0.05,
+        "threshold": 0.55,
+        "cause": "low_confidence",
+        "is_fallback": True,
+        "model_chosen": "gpt-4o",
+        "model_used": "gpt-4o",
+        "classifier": "test",
+        "calibrated": True,
+        "classify_ms": 1.5,
+        "policy_fingerprint": "p",
+        "labels_fingerprint": "l",
+        "input_tokens": 10,
+        "output_tokens": 5,
+        "usage_grade": "measured",
+        "cost_usd": Decimal("0.000000123456"),
+        "source": "test",
     }
     return Decision(**(given | values))  # type: ignore[arg-type]
 
 
 PROMPTS = [
-    "hello", "=1+1", "+49 30 12", "-2", "@SUM(A1)", "\tx", "\rx", "\nx", "\uff1d1", 'say "hi", ok\nline two', "", None,
-    "nul \0 here", "'quoted", "naïve ünï 🎈",
+    "hello",
+    "=1+1",
+    "+49 30 12",
+    "-2",
+    "@SUM(A1)",
+    "\tx",
+    "\rx",
+    "\nx",
+    "\uff1d1",
+    'say "hi", ok\nline two',
+    "",
+    None,
+    "nul \0 here",
+    "'quoted",
+    "naïve ünï 🎈",
 ]
 
 
@@ -52,9 +83,22 @@ def log(tmp_path: Path) -> Iterator[Log]:
     writer = Writer(tmp_path / "data", turns=False)
     for number, prompt in enumerate(PROMPTS):
         writer.log(decision(number, prompt))
-    writer.log(decision(len(PROMPTS), "failed", top_label=None, confidence=None, scores={}, runner_up=None, margin=None,
-                        cause="classifier_error", is_fallback=False, cost_usd=None, input_tokens=None,
-                        extra={"ref": "é", "n": 2}))
+    writer.log(
+        decision(
+            len(PROMPTS),
+            "failed",
+            top_label=None,
+            confidence=None,
+            scores={},
+            runner_up=None,
+            margin=None,
+            cause="classifier_error",
+            is_fallback=False,
+            cost_usd=None,
+            input_tokens=None,
+            extra={"ref": "é", "n": 2},
+        )
+    )
     writer.close()
     with open_log(tmp_path / "data") as opened:
         yield opened
@@ -108,7 +152,10 @@ def test_parquet_reads_back_with_types(log: Log) -> None:
     assert table.column("cost_usd")[0].as_py() == Decimal("0.000000123456")
     assert table.column("decided_at")[0].as_py() == START
     assert dict(table.column("scores")[0].as_py()) == {"simple": 0.1 + 0.2, "coding": 0.25}
-    assert pq.ParquetFile(io.BytesIO(exported(log, "parquet"))).metadata.row_group(0).column(2).compression == "ZSTD"
+    assert (
+        pq.ParquetFile(io.BytesIO(exported(log, "parquet"))).metadata.row_group(0).column(2).compression
+        == "ZSTD"
+    )
 
 
 def test_ids_and_rows_are_the_same_in_all_three(log: Log) -> None:
@@ -163,7 +210,9 @@ def test_an_export_that_breaks_leaves_the_old_file_whole(log: Log, tmp_path: Pat
     [("missing/x.csv", "No such file"), ("", "is a folder")],
     ids=["no folder", "a folder"],
 )
-def test_a_place_that_cannot_be_written_is_a_clear_error(log: Log, tmp_path: Path, where: str, words: str) -> None:
+def test_a_place_that_cannot_be_written_is_a_clear_error(
+    log: Log, tmp_path: Path, where: str, words: str
+) -> None:
     with pytest.raises(ConfigurationError, match=words):
         export(log, Filter(), tmp_path / where, "csv")
 
@@ -192,7 +241,10 @@ def test_rows_come_in_small_batches_and_in_order(long_log: Path, tmp_path: Path,
     assert max(seen) <= 2_048
     con = duckdb.connect()
     reader = {"csv": "read_csv", "jsonl": "read_json_auto", "parquet": "read_parquet"}[format]
-    ids = [str(row[0]) for row in con.execute(f"SELECT id FROM {reader}($f)", {"f": str(tmp_path / "x")}).fetchall()]
+    ids = [
+        str(row[0])
+        for row in con.execute(f"SELECT id FROM {reader}($f)", {"f": str(tmp_path / "x")}).fetchall()
+    ]
     con.close()
     assert ids == sorted(ids), "ids sort by time, and the rows were logged in time order"
 

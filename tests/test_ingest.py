@@ -47,7 +47,9 @@ def prompts(con) -> list[str]:
 
 
 def test_every_column_arrives_as_it_was_logged(con, tmp_path):
-    made = decision(extra={"a": [1, None]}, cost_usd=None, input_tokens=7, session_id="s", outcome="ok", attempts=1)
+    made = decision(
+        extra={"a": [1, None]}, cost_usd=None, input_tokens=7, session_id="s", outcome="ok", attempts=1
+    )
     spooled(tmp_path, encode(decision_payload(made)))
     ingest_all(con, tmp_path)
     cursor = con.execute("SELECT * REPLACE (CAST(id AS VARCHAR) AS id) FROM decisions")
@@ -64,8 +66,12 @@ def test_every_column_arrives_as_it_was_logged(con, tmp_path):
         pytest.param(b"\x00" * 100 + b"\n", "not a record", id="zeros, as after a power cut"),
         pytest.param(b"\xff\xfe\x80\n", "not a record", id="not UTF-8"),
         pytest.param(line(5)[:-40] + b"\n", "checksum does not match", id="torn in the middle"),
-        pytest.param(line(5).replace(b"prompt number 5", b"prompt number 6"), "checksum does not match", id="flipped"),
-        pytest.param(b"x" * (MAX_LINE_BYTES + 5) + b"\n", f"longer than {MAX_LINE_BYTES} bytes", id="too long"),
+        pytest.param(
+            line(5).replace(b"prompt number 5", b"prompt number 6"), "checksum does not match", id="flipped"
+        ),
+        pytest.param(
+            b"x" * (MAX_LINE_BYTES + 5) + b"\n", f"longer than {MAX_LINE_BYTES} bytes", id="too long"
+        ),
         pytest.param(sealed(b'"kind":"surprise"}'), "unknown kind of record", id="unknown kind"),
     ],
 )
@@ -100,8 +106,14 @@ def test_a_right_checksum_over_what_is_no_json_does_not_hold_up_the_others(con, 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"id": "no uuid"}, {"input_tokens": 10**15}, {"classify_ms": math.nan}, {"calibrated": "maybe"},
-        {"cost_usd": "much"}, {"scores": {"a": None}}, {"decided_at": "yesterday"}, {"new_column": 1},
+        {"id": "no uuid"},
+        {"input_tokens": 10**15},
+        {"classify_ms": math.nan},
+        {"calibrated": "maybe"},
+        {"cost_usd": "much"},
+        {"scores": {"a": None}},
+        {"decided_at": "yesterday"},
+        {"new_column": 1},
     ],
     ids=str,
 )
@@ -117,7 +129,10 @@ def test_a_line_being_written_waits_and_comes_in_once_it_is_whole(con, tmp_path)
     whole = line(1)
     os.write(spool._fd, whole[:50])
     ingest_all(con, tmp_path)
-    assert (prompts(con), con.execute("SELECT count(*) FROM rejects").fetchone()) == (["prompt number 0"], (0,))
+    assert (prompts(con), con.execute("SELECT count(*) FROM rejects").fetchone()) == (
+        ["prompt number 0"],
+        (0,),
+    )
     os.write(spool._fd, whole[50:])
     ingest_all(con, tmp_path)
     assert prompts(con) == ["prompt number 0", "prompt number 1"]
@@ -161,7 +176,9 @@ def test_any_mix_of_whole_and_damaged_lines_cut_anywhere_into_batches_adds_up(tm
         assert batch.upto - at == batch.bytes
         at = batch.upto
     assert at == len(blob)
-    assert [json.loads(r)["prompt"] for r in rows] == [f"prompt number {n}" for n, w in enumerate(kinds) if w == "row"]
+    assert [json.loads(r)["prompt"] for r in rows] == [
+        f"prompt number {n}" for n, w in enumerate(kinds) if w == "row"
+    ]
     assert len(rejects) == sum(what in ("garbage", "flip") for what in kinds)
     for position, size, _ in rejects:
         assert blob[position + size : position + size + 1] == b"\n"
@@ -226,7 +243,8 @@ def test_times_are_utc_without_a_zone_wherever_the_machine_stands(tmp_path):
             stored, policy, seen = log.rows("SELECT d.decided_at, p.first_seen, i.ingested_at FROM decisions d, policies p, ingest i")[0]
         print(json.dumps([stored == made, policy == made, abs((now - made).total_seconds()) < 30, abs((now - seen).total_seconds()) < 30]))
         """,
-        tmp_path, env={"TZ": "Asia/Kolkata"},
+        tmp_path,
+        env={"TZ": "Asia/Kolkata"},
     )
     assert json.loads(out) == [True] * 4
 
@@ -312,5 +330,3 @@ def test_kill_nine_of_writers_and_owner_a_hundred_times(tmp_path, request):
     if "soak" not in (request.config.getoption("-m") or ""):
         pytest.skip("a long run: pytest -m soak")
     killed_and_counted(tmp_path, rounds=100, span_s=2.0)
-
-

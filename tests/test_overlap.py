@@ -22,11 +22,11 @@ def table(rows: list[tuple]) -> pd.DataFrame:
 
 
 FIVE = [
-    ("a", "b", 3, 4, 4, 0.010, 0.030),    # 4 close calls: going to b would cost 0.020 more
-    ("b", "a", 9, 2, 1, 0.005, 0.002),    # 2 close calls, one priced: going to a would save 0.003
-    ("a", "b", 10, 6, 6, 0.1, 0.2),       # at the bound: not close
-    ("c", "a", 0, 1, 0, None, None),      # close, not priced
-    ("b", "c", 100, 7, 7, 0.1, 0.1),      # margin 1
+    ("a", "b", 3, 4, 4, 0.010, 0.030),  # 4 close calls: going to b would cost 0.020 more
+    ("b", "a", 9, 2, 1, 0.005, 0.002),  # 2 close calls, one priced: going to a would save 0.003
+    ("a", "b", 10, 6, 6, 0.1, 0.2),  # at the bound: not close
+    ("c", "a", 0, 1, 0, None, None),  # close, not priced
+    ("b", "c", 100, 7, 7, 0.1, 0.1),  # margin 1
 ]
 
 
@@ -35,7 +35,14 @@ def test_hand_worked_pairs():
     assert (found.n, found.n_close, found.close_rate) == (20, 7, 0.35)
     ab = found.pair("b", "a")
     assert ab is not None
-    assert (ab.first, ab.second, ab.n, ab.n_close, ab.close_rate, ab.n_close_priced) == ("a", "b", 12, 6, 0.3, 5)
+    assert (ab.first, ab.second, ab.n, ab.n_close, ab.close_rate, ab.n_close_priced) == (
+        "a",
+        "b",
+        12,
+        6,
+        0.3,
+        5,
+    )
     assert ab.at_stake_usd == pytest.approx(0.020 + 0.003)
     ac, bc = found.pair("a", "c"), found.pair("b", "c")
     assert ac is not None
@@ -73,11 +80,20 @@ decision = st.tuples(pair, margin, st.none() | st.integers(1, 99), st.integers(1
 
 
 def reduced(decisions: list[tuple]) -> pd.DataFrame:
-    return table([
-        (names[0], names[1], int(bins(m, 100)), 1, int(cost is not None), (cost or 0) / 1000,
-         other / 1000 if cost is not None else 0.0)
-        for names, m, cost, other in decisions
-    ])
+    return table(
+        [
+            (
+                names[0],
+                names[1],
+                int(bins(m, 100)),
+                1,
+                int(cost is not None),
+                (cost or 0) / 1000,
+                other / 1000 if cost is not None else 0.0,
+            )
+            for names, m, cost, other in decisions
+        ]
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -90,8 +106,11 @@ def test_counts_equal_the_row_by_row_form_and_add_up(decisions, step, seed):
     assert sum(x.n_close for x in found.pairs) == found.n_close
     assert sum(x.n for x in found.pairs) == found.n == found.margins.sum() == len(decisions)
     for x in found.pairs:
-        mine = [(names, cost - other) for names, m, cost, other in decisions
-                if set(names) == {x.first, x.second} and m < bound and cost is not None]
+        mine = [
+            (names, cost - other)
+            for names, m, cost, other in decisions
+            if set(names) == {x.first, x.second} and m < bound and cost is not None
+        ]
         one = sum(change for names, change in mine if names[0] == x.first)
         two = sum(change for names, change in mine if names[0] == x.second)
         assert x.n_close_priced == len(mine)

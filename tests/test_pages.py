@@ -41,16 +41,37 @@ def write_log(data: Path, rows: int, *, tokens: bool = True, prompt: str = "what
         scores = {name: (1 - best) / 4 for name in names} | {other: (1 - best) / 2} | {top: best}
         choice = decide(scores, POLICY)
         when = now - timedelta(minutes=7 * (rows - i))
-        spool.append(decision_payload(Decision(
-            id=uuid7(unix_ms(when)), decided_at=when, prompt=prompt.format(i=i), prompt_sha256="0" * 64,
-            prompt_chars=20, top_label=choice.top_label, confidence=choice.confidence, scores=scores,
-            runner_up=choice.runner_up, margin=choice.margin, threshold=0.55, cause=choice.cause,
-            is_fallback=choice.is_fallback, model_chosen=choice.model_chosen, model_used=choice.model_chosen,
-            classifier="test-1", calibrated=True, classify_ms=12.0, policy_fingerprint=POLICY.fingerprint,
-            labels_fingerprint=POLICY.labels_fingerprint, classifier_cost_usd=Decimal(0),
-            input_tokens=500 if tokens else None, output_tokens=300 + i % 50 if tokens else None,
-            usage_grade="measured" if tokens else None, outcome="ok" if tokens else None,
-        )))
+        spool.append(
+            decision_payload(
+                Decision(
+                    id=uuid7(unix_ms(when)),
+                    decided_at=when,
+                    prompt=prompt.format(i=i),
+                    prompt_sha256="0" * 64,
+                    prompt_chars=20,
+                    top_label=choice.top_label,
+                    confidence=choice.confidence,
+                    scores=scores,
+                    runner_up=choice.runner_up,
+                    margin=choice.margin,
+                    threshold=0.55,
+                    cause=choice.cause,
+                    is_fallback=choice.is_fallback,
+                    model_chosen=choice.model_chosen,
+                    model_used=choice.model_chosen,
+                    classifier="test-1",
+                    calibrated=True,
+                    classify_ms=12.0,
+                    policy_fingerprint=POLICY.fingerprint,
+                    labels_fingerprint=POLICY.labels_fingerprint,
+                    classifier_cost_usd=Decimal(0),
+                    input_tokens=500 if tokens else None,
+                    output_tokens=300 + i % 50 if tokens else None,
+                    usage_grade="measured" if tokens else None,
+                    outcome="ok" if tokens else None,
+                )
+            )
+        )
     spool.close()
     ingest_now(data)
 
@@ -76,7 +97,11 @@ def open_page(page: str) -> AppTest:
 
 def words(test: AppTest) -> str:
     """All text on the page."""
-    found = [element.value for kind in ("title", "subheader", "caption", "markdown", "text", "code") for element in test.get(kind)]
+    found = [
+        element.value
+        for kind in ("title", "subheader", "caption", "markdown", "text", "code")
+        for element in test.get(kind)
+    ]
     return "\n".join(str(word) for word in found)
 
 
@@ -192,5 +217,3 @@ def test_candidate_stays_while_pages_are_walked(data: Path) -> None:
     test.number_input(key="t").set_value(0.7).run()
     test.switch_page(state.VIEWS["playground"]).run()
     assert test.number_input(key="t").value == 0.7
-
-

@@ -57,7 +57,11 @@ def test_a_preset_has_the_four_labels_and_a_threshold(name):
 def test_the_seed_has_the_guides_models():
     found = Policy.preset("seed")
     assert {x.name: x.model for x in found.labels} == {
-        "simple": "gpt-4o-mini", "coding": "claude-sonnet-4-5", "reasoning": "claude-opus-4-6", "creative": "gpt-4o"}
+        "simple": "gpt-4o-mini",
+        "coding": "claude-sonnet-4-5",
+        "reasoning": "claude-opus-4-6",
+        "creative": "gpt-4o",
+    }
 
 
 def test_an_unknown_preset_names_the_known_ones():
@@ -75,13 +79,31 @@ def test_an_unknown_preset_names_the_known_ones():
         ("threshold = 0.55", "threshold = inf", "threshold", "found inf, expected a number in [0, 1]"),
         ("threshold = 0.55", 'threshold = "0.55"', "threshold", "found the text '0.55', expected a number"),
         ("threshold = 0.55", "threshold = true", "threshold", "found a bool, expected a number"),
-        ("threshold = 0.55", "threshold = 0.12345", "threshold",
-         "found 0.12345, expected a multiple of 0.0001; the neighbours are 0.1234 and 0.1235"),
-        ("threshold = 0.55", "threshold = 0.5\nmin_margin = 0.00005", "min_margin", "the neighbours are 0.0 and 0.0001"),
+        (
+            "threshold = 0.55",
+            "threshold = 0.12345",
+            "threshold",
+            "found 0.12345, expected a multiple of 0.0001; the neighbours are 0.1234 and 0.1235",
+        ),
+        (
+            "threshold = 0.55",
+            "threshold = 0.5\nmin_margin = 0.00005",
+            "min_margin",
+            "the neighbours are 0.0 and 0.0001",
+        ),
         ("threshold = 0.55", "threshold = 0.5\ntreshold = 0.5", "treshold", "did you mean 'threshold'?"),
-        ("threshold = 0.55", 'threshold = 0.5\nclassifier = "magic"', "classifier",
-         "found 'magic', expected one of local, scaledown"),
-        ("threshold = 0.55", "threshold = 0.5\ntiers = [1]", "tiers[1]", "found a int, expected the name of a model"),
+        (
+            "threshold = 0.55",
+            'threshold = 0.5\nclassifier = "magic"',
+            "classifier",
+            "found 'magic', expected one of local, scaledown",
+        ),
+        (
+            "threshold = 0.55",
+            "threshold = 0.5\ntiers = [1]",
+            "tiers[1]",
+            "found a int, expected the name of a model",
+        ),
         ('fallback_model = "big"', "", "fallback_model", "missing"),
         ('fallback_model = "big"', 'fallback_model = " "', "fallback_model", "missing, expected the model"),
         ('fallback_model = "big"', "fallback_model = 3", "fallback_model", "found a int, expected text"),
@@ -91,21 +113,67 @@ def test_an_unknown_preset_names_the_known_ones():
         ('name = "b"', 'name = "b\\u202e"', "labels[2].name", "expected 1 to 64 letters"),
         ('rubric = "second?"', 'rubric = ""', "labels[2].rubric", "empty, expected the question"),
         ('model = "small"', "", "labels[1].model", "missing, expected the model that answers 'a'"),
-        ('model = "small"', 'model = "small"\nthreshold = 2', "labels[1].threshold", "found 2.0, expected a number in [0, 1]"),
-        ('model = "small"', 'model = "small"\nexamples = "all"', "labels[1].examples", "expected a list of prompts"),
-        ('model = "small"', 'model = "small"\nexamples = "packaged"', "labels[1].examples",
-         "no packaged examples for 'a'"),
-        ('model = "small"', 'model = "small"\nexamples = [1]', "labels[1].examples", "expected a list of prompts"),
+        (
+            'model = "small"',
+            'model = "small"\nthreshold = 2',
+            "labels[1].threshold",
+            "found 2.0, expected a number in [0, 1]",
+        ),
+        (
+            'model = "small"',
+            'model = "small"\nexamples = "all"',
+            "labels[1].examples",
+            "expected a list of prompts",
+        ),
+        (
+            'model = "small"',
+            'model = "small"\nexamples = "packaged"',
+            "labels[1].examples",
+            "no packaged examples for 'a'",
+        ),
+        (
+            'model = "small"',
+            'model = "small"\nexamples = [1]',
+            "labels[1].examples",
+            "expected a list of prompts",
+        ),
         ('model = "small"', 'model = "small"\nweight = 1', "labels[1].weight", "known: name, rubric, model"),
-        (GOOD, GOOD + '[models.big]\nprovider = "acme"', 'models."big".provider',
-         "found 'acme', expected one of openai, anthropic"),
-        (GOOD, GOOD + '[models.big]\nbase_url = "http://u:p@h/"', 'models."big".base_url', "without user or password"),
-        (GOOD, GOOD + "[models.big]\nmax_tokens = 0", 'models."big".max_tokens', "found 0, expected 1 to 1,000,000"),
-        (GOOD, GOOD + "[models.big]\nprice = {input = -1, output = 2}", 'models."big".price.input',
-         "found -1, expected USD per million tokens, 0 or more"),
-        (GOOD, GOOD + "[models.big]\nprice = {input = 1}", 'models."big".price.output', "missing, expected USD"),
-        (GOOD, GOOD + '[models.big]\nprice = {input = 1, output = 2, date = "x"}', 'models."big".price.date',
-         "expected a date like"),
+        (
+            GOOD,
+            GOOD + '[models.big]\nprovider = "acme"',
+            'models."big".provider',
+            "found 'acme', expected one of openai, anthropic",
+        ),
+        (
+            GOOD,
+            GOOD + '[models.big]\nbase_url = "http://u:p@h/"',
+            'models."big".base_url',
+            "without user or password",
+        ),
+        (
+            GOOD,
+            GOOD + "[models.big]\nmax_tokens = 0",
+            'models."big".max_tokens',
+            "found 0, expected 1 to 1,000,000",
+        ),
+        (
+            GOOD,
+            GOOD + "[models.big]\nprice = {input = -1, output = 2}",
+            'models."big".price.input',
+            "found -1, expected USD per million tokens, 0 or more",
+        ),
+        (
+            GOOD,
+            GOOD + "[models.big]\nprice = {input = 1}",
+            'models."big".price.output',
+            "missing, expected USD",
+        ),
+        (
+            GOOD,
+            GOOD + '[models.big]\nprice = {input = 1, output = 2, date = "x"}',
+            'models."big".price.date',
+            "expected a date like",
+        ),
         (GOOD, GOOD + "[models]\nbig = 1", 'models."big"', "found a int, expected a table"),
         ("[[labels]]", "[[labelz]]", "labels", "missing"),
     ],
@@ -115,7 +183,9 @@ def test_a_fault_names_file_key_found_and_expected(tmp_path, old, new, key, says
     file.write_text(GOOD.replace(old, new))
     with pytest.raises(PolicyError) as error:
         Policy.load(file)
-    assert any(fault.startswith(f"{key}: ") and says in fault for fault in error.value.faults), error.value.faults
+    assert any(fault.startswith(f"{key}: ") and says in fault for fault in error.value.faults), (
+        error.value.faults
+    )
     assert str(error.value).startswith(f"{file}: ")
 
 
@@ -123,7 +193,10 @@ def test_all_faults_are_named_at_once():
     with pytest.raises(PolicyError) as error:
         Policy.from_toml('threshold = 2\nwhat = 1\n[[labels]]\nname = "a"\n')
     text = str(error.value)
-    assert all(f"policy: {key}: " in text for key in ("threshold", "what", "fallback_model", "labels[1].rubric", "labels[1].model"))
+    assert all(
+        f"policy: {key}: " in text
+        for key in ("threshold", "what", "fallback_model", "labels[1].rubric", "labels[1].model")
+    )
 
 
 @pytest.mark.parametrize(
@@ -161,22 +234,45 @@ word = text.filter(str.strip)
 name = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9 _.:/@-]{0,20}", fullmatch=True)
 grid = st.integers(0, GRID).map(lambda k: k / GRID)
 rate = st.decimals(0, 1000, places=6)
-prices = st.builds(PriceOverride, rate, rate, st.none() | rate, st.none() | rate, text, st.none() | st.dates())
+prices = st.builds(
+    PriceOverride, rate, rate, st.none() | rate, st.none() | rate, text, st.none() | st.dates()
+)
 models = st.lists(
-    st.builds(Model, name=word, provider=st.sampled_from([None, "openai", "anthropic"]),
-              base_url=st.sampled_from([None, "http://localhost:1/v1"]), key_env=st.none() | text,
-              max_tokens=st.integers(1, 10**6), price=st.none() | prices),
-    max_size=3, unique_by=lambda m: m.name,
+    st.builds(
+        Model,
+        name=word,
+        provider=st.sampled_from([None, "openai", "anthropic"]),
+        base_url=st.sampled_from([None, "http://localhost:1/v1"]),
+        key_env=st.none() | text,
+        max_tokens=st.integers(1, 10**6),
+        price=st.none() | prices,
+    ),
+    max_size=3,
+    unique_by=lambda m: m.name,
 ).map(lambda found: {m.name: m for m in found})
 policies = st.builds(
     Policy,
     labels=st.lists(
-        st.builds(Label, name=name, rubric=word, model=word, examples=st.lists(word, max_size=3).map(tuple),
-                  threshold=st.none() | grid),
-        min_size=1, max_size=5, unique_by=lambda x: x.name.casefold(),
+        st.builds(
+            Label,
+            name=name,
+            rubric=word,
+            model=word,
+            examples=st.lists(word, max_size=3).map(tuple),
+            threshold=st.none() | grid,
+        ),
+        min_size=1,
+        max_size=5,
+        unique_by=lambda x: x.name.casefold(),
     ).map(tuple),
-    threshold=grid, fallback_model=word, name=text, baseline=st.none() | word, classifier=st.sampled_from(["local", "scaledown"]),
-    min_margin=st.none() | grid, tiers=st.lists(word, max_size=3).map(tuple), models=models,
+    threshold=grid,
+    fallback_model=word,
+    name=text,
+    baseline=st.none() | word,
+    classifier=st.sampled_from(["local", "scaledown"]),
+    min_margin=st.none() | grid,
+    tiers=st.lists(word, max_size=3).map(tuple),
+    models=models,
 )
 
 
@@ -208,7 +304,10 @@ def test_the_order_of_keys_does_not_change_a_fingerprint():
     a, b = Policy.from_toml(GOOD), Policy.from_toml(turned)
     assert (a.fingerprint, a.labels_fingerprint) == (b.fingerprint, b.labels_fingerprint)
     big, small = Model("big", max_tokens=5), Model("small", max_tokens=6)
-    assert policy(models={"big": big, "small": small}).fingerprint == policy(models={"small": small, "big": big}).fingerprint
+    assert (
+        policy(models={"big": big, "small": small}).fingerprint
+        == policy(models={"small": small, "big": big}).fingerprint
+    )
 
 
 BASE = policy()
@@ -225,9 +324,15 @@ A, B = BASE.labels
         pytest.param(policy(baseline="big"), False, True, id="baseline"),
         pytest.param(policy(classifier="scaledown"), False, True, id="classifier"),
         pytest.param(policy(tiers=("small", "big")), False, True, id="tiers"),
-        pytest.param(policy(models={"big": Model("big", max_tokens=9)}), False, True, id="settings of a model"),
-        pytest.param(policy(models={"big": Model("big", price=PriceOverride(Decimal(1), Decimal(2)))}), False, True,
-                     id="price of a model"),
+        pytest.param(
+            policy(models={"big": Model("big", max_tokens=9)}), False, True, id="settings of a model"
+        ),
+        pytest.param(
+            policy(models={"big": Model("big", price=PriceOverride(Decimal(1), Decimal(2)))}),
+            False,
+            True,
+            id="price of a model",
+        ),
         pytest.param(policy(labels=(replace(A, model="big"), B)), False, True, id="model of a label"),
         pytest.param(policy(labels=(replace(A, threshold=0.55), B)), False, True, id="threshold of a label"),
         pytest.param(policy(labels=(replace(A, rubric="else?"), B)), False, False, id="rubric"),
@@ -242,8 +347,10 @@ def test_a_fingerprint_changes_with_what_matters_alone(other, same_policy, same_
 
 
 def test_equal_prices_written_differently_have_one_fingerprint():
-    one, other = (policy(models={"m": Model("m", price=PriceOverride(Decimal(x), Decimal(2), date=date(2026, 1, 1)))})
-                  for x in ("1.10", "1.1"))
+    one, other = (
+        policy(models={"m": Model("m", price=PriceOverride(Decimal(x), Decimal(2), date=date(2026, 1, 1)))})
+        for x in ("1.10", "1.1")
+    )
     assert one.fingerprint == other.fingerprint
 
 
@@ -251,10 +358,18 @@ def test_equal_prices_written_differently_have_one_fingerprint():
     ("scores", "model", "cause", "top"),
     [
         pytest.param({"a": 0.55, "b": 0.45}, "small", "routed", "a", id="equality is served"),
-        pytest.param({"a": math.nextafter(0.55, 0), "b": 0.1}, "big", "low_confidence", "a", id="one ulp under falls back"),
+        pytest.param(
+            {"a": math.nextafter(0.55, 0), "b": 0.1},
+            "big",
+            "low_confidence",
+            "a",
+            id="one ulp under falls back",
+        ),
         pytest.param({"a": 0.6, "b": 0.6}, "small", "routed", "a", id="a tie goes to the label listed first"),
         pytest.param({"b": 0.9, "a": 0.2, "z": 1.0}, "big", "routed", "b", id="other labels are ignored"),
-        pytest.param({"a": 1.0 + 1e-10, "b": 0}, "small", "routed", "a", id="a rounding above one is clipped"),
+        pytest.param(
+            {"a": 1.0 + 1e-10, "b": 0}, "small", "routed", "a", id="a rounding above one is clipped"
+        ),
         pytest.param({"a": 0, "b": 0}, "big", "low_confidence", "a", id="all zero"),
     ],
 )
@@ -282,7 +397,9 @@ def test_one_label_has_neither_margin_nor_runner_up():
     assert (choice.margin, choice.runner_up, choice.cause) == (None, None, "routed")
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, -0.1, 1.1, "0.5", None, True, [0.5], 10**400, Decimal("0.5")])
+@pytest.mark.parametrize(
+    "bad", [math.nan, math.inf, -math.inf, -0.1, 1.1, "0.5", None, True, [0.5], 10**400, Decimal("0.5")]
+)
 def test_a_score_the_rule_cannot_use_names_its_label(bad):
     with pytest.raises(ScoresError, match="label 'b'"):
         decide({"a": 0.5, "b": bad}, BASE)
@@ -298,7 +415,10 @@ def test_a_missing_score_names_its_label():
 def test_a_higher_threshold_never_serves_what_a_lower_one_sent_to_fallback(a, b, low, high):
     low, high = sorted((low, high))
     scores = {"a": a, "b": b}
-    assert decide(scores, policy(threshold=high)).is_fallback >= decide(scores, policy(threshold=low)).is_fallback
+    assert (
+        decide(scores, policy(threshold=high)).is_fallback
+        >= decide(scores, policy(threshold=low)).is_fallback
+    )
 
 
 @given(st.floats(0, 1))

@@ -20,7 +20,7 @@ def test_a_new_threshold_changes_one_line_and_keeps_its_comment_in_its_column() 
     old, new = pairs[0]
     assert new.startswith("threshold = 0.6 ")
     assert old.index("#") == new.index("#")
-    assert old[old.index("#"):] == new[new.index("#"):]
+    assert old[old.index("#") :] == new[new.index("#") :]
 
 
 def test_a_label_gets_a_threshold_of_its_own_inside_its_table() -> None:
@@ -53,7 +53,7 @@ def test_labels_written_as_one_list_are_edited_too() -> None:
 
 def test_windows_line_endings_stay() -> None:
     changed = with_threshold_text(SEED.replace("\n", "\r\n"), 0.6)
-    assert changed.replace("\r\n", "") .count("\n") == 0
+    assert changed.replace("\r\n", "").count("\n") == 0
 
 
 @pytest.mark.parametrize(

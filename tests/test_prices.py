@@ -28,15 +28,27 @@ counts = st.one_of(st.integers(0, 2_000), st.integers(0, 400_000))
 
 
 @settings(max_examples=400, deadline=None)
-@given(model=st.sampled_from(MODELS), fresh=counts, read=counts, write=counts, output=counts,
-       day=st.dates(date(2025, 1, 1), date(2027, 3, 1)))
-def test_price_equals_that_of_genai_prices_with_cached_tokens_and_tiers(model, fresh, read, write, output, day):
+@given(
+    model=st.sampled_from(MODELS),
+    fresh=counts,
+    read=counts,
+    write=counts,
+    output=counts,
+    day=st.dates(date(2025, 1, 1), date(2027, 3, 1)),
+)
+def test_price_equals_that_of_genai_prices_with_cached_tokens_and_tiers(
+    model, fresh, read, write, output, day
+):
     if fresh + read + write + output == 0:
         return
     theirs = genai_prices.calc_price(
         # genai-prices counts cached tokens inside the input, our buckets are disjoint
-        genai_prices.Usage(input_tokens=fresh + read + write, cache_read_tokens=read, cache_write_tokens=write,
-                           output_tokens=output),
+        genai_prices.Usage(
+            input_tokens=fresh + read + write,
+            cache_read_tokens=read,
+            cache_write_tokens=write,
+            output_tokens=output,
+        ),
         model,
         genai_request_timestamp=datetime(day.year, day.month, day.day, 12),
     ).total_price
@@ -51,9 +63,13 @@ def test_hand_worked_price_of_the_guides_dearest_model():
 @pytest.mark.parametrize(
     ("fresh", "read", "expected"),
     [
-        (200_000, 0, Decimal("0.600015")),      # 200,000 x $3 + 1 x $15 per million: the edge pays the lower rate
-        (200_001, 0, Decimal("1.2000285")),     # 200,001 x $6 + 1 x $22.50
-        (1, 200_000, Decimal("0.1200285")),     # cached tokens count for the edge: 200,000 x $0.60 + 1 x $6 + 1 x $22.50
+        (200_000, 0, Decimal("0.600015")),  # 200,000 x $3 + 1 x $15 per million: the edge pays the lower rate
+        (200_001, 0, Decimal("1.2000285")),  # 200,001 x $6 + 1 x $22.50
+        (
+            1,
+            200_000,
+            Decimal("0.1200285"),
+        ),  # cached tokens count for the edge: 200,000 x $0.60 + 1 x $6 + 1 x $22.50
     ],
 )
 def test_a_request_above_the_edge_pays_the_dearer_tier_on_all_its_tokens(fresh, read, expected):
@@ -114,8 +130,12 @@ def test_the_table_of_doubles_prices_as_the_book_does(model, fresh, read, write,
         return
     (row,) = BOOK.table([model], [DAY, DAY])
     tier = "tier_" if row["tier_from"] is not None and fresh + read + write > row["tier_from"] else ""
-    cost = (fresh * row[tier + "input"] + read * row[tier + "cache_read"] + write * row[tier + "cache_write"]
-            + output * row[tier + "output"])
+    cost = (
+        fresh * row[tier + "input"]
+        + read * row[tier + "cache_read"]
+        + write * row[tier + "cache_write"]
+        + output * row[tier + "output"]
+    )
     assert cost == pytest.approx(float(exact), rel=1e-12, abs=1e-15)
 
 
@@ -130,17 +150,23 @@ def test_a_rate_names_version_and_release_date():
 
 @pytest.mark.parametrize(
     ("model", "provider"),
-    [("gpt-4o", "openai"), ("claude-opus-4-6", "anthropic"), ("gpt-6.2-sol", "openai"), ("claude-next", "anthropic"),
-     ("gemini-2.5-pro", None), ("my-llm", None)],
+    [
+        ("gpt-4o", "openai"),
+        ("claude-opus-4-6", "anthropic"),
+        ("gpt-6.2-sol", "openai"),
+        ("claude-next", "anthropic"),
+        ("gemini-2.5-pro", None),
+        ("my-llm", None),
+    ],
 )
 def test_provider_by_name(model, provider):
     assert BOOK.provider(model) == provider
 
 
 def test_the_policy_names_the_provider_first():
-    assert PriceBook({"gpt-x": Model("gpt-x", "anthropic"), "my-llm": Model("my-llm", "openai")}).provider("gpt-x") == (
-        "anthropic"
-    )
+    assert PriceBook({"gpt-x": Model("gpt-x", "anthropic"), "my-llm": Model("my-llm", "openai")}).provider(
+        "gpt-x"
+    ) == ("anthropic")
 
 
 def test_every_model_of_the_presets_has_a_price_and_a_provider():
@@ -183,7 +209,9 @@ def _said_by_openai() -> dict[str, date]:
     for item in inspect.getsource(chat_model).split('"""')[1].split("\n- "):
         found = re.search(r"shutdown\s+date:\s+(\d{4}-\d\d-\d\d)", item)
         if found:
-            said |= dict.fromkeys(re.findall(r'"([^"]+)"', item[: found.start()]), date.fromisoformat(found[1]))
+            said |= dict.fromkeys(
+                re.findall(r'"([^"]+)"', item[: found.start()]), date.fromisoformat(found[1])
+            )
     return said
 
 
@@ -191,7 +219,9 @@ def _said_by_openai() -> dict[str, date]:
 def test_end_of_life_table_agrees_with_the_installed_sdk(sdk, said):
     dates = said()
     assert len(dates) >= 3
-    ours = {name: entry["date"] for name, entry in end_of_life_table().items() if entry["source"].startswith(sdk)}
+    ours = {
+        name: entry["date"] for name, entry in end_of_life_table().items() if entry["source"].startswith(sdk)
+    }
     assert {name: day for name, day in ours.items() if dates.get(name, day) != day} == {}
     raw = tomllib.loads(resources.files("router.presets").joinpath("eol.toml").read_text("utf-8"))
     missing = {name for name in PRESETS if name in dates} - ours.keys()

@@ -19,7 +19,7 @@ from router.errors import ConfigurationError
 from router.policy import Model
 from router.providers import provider_for
 from router.providers.base import MAX_ATTEMPTS, Provider
-from router.providers.call import clean
+from router.providers.call import SETTLE_S, clean
 from router.providers.deadline import backoff_s, retry_after_s
 from router.types import Completion, Usage
 
@@ -61,7 +61,9 @@ def endpoint_of(fake: FakeApis, sdk: str) -> Endpoint:
     return Endpoint(sdk, KEY, fake.openai_url if sdk == "openai" else fake.anthropic_url)
 
 
-def streamed(provider: Provider, model: Model = MODEL, deadline_s: float = 5.0) -> tuple[list[str], Completion]:
+def streamed(
+    provider: Provider, model: Model = MODEL, deadline_s: float = 5.0
+) -> tuple[list[str], Completion]:
     stream = provider.stream(model, MESSAGES, deadline_s=deadline_s)
     return list(stream), stream.completion
 
@@ -77,7 +79,7 @@ STATUS_OUTCOMES = {
 SAME_OUTCOMES = STATUS_OUTCOMES | {
     "cut_json": "malformed", "empty_body": "malformed", "html": "malformed", "null": "malformed",
     "object": "malformed", "list": "malformed", "text_body": "malformed", "not_utf8": "malformed",
-    "closed": "unreachable", "hang": "timeout", "drip": "timeout", "drip_headers": "timeout", "gzip": "malformed",
+    "closed": "unreachable", "hang": "timeout", "drip": "timeout", "drip_headers": "timeout", "gzip": "malformed", "gzip_error": "rate_limited",
     "short_body": "unreachable", "huge": "malformed", "ok": "ok", "empty_content": "empty", "whitespace": "empty", "refusal": "refusal",
     "tool_call": "tool_call", "thinking_first": "ok", "no_usage": "ok", "bad_usage": "ok", "length": "length",
     "surrogate": "ok", "too_many_tokens": "rejected",
@@ -85,6 +87,7 @@ SAME_OUTCOMES = STATUS_OUTCOMES | {
 STREAM_OUTCOMES = {
     "cut_stream": "cut_stream", "cut_chunk": "cut_stream", "cut_before": "unreachable", "silent_end": "cut_stream",
     "error_event": "overloaded", "bad_json_event": "malformed", "stall": "timeout",
+    "stall_at_end": "ok", "error_first": "overloaded",
 }  # fmt: skip
 OWN = {
     ("openai", False, "null_content"): "empty",
@@ -111,7 +114,19 @@ def expected(sdk: str, stream: bool, fault: str) -> str:
 
 # A server that pours a gigabyte is stopped at the size limit or at the deadline, whichever comes first; a call that is
 # tried again may meet the deadline on the way.
-MAYBE_LATE = {"huge", "cut_before", "408", "429-after-nan", "500", "502", "529", "closed", "short_body"}
+MAYBE_LATE = {
+    "huge",
+    "cut_before",
+    "408",
+    "429-after-nan",
+    "500",
+    "502",
+    "529",
+    "closed",
+    "short_body",
+    "gzip_error",
+    "error_first",
+}
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -233,6 +248,34 @@ def test_a_cut_anthropic_stream_has_input_tokens_but_no_invented_output(lab: Lab
     lab.fake.always("cut_stream")
     _, completion = streamed(lab["anthropic"])
     assert completion.text and completion.usage == Usage(12, None)
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+def test_a_complete_reply_is_not_held_up_by_a_stream_that_stays_open(lab: Lab, sdk: str) -> None:
+    lab.fake.always("stall_at_end")
+    started = time.monotonic()
+    _, completion = streamed(lab[sdk], deadline_s=60)
+    assert time.monotonic() - started < SETTLE_S + 2
+    assert (completion.outcome, completion.text, completion.error_type) == ("ok", lab.fake.text, None)
+    assert completion.usage == {"openai": None, "anthropic": Usage(12, 7)}[sdk]
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+def test_a_stream_that_fails_before_any_text_is_tried_again(lab: Lab, sdk: str) -> None:
+    lab.fake.then("error_first")
+    pieces, completion = streamed(lab[sdk], deadline_s=20)
+    assert (completion.outcome, completion.attempts, "".join(pieces)) == ("ok", 2, lab.fake.text)
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+def test_a_large_token_limit_needs_no_stream(lab: Lab, sdk: str) -> None:
+    assert lab[sdk].complete(MODEL, MESSAGES, deadline_s=20, max_tokens=64_000).outcome == "ok"
+    assert lab.fake.requests[0].body["max_tokens"] == 64_000
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+def test_an_endless_deadline_is_allowed(lab: Lab, sdk: str) -> None:
+    assert lab[sdk].complete(MODEL, MESSAGES, deadline_s=float("inf")).outcome == "ok"
 
 
 def test_a_cut_openai_stream_has_unknown_usage(lab: Lab) -> None:

@@ -27,7 +27,16 @@ from router.types import CAUSES, Decision, Label, Usage
 LABELS = ("a", "b", "c")
 MODELS = ("gpt-4o-mini", "claude-sonnet-4-5", "nobody-knows-this", "own-price")
 OWN = {"own-price": Model("own-price", "openai", price=PriceOverride(Decimal("1.25"), Decimal("9.75")))}
-TEXTS = ("100% sure", "under_score", "it's; DROP TABLE decisions", 'say "hi"', "plain", "PLAIN again", "", "nul \x00 in it")
+TEXTS = (
+    "100% sure",
+    "under_score",
+    "it's; DROP TABLE decisions",
+    'say "hi"',
+    "plain",
+    "PLAIN again",
+    "",
+    "nul \x00 in it",
+)
 
 
 def policy(**changes) -> Policy:
@@ -36,7 +45,13 @@ def policy(**changes) -> Policy:
         Label("b", "second?", model="claude-sonnet-4-5", threshold=0.4),
         Label("c", "third?", model="own-price", threshold=0.75),
     )
-    values = {"labels": labels, "threshold": 0.55, "fallback_model": "gpt-4o", "baseline": "claude-opus-4-6", "models": OWN}
+    values = {
+        "labels": labels,
+        "threshold": 0.55,
+        "fallback_model": "gpt-4o",
+        "baseline": "claude-opus-4-6",
+        "models": OWN,
+    }
     return Policy(**values | changes)
 
 
@@ -46,28 +61,57 @@ def random_log(seed: int, rule: Policy, n: int = 300) -> list[Decision]:
     made = []
     for number in range(n):
         at = START + timedelta(hours=rng.uniform(0, 200))
-        values: dict = {"decided_at": at, "prompt": rng.choice(TEXTS), "threshold": rule.threshold,
-                        "policy_fingerprint": rule.fingerprint, "source": rng.choice(["router", "cli"])}
+        values: dict = {
+            "decided_at": at,
+            "prompt": rng.choice(TEXTS),
+            "threshold": rule.threshold,
+            "policy_fingerprint": rule.fingerprint,
+            "source": rng.choice(["router", "cli"]),
+        }
         if rng.random() < 0.1:
             cause = rng.choice(["classifier_error", "classifier_timeout"])
-            values |= {"top_label": None, "confidence": None, "scores": {}, "runner_up": None, "margin": None, "cause": cause,
-                       "model_chosen": rule.fallback_model, "classify_ms": None}
+            values |= {
+                "top_label": None,
+                "confidence": None,
+                "scores": {},
+                "runner_up": None,
+                "margin": None,
+                "cause": cause,
+                "model_chosen": rule.fallback_model,
+                "classify_ms": None,
+            }
         else:
             on_grid = rng.random() < 0.5
-            scores = {x: rng.randrange(GRID + 1) / GRID if on_grid else rng.random() for x in rule.label_names}
+            scores = {
+                x: rng.randrange(GRID + 1) / GRID if on_grid else rng.random() for x in rule.label_names
+            }
             choice = decide(scores, rule)
-            values |= {"top_label": choice.top_label, "confidence": choice.confidence, "scores": scores,
-                       "runner_up": choice.runner_up, "margin": choice.margin, "cause": choice.cause,
-                       "threshold": rule.threshold_for(choice.top_label), "is_fallback": choice.is_fallback,
-                       "model_chosen": choice.model_chosen, "classify_ms": rng.uniform(1, 30)}
+            values |= {
+                "top_label": choice.top_label,
+                "confidence": choice.confidence,
+                "scores": scores,
+                "runner_up": choice.runner_up,
+                "margin": choice.margin,
+                "cause": choice.cause,
+                "threshold": rule.threshold_for(choice.top_label),
+                "is_fallback": choice.is_fallback,
+                "model_chosen": choice.model_chosen,
+                "classify_ms": rng.uniform(1, 30),
+            }
             if rng.random() < 0.05:
                 values |= {"top_label": "gone"}
-        values["model_used"] = rng.choice([values["model_chosen"], values["model_chosen"], rng.choice(MODELS), None])
+        values["model_used"] = rng.choice(
+            [values["model_chosen"], values["model_chosen"], rng.choice(MODELS), None]
+        )
         values["outcome"] = rng.choice(["ok", "ok", "length", "timeout", "no_key", None])
         if rng.random() < 0.7:
-            values |= {"input_tokens": rng.choice([0, 10, 5000, 250_000]), "output_tokens": rng.choice([0, 7, 900, None]),
-                       "cache_read_tokens": rng.choice([None, 0, 300]), "cache_write_tokens": rng.choice([None, 40]),
-                       "usage_grade": rng.choice(["measured", "assumed"])}
+            values |= {
+                "input_tokens": rng.choice([0, 10, 5000, 250_000]),
+                "output_tokens": rng.choice([0, 7, 900, None]),
+                "cache_read_tokens": rng.choice([None, 0, 300]),
+                "cache_write_tokens": rng.choice([None, 40]),
+                "usage_grade": rng.choice(["measured", "assumed"]),
+            }
         if rng.random() < 0.5:
             values["classifier_cost_usd"] = Decimal("0.000012345678")
         made.append(decision(number, **values))
@@ -126,7 +170,9 @@ RULES = [
     pytest.param(policy(), id="labels with thresholds of their own"),
     pytest.param(policy(min_margin=0.2), id="a margin rule"),
     pytest.param(policy(fallback_model="nobody-knows-this"), id="a fallback without a price"),
-    pytest.param(policy(baseline=None, tiers=("gpt-4o-mini", "own-price")), id="the baseline is the strongest tier"),
+    pytest.param(
+        policy(baseline=None, tiers=("gpt-4o-mini", "own-price")), id="the baseline is the strongest tier"
+    ),
 ]
 SEEDS = [1, 2]
 
@@ -142,11 +188,18 @@ def case(request, tmp_path):
 
 def test_replay_reproduces_every_model_chosen(case):
     log, made, rule, _ = case
-    rows = log.rows("SELECT scores, model_chosen, cause, confidence, margin FROM decisions WHERE scores IS NOT NULL")
+    rows = log.rows(
+        "SELECT scores, model_chosen, cause, confidence, margin FROM decisions WHERE scores IS NOT NULL"
+    )
     assert len(rows) == sum(bool(d.scores) for d in made) > 200
     for scores, model, cause, confidence, margin in rows:
         again = decide(scores, rule)
-        assert (again.model_chosen, again.cause, again.confidence, again.margin) == (model, cause, confidence, margin)
+        assert (again.model_chosen, again.cause, again.confidence, again.margin) == (
+            model,
+            cause,
+            confidence,
+            margin,
+        )
 
 
 def test_summary_equals_counting_row_by_row(case):
@@ -163,7 +216,9 @@ def test_summary_equals_counting_row_by_row(case):
         "n_classifier_failed": sum(d.cause in ("classifier_error", "classifier_timeout") for d in made),
         "n_failed": sum(d.outcome is not None and d.outcome not in ok for d in made),
         "n_costed": sum(c is not None for c in costs),
-        "n_assumed": sum(c is not None and d.usage_grade == "assumed" for c, d in zip(costs, made, strict=True)),
+        "n_assumed": sum(
+            c is not None and d.usage_grade == "assumed" for c, d in zip(costs, made, strict=True)
+        ),
         "n_unmeasured": sum(not known(d) for d in made),
         "n_unpriced": sum(known(d) and c is None for c, d in zip(costs, made, strict=True)),
         "cost_usd": sum(c for c in costs if c is not None),
@@ -172,7 +227,10 @@ def test_summary_equals_counting_row_by_row(case):
     }
     for name, value in expected.items():
         assert float(found[name]) == pytest.approx(value, rel=1e-9), name
-    assert (found["first_at"], found["last_at"]) == (min(d.decided_at for d in made), max(d.decided_at for d in made))
+    assert (found["first_at"], found["last_at"]) == (
+        min(d.decided_at for d in made),
+        max(d.decided_at for d in made),
+    )
 
 
 def test_cells_equal_summing_row_by_row(case):
@@ -186,8 +244,17 @@ def test_cells_equal_summing_row_by_row(case):
         lc, fc, bc = (cost(d, m, book) for m in (rule.by_name[d.top_label].model, rule.fallback_model, base))
         cell["n"] += 1
         priced = None not in (lc, fc, bc)
-        for name in ("n_priced", "label_cost", "fallback_cost", "label_cost_sq", "label_fallback", "fallback_baseline",
-                     "classifier_cost", "n_measured", "n_assumed"):
+        for name in (
+            "n_priced",
+            "label_cost",
+            "fallback_cost",
+            "label_cost_sq",
+            "label_fallback",
+            "fallback_baseline",
+            "classifier_cost",
+            "n_measured",
+            "n_assumed",
+        ):
             cell[name] += 0
         if priced:
             cell["n_priced"] += 1
@@ -210,7 +277,9 @@ def test_pairs_equal_summing_row_by_row(case):
             continue
         k = max(k for k in range(101) if k / 100 <= d.margin)
         cell = expected[d.top_label, d.runner_up, k]
-        own, other = (rule.by_name[x].model if x in rule.by_name else None for x in (d.top_label, d.runner_up))
+        own, other = (
+            rule.by_name[x].model if x in rule.by_name else None for x in (d.top_label, d.runner_up)
+        )
         lc, oc = cost(d, own, book), cost(d, other, book)
         priced = lc is not None and oc is not None
         cell["n"] += 1
@@ -260,7 +329,9 @@ def test_flips_equal_deciding_twice_row_by_row(case, threshold):
         change = expected.pop((row["id"],))["cost_change"]
         assert row["cost_change"] == pytest.approx(change, rel=1e-9, nan_ok=True)
     assert expected == {}
-    distance = [abs(r["confidence"] - candidate.threshold_for(r["top_label"])) for r in found.to_dict("records")]
+    distance = [
+        abs(r["confidence"] - candidate.threshold_for(r["top_label"])) for r in found.to_dict("records")
+    ]
     assert distance == sorted(distance)
 
     crossed: dict = defaultdict(lambda: defaultdict(float))
@@ -272,7 +343,11 @@ def test_flips_equal_deciding_twice_row_by_row(case, threshold):
             cell = crossed[before, after]
             cell["n"] += 1
             cell["n_priced"] += x is not None and y is not None
-    assert_equal(queries.flip_counts(log, Filter(), rule, candidate, book), crossed, ["production_model", "candidate_model"])
+    assert_equal(
+        queries.flip_counts(log, Filter(), rule, candidate, book),
+        crossed,
+        ["production_model", "candidate_model"],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -292,9 +367,12 @@ filters = st.builds(
     models=st.lists(st.sampled_from([*MODELS, "gpt-4o"]), max_size=2).map(tuple),
     causes=st.lists(st.sampled_from(CAUSES), max_size=2).map(tuple),
     outcomes=st.lists(st.sampled_from(["ok", "timeout"]), max_size=2).map(tuple),
-    confidence=st.none() | st.tuples(st.integers(0, GRID), st.integers(0, GRID)).map(
-        lambda t: (min(t) / GRID, max(t) / GRID)),
-    text=st.none() | st.sampled_from(["%", "_", "'", "; DROP", '"', "plain", "PLAIN", "\x00", "a", "$text", "\\", "no such"]),
+    confidence=st.none()
+    | st.tuples(st.integers(0, GRID), st.integers(0, GRID)).map(lambda t: (min(t) / GRID, max(t) / GRID)),
+    text=st.none()
+    | st.sampled_from(
+        ["%", "_", "'", "; DROP", '"', "plain", "PLAIN", "\x00", "a", "$text", "\\", "no such"]
+    ),
     source=st.none() | st.sampled_from(["router", "cli", "x' OR '1'='1"]),
     unmeasured=st.booleans(),
     upto=st.none() | st.integers(0, 310),
@@ -309,8 +387,14 @@ def matches(d: Decision, number: int, f: Filter) -> bool:
         and (not f.models or answered(d) in f.models)
         and (not f.causes or d.cause in f.causes)
         and (not f.outcomes or d.outcome in f.outcomes)
-        and (f.confidence is None or (d.confidence is not None and f.confidence[0] <= d.confidence
-                                      and (d.confidence < f.confidence[1] or f.confidence[1] >= 1)))
+        and (
+            f.confidence is None
+            or (
+                d.confidence is not None
+                and f.confidence[0] <= d.confidence
+                and (d.confidence < f.confidence[1] or f.confidence[1] >= 1)
+            )
+        )
         and (not f.text or f.text.lower() in d.prompt.lower())
         and (f.source is None or d.source == f.source)
         and (not f.unmeasured or not known(d))
@@ -362,7 +446,11 @@ def test_pages_do_not_shift_when_rows_arrive(tmp_path):
 def test_close_calls_are_the_pairs_rows_closest_first(one_log):
     log, made, _ = one_log
     found = queries.close_calls(log, Filter(), "a", "b", close=0.3, limit=1000)
-    expected = [d for d in made if d.margin is not None and d.margin < 0.3 and {d.top_label, d.runner_up} == {"a", "b"}]
+    expected = [
+        d
+        for d in made
+        if d.margin is not None and d.margin < 0.3 and {d.top_label, d.runner_up} == {"a", "b"}
+    ]
     assert set(found["id"]) == {d.id for d in expected} != set()
     assert found["margin"].tolist() == sorted(d.margin for d in expected)
 
@@ -378,7 +466,11 @@ def test_one_decision_has_every_column_and_its_cost_now(one_log):
 
 
 def test_a_decision_at_a_time_that_cannot_be_does_not_stop_the_queries(tmp_path):
-    made = [decision(0), decision(1, decided_at=datetime(1970, 1, 1)), decision(2, decided_at=datetime(9999, 12, 31))]
+    made = [
+        decision(0),
+        decision(1, decided_at=datetime(1970, 1, 1)),
+        decision(2, decided_at=datetime(9999, 12, 31)),
+    ]
     with opened(tmp_path, made) as log:
         assert queries.summary(log, Filter(), PriceBook())["n"] == 3
 
@@ -400,4 +492,9 @@ def test_losses_add_up_by_reason(tmp_path):
     con = connect(None)
     ingest_all(con, tmp_path)
     with Log(tmp_path, con, "spool") as log:
-        assert queries.losses(log) == {"drops": {"full": 5}, "rejects": {"not a record": 2}, "n_drops": 5, "n_rejects": 2}
+        assert queries.losses(log) == {
+            "drops": {"full": 5},
+            "rejects": {"not a record": 2},
+            "n_drops": 5,
+            "n_rejects": 2,
+        }

@@ -114,7 +114,12 @@ def test_a_damaged_database_is_read_from_the_spools_with_a_note(tmp_path, damage
     file = tmp_path / DATABASE
     whole = file.read_bytes()
     file.write_bytes(
-        {"other bytes": b"not a database" * 500, "empty": b"", "cut": whole[:3000], "header": b"\0" * 64 + whole[64:]}[damage]
+        {
+            "other bytes": b"not a database" * 500,
+            "empty": b"",
+            "cut": whole[:3000],
+            "header": b"\0" * 64 + whole[64:],
+        }[damage]
     )
     with open_log(tmp_path) as log:
         assert (log.mode, log.count()) == ("spool", 26)

@@ -61,21 +61,59 @@ def spread(top: float, second: float) -> dict[str, float]:
     ("classifier", "policy", "options", "cause", "model", "fallback"),
     [
         pytest.param(Fixed(), SEED, {}, "routed", "gpt-4o-mini", False, id="routed"),
-        pytest.param(Fixed(spread(0.55, 0.45)), SEED, {}, "routed", "claude-sonnet-4-5", False, id="at the threshold"),
-        pytest.param(Fixed(spread(0.5499, 0.45)), SEED, {}, "low_confidence", SEED.fallback_model, True, id="under it"),
-        pytest.param(Fixed(spread(0.75, 0.7)), Policy.from_toml(SEED.to_toml().replace("\n", "\nmin_margin = 0.1\n", 1)), {},
-                     "low_margin", SEED.fallback_model, True, id="close"),
-        pytest.param(Raising(ClassifierError("no")), SEED, {}, "classifier_error", SEED.fallback_model, False, id="error"),
-        pytest.param(Raising(ClassifierTimeout("late")), SEED, {}, "classifier_timeout", SEED.fallback_model, False,
-                     id="timeout"),
+        pytest.param(
+            Fixed(spread(0.55, 0.45)), SEED, {}, "routed", "claude-sonnet-4-5", False, id="at the threshold"
+        ),
+        pytest.param(
+            Fixed(spread(0.5499, 0.45)), SEED, {}, "low_confidence", SEED.fallback_model, True, id="under it"
+        ),
+        pytest.param(
+            Fixed(spread(0.75, 0.7)),
+            Policy.from_toml(SEED.to_toml().replace("\n", "\nmin_margin = 0.1\n", 1)),
+            {},
+            "low_margin",
+            SEED.fallback_model,
+            True,
+            id="close",
+        ),
+        pytest.param(
+            Raising(ClassifierError("no")),
+            SEED,
+            {},
+            "classifier_error",
+            SEED.fallback_model,
+            False,
+            id="error",
+        ),
+        pytest.param(
+            Raising(ClassifierTimeout("late")),
+            SEED,
+            {},
+            "classifier_timeout",
+            SEED.fallback_model,
+            False,
+            id="timeout",
+        ),
         pytest.param(Fixed(), SEED, {"model": "gpt-9"}, "forced", "gpt-9", False, id="forced"),
-        pytest.param(Raising(ValueError("x")), SEED, {"model": "gpt-9"}, "forced", "gpt-9", False,
-                     id="forced, classifier down"),
+        pytest.param(
+            Raising(ValueError("x")),
+            SEED,
+            {"model": "gpt-9"},
+            "forced",
+            "gpt-9",
+            False,
+            id="forced, classifier down",
+        ),
     ],
 )
 def test_every_cause_is_decided_and_logged(tmp_path, classifier, policy, options, cause, model, fallback):
     made = routed(tmp_path, classifier, policy, **options)
-    assert (made.cause, made.model_chosen, made.model_used, made.is_fallback) == (cause, model, model, fallback)
+    assert (made.cause, made.model_chosen, made.model_used, made.is_fallback) == (
+        cause,
+        model,
+        model,
+        fallback,
+    )
     assert rows(tmp_path, "cause, model_chosen, is_fallback, policy_fingerprint") == [
         (cause, model, fallback, policy.fingerprint)
     ]
@@ -98,7 +136,12 @@ def test_every_cause_is_decided_and_logged(tmp_path, classifier, policy, options
 )
 def test_scores_the_rule_cannot_use_are_a_logged_classifier_error(tmp_path, scores):
     made = routed(tmp_path, Fixed(scores))
-    assert (made.cause, made.error_type, made.top_label, made.scores) == ("classifier_error", "ScoresError", None, {})
+    assert (made.cause, made.error_type, made.top_label, made.scores) == (
+        "classifier_error",
+        "ScoresError",
+        None,
+        {},
+    )
     assert made.model_chosen == SEED.fallback_model
     assert set(made.extra) == {"raw_scores"}
     assert rows(tmp_path, "cause, error_type, confidence, scores, is_fallback") == [
@@ -106,11 +149,15 @@ def test_scores_the_rule_cannot_use_are_a_logged_classifier_error(tmp_path, scor
     ]
 
 
-@pytest.mark.parametrize("reply", [None, {}, "simple", Classification("simple", None, "x", True, 1.0)], ids=repr)
+@pytest.mark.parametrize(
+    "reply", [None, {}, "simple", Classification("simple", None, "x", True, 1.0)], ids=repr
+)
 def test_a_reply_that_is_no_classification_is_a_logged_classifier_error(tmp_path, reply):
     made = routed(tmp_path, Replying(reply))
     assert (made.cause, made.error_type) == ("classifier_error", "BadReply")
-    assert rows(tmp_path, "cause, error_type, model_chosen") == [("classifier_error", "BadReply", SEED.fallback_model)]
+    assert rows(tmp_path, "cause, error_type, model_chosen") == [
+        ("classifier_error", "BadReply", SEED.fallback_model)
+    ]
 
 
 def test_other_labels_are_kept_ignored_and_counted(tmp_path):
@@ -182,7 +229,14 @@ def test_the_last_user_turn_of_a_message_list_is_classified_and_logged(tmp_path)
         {"role": "system", "content": "be kind"},
         {"role": "user", "content": "first"},
         {"role": "assistant", "content": None},
-        {"role": "user", "content": [{"type": "text", "text": "second"}, {"type": "image"}, {"type": "text", "text": "third"}]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "second"},
+                {"type": "image"},
+                {"type": "text", "text": "third"},
+            ],
+        },
         {"role": "assistant", "content": "sure"},
     ]
     made = routed(tmp_path, classifier, prompt=prompt)
@@ -190,16 +244,34 @@ def test_the_last_user_turn_of_a_message_list_is_classified_and_logged(tmp_path)
 
 
 def test_messages_are_sent_on_without_what_no_encoding_can_carry():
-    asked = ready([{"role": "system", "content": "x\ud800"}, {"role": "user", "content": [{"type": "text", "text": "y\udfff"}]}])
+    asked = ready(
+        [
+            {"role": "system", "content": "x\ud800"},
+            {"role": "user", "content": [{"type": "text", "text": "y\udfff"}]},
+        ]
+    )
     assert asked.messages == [
-        {"role": "system", "content": "x\ufffd"}, {"role": "user", "content": [{"type": "text", "text": "y\ufffd"}]}]
+        {"role": "system", "content": "x\ufffd"},
+        {"role": "user", "content": [{"type": "text", "text": "y\ufffd"}]},
+    ]
     assert asked.text == "y\ufffd"
 
 
 @pytest.mark.parametrize(
     "prompt",
-    [None, 7, b"bytes", {"role": "user"}, [], ["text"], [{"content": "x"}], [{"role": "system", "content": SECRET}],
-     [{"role": "user", "content": 7}], [{"role": "user"}], {1, 2}],
+    [
+        None,
+        7,
+        b"bytes",
+        {"role": "user"},
+        [],
+        ["text"],
+        [{"content": "x"}],
+        [{"role": "system", "content": SECRET}],
+        [{"role": "user", "content": 7}],
+        [{"role": "user"}],
+        {1, 2},
+    ],
     ids=repr,
 )
 def test_what_is_no_prompt_is_an_input_error_that_does_not_repeat_it(tmp_path, prompt):
@@ -233,12 +305,18 @@ def test_an_error_that_is_no_classifiers_names_its_type_in_the_row(tmp_path):
 
 
 def test_a_configuration_error_of_the_classifier_reaches_its_owner(tmp_path):
-    with Router(SEED, classifier=Raising(MissingKeyError("set X")), data=tmp_path) as router, pytest.raises(MissingKeyError):
+    with (
+        Router(SEED, classifier=Raising(MissingKeyError("set X")), data=tmp_path) as router,
+        pytest.raises(MissingKeyError),
+    ):
         router.route("hello")
 
 
 def test_asking_without_a_key_names_the_variable_and_logs_the_decision(tmp_path):
-    with Router(SEED, classifier=Fixed(), data=tmp_path) as router, pytest.raises(MissingKeyError, match="OPENAI_API_KEY"):
+    with (
+        Router(SEED, classifier=Fixed(), data=tmp_path) as router,
+        pytest.raises(MissingKeyError, match="OPENAI_API_KEY"),
+    ):
         router.ask("hello")
     assert rows(tmp_path, "cause, model_chosen, model_used, outcome, error_type") == [
         ("routed", "gpt-4o-mini", None, "no_key", "MissingKeyError")
@@ -246,7 +324,10 @@ def test_asking_without_a_key_names_the_variable_and_logs_the_decision(tmp_path)
 
 
 def test_asking_a_model_of_no_known_provider_names_the_key_to_add(tmp_path):
-    with Router(SEED, classifier=Fixed(), data=tmp_path) as router, pytest.raises(ConfigurationError, match=r'\[models."what-model"\]'):
+    with (
+        Router(SEED, classifier=Fixed(), data=tmp_path) as router,
+        pytest.raises(ConfigurationError, match=r'\[models."what-model"\]'),
+    ):
         router.ask("hello", model="what-model")
     assert rows(tmp_path, "cause, outcome") == [("forced", "error")]
 
@@ -298,7 +379,9 @@ def test_a_clock_with_a_zone_is_logged_in_utc(tmp_path):
 
 def test_threads_share_a_router(tmp_path):
     with Router(SEED, classifier=Fixed(), data=tmp_path) as router:
-        threads = [threading.Thread(target=lambda: [router.route(f"x{n}") for n in range(50)]) for _ in range(8)]
+        threads = [
+            threading.Thread(target=lambda: [router.route(f"x{n}") for n in range(50)]) for _ in range(8)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -15,12 +15,18 @@ from router.policy import GRID, Policy, confidence_bin, decide
 from router.types import Label
 
 GRID_POINTS = np.arange(GRID + 1) / GRID
-NEAR = np.clip(np.concatenate([GRID_POINTS, np.nextafter(GRID_POINTS, -1), np.nextafter(GRID_POINTS, 2)]), 0, 1)
+NEAR = np.clip(
+    np.concatenate([GRID_POINTS, np.nextafter(GRID_POINTS, -1), np.nextafter(GRID_POINTS, 2)]), 0, 1
+)
 
-unit = st.floats(0, 1) | st.integers(0, GRID).map(lambda k: k / GRID) | st.integers(0, 20).map(lambda k: k / 20)
+unit = (
+    st.floats(0, 1) | st.integers(0, GRID).map(lambda k: k / GRID) | st.integers(0, 20).map(lambda k: k / 20)
+)
 
 
-def policy(thresholds: list[float | None], *, threshold: float = 0.55, min_margin: float | None = None) -> Policy:
+def policy(
+    thresholds: list[float | None], *, threshold: float = 0.55, min_margin: float | None = None
+) -> Policy:
     labels = tuple(
         Label(f"l{i}", "a question", model=f"m{i}", threshold=own) for i, own in enumerate(thresholds)
     )
@@ -85,7 +91,9 @@ def test_columns_decide_as_the_scalar_rule_does_at_every_grid_point_and_its_floa
     for i, value in enumerate(NEAR.tolist()):
         one = decide({"l0": value, "l1": 1 - value}, rule)
         assert (rule.label_names[many.top[i]], many.model[i], CAUSES[many.cause[i]]) == (
-            one.top_label, one.model_chosen, one.cause
+            one.top_label,
+            one.model_chosen,
+            one.cause,
         )
 
 

@@ -168,14 +168,18 @@ def test_a_reply_that_never_ends_is_a_timeout(fake: FakeApis, hasty: ScaleDownCl
 
 
 @pytest.mark.parametrize("fault", ["401", "403"])
-def test_a_refused_key_says_which_variable(fake: FakeApis, classifier: ScaleDownClassifier, fault: str) -> None:
+def test_a_refused_key_says_which_variable(
+    fake: FakeApis, classifier: ScaleDownClassifier, fault: str
+) -> None:
     fake.always(fault)
     with pytest.raises(ClassifierError, match="check SCALEDOWN_API_KEY"):
         classifier.classify(TEXT, LABELS)
     assert len(fake.requests) == 1
 
 
-def test_a_redirect_is_not_followed_and_its_host_is_named(fake: FakeApis, classifier: ScaleDownClassifier) -> None:
+def test_a_redirect_is_not_followed_and_its_host_is_named(
+    fake: FakeApis, classifier: ScaleDownClassifier
+) -> None:
     fake.always("307")
     with pytest.raises(ClassifierError, match=r"redirects \(307\) to 127\.0\.0\.1"):
         classifier.classify(TEXT, LABELS)
@@ -236,7 +240,9 @@ def test_key_and_url_come_from_the_environment(fake: FakeApis, monkeypatch: pyte
     assert (fake.requests[0].path, fake.requests[0].headers["x-api-key"]) == ("/classify", KEY)
 
 
-def test_the_environments_key_does_not_go_to_another_host(fake: FakeApis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environments_key_does_not_go_to_another_host(
+    fake: FakeApis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SCALEDOWN_API_KEY", KEY)
     with ScaleDownClassifier(base_url=fake.scaledown_url) as made:
         made.classify(TEXT, LABELS)
@@ -289,7 +295,8 @@ def test_many_threads_share_one_classifier(fake: FakeApis) -> None:
     results: list[str] = []
     with ScaleDownClassifier(KEY, fake.scaledown_url) as shared:
         threads = [
-            threading.Thread(target=lambda: results.append(shared.classify(TEXT, LABELS).top_label)) for _ in range(24)
+            threading.Thread(target=lambda: results.append(shared.classify(TEXT, LABELS).top_label))
+            for _ in range(24)
         ]
         for thread in threads:
             thread.start()

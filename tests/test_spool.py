@@ -32,7 +32,9 @@ from router.log.writer import Writer
 
 
 def lines(data) -> list[bytes]:
-    return [line for path in sorted((data / "spool").glob("*.jsonl")) for line in path.read_bytes().splitlines()]
+    return [
+        line for path in sorted((data / "spool").glob("*.jsonl")) for line in path.read_bytes().splitlines()
+    ]
 
 
 def records(data) -> list[dict]:
@@ -101,7 +103,9 @@ def test_threads_write_whole_records_and_none_is_lost(tmp_path):
     for thread in threads:
         thread.join()
     assert all(fault(line) is None for line in lines(tmp_path))
-    assert sorted(r["n"] for r in records(tmp_path)) == sorted(n * 1000 + s for n in range(8) for s in range(200))
+    assert sorted(r["n"] for r in records(tmp_path)) == sorted(
+        n * 1000 + s for n in range(8) for s in range(200)
+    )
     assert spool.written == 1600
 
 
@@ -237,7 +241,9 @@ def test_a_full_disk_loses_only_what_was_refused_and_leaves_no_litter(tmp_path):
         shutil.move(victim, tmp_path / "moved.jsonl")
         assert spool.append(decision_payload(decision(200)))
         spool.close()
-        drops = sum(r["n"] for r in [*map(json.loads, intact), *records(disk / "data")] if r["kind"] == "drop")
+        drops = sum(
+            r["n"] for r in [*map(json.loads, intact), *records(disk / "data")] if r["kind"] == "drop"
+        )
         assert drops == kept[False] == sum(spool.dropped.values())
         assert sum(b'"kind":"decision"' in line for line in intact) == kept[True]
     finally:

@@ -39,9 +39,20 @@ def cells_of(rows: list[dict]) -> pd.DataFrame:
         label, fallback, base = (r["l"], r["f"], r["b"]) if priced else (0.0, 0.0, 0.0)
         grade = r.get("grade", "measured")
         sums.setdefault((r["label"], confidence_bin(r["confidence"])), np.zeros(14))[:] += (
-            1, priced, label, fallback, base, label**2, fallback**2, base**2,
-            label * fallback, label * base, fallback * base, r.get("k", 0.0) if priced else 0.0,
-            priced and grade == "measured", priced and grade == "assumed",
+            1,
+            priced,
+            label,
+            fallback,
+            base,
+            label**2,
+            fallback**2,
+            base**2,
+            label * fallback,
+            label * base,
+            fallback * base,
+            r.get("k", 0.0) if priced else 0.0,
+            priced and grade == "measured",
+            priced and grade == "assumed",
         )
     if not sums:
         return empty(CELLS)
@@ -119,7 +130,9 @@ decision = st.builds(
     row,
     st.sampled_from(["cheap", "dear", "same"]),
     st.floats(1e-6, 1) | st.sampled_from([1e-4, 0.29, 0.5, 0.55, 0.57, 1.0]),
-    st.none() | money, money, money,
+    st.none() | money,
+    money,
+    money,
     k=st.sampled_from([0.0, 1e-5, 3e-5]),
 )
 grid_points = st.integers(0, GRID).map(lambda k: k / GRID)
@@ -172,7 +185,9 @@ def test_difference_equals_the_paired_difference_of_rows(rows, a, b):
         assert change.cost_half == pytest.approx(half, rel=1e-4, abs=1e-5)
         ratio = d.sum() / base.sum()
         spread = math.sqrt(((d - ratio * base) ** 2).sum() / (len(d) - 1))
-        assert change.savings_half == pytest.approx(Z * spread / math.sqrt(len(d)) / base.mean(), rel=1e-4, abs=1e-5)
+        assert change.savings_half == pytest.approx(
+            Z * spread / math.sqrt(len(d)) / base.mean(), rel=1e-4, abs=1e-5
+        )
 
 
 def test_a_difference_excludes_zero_only_with_enough_changed_decisions():
@@ -256,7 +271,9 @@ def test_one_row_has_a_cost_but_no_interval():
 
 
 def test_one_label_and_equal_scores():
-    rule = Policy((Label("only", "?", model="small"),), threshold=0.5, fallback_model="middle", baseline="middle")
+    rule = Policy(
+        (Label("only", "?", model="small"),), threshold=0.5, fallback_model="middle", baseline="middle"
+    )
     curve = sweep(cells_of([row("only", 0.7, 1, 2, 2)] * 5), rule)
     assert operating_point(curve, 0.7).fallback == 0
     assert operating_point(curve, 0.7001).fallback == 5
@@ -289,8 +306,11 @@ def test_labels_of_other_policies_are_counted_apart():
 
 @pytest.mark.parametrize(
     ("grades", "expected"),
-    [(["measured"] * 4, "measured"), (["measured"] * 3 + ["assumed"], "assumed"),
-     (["measured"] * 3 + ["estimated"], "estimated")],
+    [
+        (["measured"] * 4, "measured"),
+        (["measured"] * 3 + ["assumed"], "assumed"),
+        (["measured"] * 3 + ["estimated"], "estimated"),
+    ],
 )
 def test_grade_is_that_of_the_weakest_count(grades, expected):
     rows = [r | {"grade": grade} for r, grade in zip(FOUR, grades, strict=True)]
@@ -299,7 +319,11 @@ def test_grade_is_that_of_the_weakest_count(grades, expected):
 
 def test_cheapest_is_the_lowest_of_equals_with_its_plateau():
     # raising the line past 0.6 saves 6 of 23 and past 0.9 costs 3: cheapest from 0.6001 to 0.9, on a base of 1,000
-    rows = [row("same", 0.95, 1.0, 1.0, 1.0), row("dear", 0.6, 0.9, 0.1, 1.0), row("cheap", 0.9, 0.1, 0.4, 1.0)]
+    rows = [
+        row("same", 0.95, 1.0, 1.0, 1.0),
+        row("dear", 0.6, 0.9, 0.1, 1.0),
+        row("cheap", 0.9, 0.1, 0.4, 1.0),
+    ]
     best = cheapest(sweep(cells_of(rows), policy()))
     assert best is not None
     assert (best.threshold, best.plateau_low, best.plateau_high) == (0.6001, 0.6001, 0.9)
@@ -380,8 +404,8 @@ def test_tied_scores_at_the_line_are_an_atom():
     (atom,) = zone("atom", dead_zones(cells_of(many + tied), policy()))
     assert (atom.low, atom.high, atom.n) == (0.56, 0.5601, 4)
     assert atom.share == pytest.approx(4 / 304)
-    assert zone("atom", dead_zones(cells_of(many + tied[:3]), policy())) == []        # 3 of 303: under 1 %
-    assert zone("atom", dead_zones(cells_of(many + tied), policy(0.54))) == []        # more than 0.01 away
+    assert zone("atom", dead_zones(cells_of(many + tied[:3]), policy())) == []  # 3 of 303: under 1 %
+    assert zone("atom", dead_zones(cells_of(many + tied), policy(0.54))) == []  # more than 0.01 away
     assert zone("atom", dead_zones(cells_of(many + tied), policy(0.54, dear=0.565)))[0].label == "dear"
 
 
@@ -414,10 +438,21 @@ def test_the_whole_curve_is_fast_at_full_resolution():
     rng = np.random.default_rng(1)
     size = 4 * (GRID + 1)
     cost = rng.random(size)
-    cells = pd.DataFrame({"label": np.repeat(["a", "b", "c", "d"], GRID + 1), "bin": np.tile(np.arange(GRID + 1), 4),
-                          "n": 5, "n_priced": 5, "n_measured": 5, "n_assumed": 0, "classifier_cost": 0.0}
-                         | {x.name: cost for x in CELLS.columns if x.kind == "sum"})
-    rule = Policy(tuple(Label(x, "?", model=x) for x in "abcd"), threshold=0.5, fallback_model="e", baseline="e")
+    cells = pd.DataFrame(
+        {
+            "label": np.repeat(["a", "b", "c", "d"], GRID + 1),
+            "bin": np.tile(np.arange(GRID + 1), 4),
+            "n": 5,
+            "n_priced": 5,
+            "n_measured": 5,
+            "n_assumed": 0,
+            "classifier_cost": 0.0,
+        }
+        | {x.name: cost for x in CELLS.columns if x.kind == "sum"}
+    )
+    rule = Policy(
+        tuple(Label(x, "?", model=x) for x in "abcd"), threshold=0.5, fallback_model="e", baseline="e"
+    )
     sweep(cells, rule)
     taken = []
     for _ in range(9):

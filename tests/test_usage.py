@@ -155,7 +155,9 @@ count = st.integers(0, 10**6)
 
 
 @given(prompt=count, made=count, read=count, written=count, reasoning=count)
-def test_openai_buckets_add_up_to_what_was_stated(prompt: int, made: int, read: int, written: int, reasoning: int) -> None:
+def test_openai_buckets_add_up_to_what_was_stated(
+    prompt: int, made: int, read: int, written: int, reasoning: int
+) -> None:
     usage = openai_usage(
         {
             "prompt_tokens": prompt, "completion_tokens": made,
@@ -184,5 +186,10 @@ def test_no_shape_raises_or_gives_a_negative_count(raw: Any) -> None:
     for read in (openai_usage, anthropic_usage):
         usage = read(raw)
         if usage is not None:
-            counts = [usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, usage.cache_write_tokens]
+            counts = [
+                usage.input_tokens,
+                usage.output_tokens,
+                usage.cache_read_tokens,
+                usage.cache_write_tokens,
+            ]
             assert all(isinstance(n, int) and n >= 0 for n in counts if n is not None)

@@ -12,7 +12,8 @@ from dashboard import describe, figures, formats, frame, loaders, state, theme, 
 from router.log.queries import PAGE_SIZE, Filter
 from router.types import CAUSES
 
-CAUSE, CONFIDENCE, NUMBER, TABLE, UPTO = "cause", "conf", "page", "decisions_table", "decisions_upto"
+CAUSE, CONFIDENCE, UNMEASURED, NUMBER = "cause", "conf", "unmeasured", "page"
+TABLE, UPTO = "decisions_table", "decisions_upto"
 ANY_CAUSE = ""
 
 
@@ -25,7 +26,7 @@ def chosen_filter() -> Filter:
         bar,
         causes=(cause,) if cause else (),
         confidence=None if (low, high) == (0.0, 1.0) else (low, high),
-        unmeasured=st.session_state.get("unmeasured") == "yes",
+        unmeasured=bool(st.session_state.get(UNMEASURED)),
     )
     seen = st.session_state.get(UPTO)
     if seen is None or seen[0] != narrowed:
@@ -47,13 +48,30 @@ def controls() -> None:
     st.session_state.setdefault(CONFIDENCE, (0.0, 1.0))
     with frame.controls():
         st.selectbox(
-            "Cause", [ANY_CAUSE, *CAUSES], key=CAUSE, bind="query-params", width=170, label_visibility="collapsed",
+            "Cause",
+            [ANY_CAUSE, *CAUSES],
+            key=CAUSE,
+            bind="query-params",
+            width=170,
+            label_visibility="collapsed",
             format_func=lambda cause: describe.cause(cause) if cause else "All decisions",
         )
-        with st.popover("Confidence", width=130):
+        with st.popover("More filters", width=140):
             st.slider(
-                "Confidence", 0.0, 1.0, key=CONFIDENCE, step=0.01, bind="query-params", width=260,
+                "Confidence",
+                0.0,
+                1.0,
+                key=CONFIDENCE,
+                step=0.01,
+                bind="query-params",
+                width=260,
                 help="The score of the winning label. A failed classifier has none.",
+            )
+            st.toggle(
+                "Cost not measured",
+                key=UNMEASURED,
+                bind="query-params",
+                help="Only decisions without token counts: `route` alone does not call a model.",
             )
 
 
@@ -61,10 +79,19 @@ def export_menu(shown: Filter, matching: int) -> None:
     """Every decision of the filter as a file."""
     with frame.controls(), st.popover(f"Export all {formats.count(matching)}", icon=":material/download:"):
         st.caption("All decisions of the filter with every column, not only this page.")
-        for kind, mime in (("csv", "text/csv"), ("jsonl", "application/jsonl"), ("parquet", "application/octet-stream")):
+        for kind, mime in (
+            ("csv", "text/csv"),
+            ("jsonl", "application/jsonl"),
+            ("parquet", "application/octet-stream"),
+        ):
             st.download_button(
-                kind.upper() if kind != "parquet" else "Parquet", data=lambda kind=kind: describe.exported(shown, kind),
-                file_name=f"decisions.{kind}", mime=mime, key=f"export_{kind}", on_click="ignore", width="stretch",
+                kind.upper() if kind != "parquet" else "Parquet",
+                data=lambda kind=kind: describe.exported(shown, kind),
+                file_name=f"decisions.{kind}",
+                mime=mime,
+                key=f"export_{kind}",
+                on_click="ignore",
+                width="stretch",
             )
 
 
@@ -72,7 +99,9 @@ def new_rows(shown: Filter) -> None:
     """A button when decisions arrived since the page was opened; looks every second, moves nothing by itself."""
     arrived = loaders.log_counts(replace(shown, upto=None)) - loaders.log_counts(shown)
     if arrived > 0:
-        st.button(f"{formats.count(arrived)} new", on_click=show_new, key="show_new", icon=":material/arrow_upward:")
+        st.button(
+            f"{formats.count(arrived)} new", on_click=show_new, key="show_new", icon=":material/arrow_upward:"
+        )
 
 
 def histogram(shown: Filter) -> None:
@@ -84,8 +113,13 @@ def histogram(shown: Filter) -> None:
     table = figures.ended_table(loaders.series(shown, width))
     table["bucket"] = describe.local_column(table["bucket"], state.zone())
     st.plotly_chart(
-        figures.ended_bars(table, width, 96, select=True), theme=None, config=theme.plotly_config(), height=96,
-        key="decisions_histogram", on_select=lambda: pick_range(width), selection_mode="box",
+        figures.ended_bars(table, width, 96, select=True),
+        theme=None,
+        config=theme.plotly_config(),
+        height=96,
+        key="decisions_histogram",
+        on_select=lambda: pick_range(width),
+        selection_mode="box",
         alt=f"{formats.count(int(table['followed'].sum()))} followed their label, {formats.count(int(table['fell back'].sum()))} fell back. Drag to choose days.",
     )
 
@@ -100,29 +134,50 @@ def pick_range(width: timedelta) -> None:
 
 def table(rows: pd.DataFrame, order: list[str]) -> int:
     """The page of decisions; returns the position of the chosen row."""
-    shown = pd.DataFrame({
-        "Time": [formats.time(when.to_pydatetime(), state.zone()) for when in rows["decided_at"]],
-        "Prompt": [untrusted.cell(prompt if isinstance(prompt, str) else None) for prompt in rows["prompt"]],
-        "Label": [[untrusted.cell(label)] if isinstance(label, str) else [] for label in rows["top_label"]],
-        "Confidence": rows["confidence"],
-        "Margin": rows["margin"],
-        "Model": [untrusted.cell(model) for model in rows["model"]],
-        "Cost": rows["cost_usd"].astype("float64") * 1000,
-        "Cause": [describe.cause(cause) for cause in rows["cause"]],
-    })
+    shown = pd.DataFrame(
+        {
+            "Time": [formats.time(when.to_pydatetime(), state.zone()) for when in rows["decided_at"]],
+            "Prompt": [
+                untrusted.cell(prompt if isinstance(prompt, str) else None) for prompt in rows["prompt"]
+            ],
+            "Label": [
+                [untrusted.cell(label)] if isinstance(label, str) else [] for label in rows["top_label"]
+            ],
+            "Confidence": rows["confidence"],
+            "Margin": rows["margin"],
+            "Model": [untrusted.cell(model) for model in rows["model"]],
+            "Cost": rows["cost_usd"].astype("float64") * 1000,
+            "Cause": [describe.cause(cause) for cause in rows["cause"]],
+        }
+    )
     chips = theme.chips([label for label in rows["top_label"].dropna().unique()], order)
     event = st.dataframe(
-        shown, key=TABLE, hide_index=True, height=30 * 20 + 38, row_height=30, on_select="rerun",
-        selection_mode="single-row-required", placeholder="not measured",
+        shown,
+        key=TABLE,
+        hide_index=True,
+        height=30 * 20 + 38,
+        row_height=30,
+        on_select="rerun",
+        selection_mode="single-row-required",
+        placeholder="not measured",
         alt=f"{len(rows)} decisions, newest first",
         column_config={
             "Time": st.column_config.TextColumn(f"Time, {state.zone_name()}", width=112),
             "Prompt": st.column_config.TextColumn(width=212),
-            "Label": st.column_config.MultiselectColumn(options=chips["options"], color=chips["color"], width=86),
-            "Confidence": st.column_config.ProgressColumn(min_value=0, max_value=1, format="%.4f", width=116, color="gray"),
+            "Label": st.column_config.MultiselectColumn(
+                options=chips["options"], color=chips["color"], width=86
+            ),
+            "Confidence": st.column_config.ProgressColumn(
+                min_value=0, max_value=1, format="%.4f", width=116, color="gray"
+            ),
             "Margin": st.column_config.NumberColumn(format="%.4f", width=62),
             "Model": st.column_config.TextColumn(width=128),
-            "Cost": st.column_config.NumberColumn("Cost, m$", format="%.3f", width=88, help="Thousandths of a US dollar, at the price book's rates for the day."),
+            "Cost": st.column_config.NumberColumn(
+                "Cost, m$",
+                format="%.3f",
+                width=88,
+                help="Thousandths of a US dollar, at the price book's rates for the day.",
+            ),
             "Cause": st.column_config.TextColumn(width=106),
         },
     )
@@ -133,7 +188,9 @@ def table(rows: pd.DataFrame, order: list[str]) -> int:
 def step(by: int, rows: int) -> None:
     """J and K: the next or the previous row of the page."""
     now = st.session_state.get(TABLE, {}).get("selection", {}).get("rows") or [0]
-    st.session_state[TABLE] = {"selection": {"rows": [min(max(now[0] + by, 0), rows - 1)], "columns": [], "cells": []}}
+    st.session_state[TABLE] = {
+        "selection": {"rows": [min(max(now[0] + by, 0), rows - 1)], "columns": [], "cells": []}
+    }
 
 
 def detail(id: str, position: int, rows: int, order: list[str]) -> None:
@@ -143,24 +200,44 @@ def detail(id: str, position: int, rows: int, order: list[str]) -> None:
         st.caption("This decision is no longer in the log.")
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button("Previous", shortcut="K", type="tertiary", on_click=step, args=(-1, rows), disabled=position == 0)
-        st.button("Next", shortcut="J", type="tertiary", on_click=step, args=(1, rows), disabled=position == rows - 1)
+        st.button(
+            "Previous", shortcut="K", type="tertiary", on_click=step, args=(-1, rows), disabled=position == 0
+        )
+        st.button(
+            "Next",
+            shortcut="J",
+            type="tertiary",
+            on_click=step,
+            args=(1, rows),
+            disabled=position == rows - 1,
+        )
         st.space("stretch")
         st.caption(f"{position + 1} of {rows}", width="content")
     prompt = full["prompt"] if isinstance(full["prompt"], str) else None
-    untrusted.show_prompt(prompt, chars=int(full["prompt_chars"]), height=128 if prompt and len(prompt) > 240 else None)
+    untrusted.show_prompt(
+        prompt, chars=int(full["prompt_chars"]), height=128 if prompt and len(prompt) > 240 else None
+    )
     scores = full["scores"] if isinstance(full["scores"], dict) else {}
     if scores:
         st.plotly_chart(
-            figures.score_bars(scores, full["top_label"], order, production=full["threshold"]), theme=None,
-            config=theme.plotly_config(), key="scores",
+            figures.score_bars(scores, full["top_label"], order, production=full["threshold"]),
+            theme=None,
+            config=theme.plotly_config(),
+            key="scores",
             alt=f"{len(scores)} scores; the highest is {formats.score(full['confidence'])}, the line {formats.threshold(full['threshold'])}",
         )
     st.markdown(describe.why(full))
     facts = describe.facts(full, state.zone(), state.zone_name())
     st.dataframe(
-        pd.DataFrame(facts, columns=["", "Value"]), hide_index=True, row_height=28, key="facts", alt="Facts of this decision",
-        column_config={"": st.column_config.TextColumn(width=96), "Value": st.column_config.TextColumn(width="large")},
+        pd.DataFrame(facts, columns=["", "Value"]),
+        hide_index=True,
+        row_height=28,
+        key="facts",
+        alt="Facts of this decision",
+        column_config={
+            "": st.column_config.TextColumn(width=96),
+            "Value": st.column_config.TextColumn(width="large"),
+        },
     )
     with st.container(horizontal=True):
         if prompt is not None:
@@ -189,7 +266,9 @@ def main() -> None:
     rows = loaders.page(shown, number)
     spent = (pd.Timestamp.now() - started).total_seconds() * 1000
     everything = loaders.version()
-    frame.header("Decisions", f"{formats.count(matching)} of {formats.count(everything)} decisions · {spent:.0f} ms")
+    frame.header(
+        "Decisions", f"{formats.count(matching)} of {formats.count(everything)} decisions · {spent:.0f} ms"
+    )
     with frame.controls():
         st.fragment(new_rows, run_every=1.0)(shown)
     export_menu(shown, matching)
@@ -202,7 +281,10 @@ def main() -> None:
             st.pagination(pages, key=NUMBER, bind="query-params")
             st.space("stretch")
             first = (number - 1) * PAGE_SIZE
-            st.caption(f"Rows {formats.count(first + 1)}–{formats.count(first + len(rows))} of {formats.count(matching)}", width="content")
+            st.caption(
+                f"Rows {formats.count(first + 1)}–{formats.count(first + len(rows))} of {formats.count(matching)}",
+                width="content",
+            )
     with right:
         detail(rows["id"].iloc[position], position, len(rows), order)
 

@@ -42,10 +42,18 @@ def confidence_card(cells: pd.DataFrame, policy: Policy, order: list[str]) -> No
                 st.subheader("How sure is each label?", anchor=False)
                 st.caption(
                     "Share of a label's decisions below a confidence. Where a curve meets the line is that label's fallback share."
-                    if shape() == "Curve" else "Share of a label's decisions in each fiftieth of confidence."
+                    if shape() == "Curve"
+                    else "Share of a label's decisions in each fiftieth of confidence."
                 )
             st.session_state.setdefault(SHAPE, "Curve")
-            st.segmented_control("Shape", ["Curve", "Histogram"], key=SHAPE, bind="query-params", required=True, label_visibility="collapsed")
+            st.segmented_control(
+                "Shape",
+                ["Curve", "Histogram"],
+                key=SHAPE,
+                bind="query-params",
+                required=True,
+                label_visibility="collapsed",
+            )
         draw = label_figures.confidence_curves if shape() == "Curve" else label_figures.confidence_histograms
         figure, finding = draw(cells, policy, order, candidate=state.candidate())
         st.plotly_chart(figure, theme=None, config=theme.plotly_config(), key="confidence", alt=finding)
@@ -61,13 +69,21 @@ def collision_card(found: Overlap, order: list[str], pair: tuple[str, str] | Non
     with st.container(border=True, height="stretch", gap="xsmall"):
         with st.container(gap=None):
             st.subheader("Which labels collide?", anchor=False)
-            st.caption(f"Share of decisions whose two best labels are within {found.bound:.2f}. Choose a square to see its prompts.")
+            st.caption(
+                f"Share of decisions whose two best labels are within {found.bound:.2f}. Choose a square to see its prompts."
+            )
         if pair is None:
             st.caption("No decision has two scores.")
             return
         figure, finding = label_figures.collisions(found, order, pair)
         st.plotly_chart(
-            figure, theme=None, config=theme.plotly_config(), key=MATRIX, on_select=pick, selection_mode="points", alt=finding
+            figure,
+            theme=None,
+            config=theme.plotly_config(),
+            key=MATRIX,
+            on_select=pick,
+            selection_mode="points",
+            alt=finding,
         )
 
 
@@ -81,13 +97,19 @@ def pair_card(found: Overlap, policy: Policy, pair: tuple[str, str], order: list
             st.subheader(f"{a} and {b}", anchor=False, width="content")
             st.caption(
                 f"{formats.plural(chosen.n_close, 'close call')}, {formats.share(chosen.close_rate)} of decisions; "
-                f"{money} of spend depends on which of the two wins", width="content",
+                f"{money} of spend depends on which of the two wins",
+                width="content",
             )
             st.space("stretch")
             names = [key_of((p.first, p.second)) for p in found.pairs]
             st.session_state[PAIR] = key_of(pair)
             st.selectbox(
-                "Pair", names, key=PAIR, bind="query-params", width=240, label_visibility="collapsed",
+                "Pair",
+                names,
+                key=PAIR,
+                bind="query-params",
+                width=240,
+                label_visibility="collapsed",
                 format_func=lambda word: word.replace("~", " and "),
             )
         left, right = st.columns([1, 1.6], gap="medium")
@@ -107,19 +129,28 @@ def close_table(pair: tuple[str, str], close: float, order: list[str]) -> None:
         st.caption(f"No decision of this pair is closer than {close:.2f}.")
         return
     chips = theme.chips(list(rows["top_label"].unique()), order)
-    table = pd.DataFrame({
-        "Prompt": [untrusted.cell(p if isinstance(p, str) else None) for p in rows["prompt"]],
-        "Won": [[untrusted.cell(label)] for label in rows["top_label"]],
-        "Confidence": rows["confidence"],
-        "Margin": rows["margin"],
-        "Model": [untrusted.cell(model) for model in rows["model"]],
-    })
+    table = pd.DataFrame(
+        {
+            "Prompt": [untrusted.cell(p if isinstance(p, str) else None) for p in rows["prompt"]],
+            "Won": [[untrusted.cell(label)] for label in rows["top_label"]],
+            "Confidence": rows["confidence"],
+            "Margin": rows["margin"],
+            "Model": [untrusted.cell(model) for model in rows["model"]],
+        }
+    )
     st.dataframe(
-        table, hide_index=True, row_height=30, height=min(38 + 30 * len(table), 248), key="close_calls", placeholder="not stored",
+        table,
+        hide_index=True,
+        row_height=30,
+        height=min(38 + 30 * len(table), 248),
+        key="close_calls",
+        placeholder="not stored",
         alt=f"{len(table)} prompts between {pair[0]} and {pair[1]}, closest first",
         column_config={
             "Prompt": st.column_config.TextColumn(width=300),
-            "Won": st.column_config.MultiselectColumn(options=chips["options"], color=chips["color"], width=92),
+            "Won": st.column_config.MultiselectColumn(
+                options=chips["options"], color=chips["color"], width=92
+            ),
             "Confidence": st.column_config.NumberColumn(format="%.4f", width=84),
             "Margin": st.column_config.NumberColumn(format="%.4f", width=70),
             "Model": st.column_config.TextColumn(width=130),
@@ -143,7 +174,13 @@ def honesty_card(policy: Policy) -> None:
         with st.container(gap=None):
             st.subheader("Is confidence honest?", anchor=False)
             st.caption("Share of right labels against confidence")
-        st.plotly_chart(label_figures.not_measured(250), theme=None, config=theme.plotly_config(), key="reliability", alt="Not measured")
+        st.plotly_chart(
+            label_figures.not_measured(250),
+            theme=None,
+            config=theme.plotly_config(),
+            key="reliability",
+            alt="Not measured",
+        )
         st.caption(
             "Nothing in a routing log says whether a label was right. A confidence is the classifier's own word: "
             f"{formats.threshold(policy.threshold)} is not {formats.share(policy.threshold)}."

@@ -1,6 +1,303 @@
-from dashboard import frame, loaders, state, text
+"""What the log shows, in one sentence, six figures, and a list of what needs attention."""
 
-found = loaders.log_counts(state.current_filter())
-frame.header(text.PAGE_TITLES["overview"], f"The period above holds {text.rows(found)}.")
-if not found:
-    frame.show_nothing_found()
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+from router.analysis.attention import Finding, attention
+
+from dashboard import figures, formats, frame, loaders, state, theme, untrusted
+from router.analysis.dead_zones import dead_zones
+from router.analysis.overlap import overlap
+from router.analysis.savings import Savings, savings
+from router.log.queries import CLOSE_MARGIN, Filter, baseline_of
+from router.policy import Policy
+
+BADGES = {
+    "retiring": ":red-badge[Retiring]",
+    "price": ":orange-badge[Price]",
+    "unmeasured": ":gray-badge[Not measured]",
+    "dead_zone": ":orange-badge[Dead zone]",
+    "drops": ":red-badge[Dropped]",
+    "backlog": ":orange-badge[Backlog]",
+    "overlap": ":gray-badge[Overlap]",
+    "classifier": ":orange-badge[Classifier]",
+}
+
+
+def sentence(now: dict[str, Any], saved: Savings, series: pd.DataFrame) -> str:
+    """What the log shows, as markdown."""
+    top = series.groupby("model_used")["n"].sum().sort_values(ascending=False)
+    model, share = untrusted.name(top.index[0]), formats.share(top.iloc[0] / now["n"])
+    text = f"**{model}** took {share} of {formats.plural(now['n'], 'decision')}; {formats.share(now['n_fallback'] / now['n'])} fell back."
+    if saved.savings_share is None:
+        return f"{text} Cost is not measured."
+    word = "less" if saved.savings_share >= 0 else "more"
+    return f"{text} Routing cost {formats.share(abs(saved.savings_share))} {word} than all to {untrusted.name(saved.baseline)}."
+
+
+def figures_row(
+    now: dict[str, Any], then: dict[str, Any] | None, saved: Savings, saved_then: Savings | None
+) -> None:
+    """Six figures, each with its change against the period before where the log reaches back that far."""
+    share = _ratio(now, "n_fallback")
+    unmeasured = (now["n"] - now["n_costed"]) / now["n"]
+    before = {key: None for key in ("n", "cost", "share", "saved", "p95", "unmeasured")}
+    if then is not None and then["n"]:
+        before = {
+            "n": formats.signed_percent(now["n"] / then["n"] - 1),
+            "cost": None
+            if not then["cost_usd"] or now["cost_usd"] is None
+            else formats.signed_percent(float(now["cost_usd"]) / float(then["cost_usd"]) - 1),
+            "share": formats.signed_points(share - _ratio(then, "n_fallback")),
+            "saved": None
+            if saved.savings_share is None or saved_then is None or saved_then.savings_share is None
+            else formats.signed_points(saved.savings_share - saved_then.savings_share),
+            "p95": None
+            if now["classify_p95_ms"] is None or then["classify_p95_ms"] is None
+            else formats.signed_ms(now["classify_p95_ms"] - then["classify_p95_ms"]),
+            "unmeasured": formats.signed_points(unmeasured - (then["n"] - then["n_costed"]) / then["n"]),
+        }
+    partly = "+" if now["n_costed"] < now["n"] and now["n_costed"] else ""
+    grade = "assumed tokens" if now["n_assumed"] else "measured tokens"
+    cards = (
+        (
+            "Decisions",
+            formats.count(now["n"]),
+            before["n"],
+            f"{formats.count(now['n_classifier_failed'])} without scores",
+            "Every decision of the period, failed classifiers included.",
+        ),
+        (
+            "Fallback share",
+            formats.share(share),
+            before["share"],
+            f"{formats.count(now['n_fallback'])} fell back",
+            "Decisions whose confidence or margin was below the line. Classifier failures are counted apart.",
+        ),
+        (
+            "Cost",
+            "Not measured" if now["cost_usd"] is None else formats.usd(now["cost_usd"]) + partly,
+            before["cost"],
+            grade if now["n_costed"] else "no token counts",
+            "Tokens at the price book's rates for each day. A plus says that some decisions have no known cost, so it is a lower bound.",
+        ),
+        (
+            f"Savings vs {untrusted.name(saved.baseline)}",
+            "Not measured" if saved.savings_share is None else formats.share(saved.savings_share),
+            before["saved"],
+            "baseline at the same tokens: assumed"
+            if saved.savings_share is not None
+            else "no priced decision",
+            "Baseline minus routed models, classifier and failed attempts, as a share of the baseline.",
+        ),
+        (
+            "Classifier p95",
+            "Not measured" if now["classify_p95_ms"] is None else formats.duration(now["classify_p95_ms"]),
+            before["p95"],
+            "" if now["classify_p50_ms"] is None else f"p50 {formats.duration(now['classify_p50_ms'])}",
+            "Time the classifier took, at the caller.",
+        ),
+        (
+            "Cost not measured",
+            formats.share(unmeasured),
+            before["unmeasured"],
+            f"{formats.plural(now['n_unmeasured'], 'decision')} without tokens",
+            "Decisions without token counts, or whose model has no known price.",
+        ),
+    )
+    grid = st.grid(columns=6, min_column_width=178)
+    for title, value, change, note, more in cards:
+        with grid.cell():
+            st.metric(
+                title,
+                value,
+                delta_description=f"{change} vs before" if change else note or None,
+                help=f"{more} {note[:1].upper() + note[1:]}." if note else more,
+                border=True,
+            )
+
+
+def _ratio(row: dict[str, Any], key: str) -> float:
+    return row[key] / row["n"] if row["n"] else 0.0
+
+
+def answered_card(series: pd.DataFrame, order: list[str]) -> None:
+    """Who answered: share of decisions over time by model."""
+    with st.container(border=True, height="stretch", gap="xsmall"):
+        with st.container(gap=None):
+            st.subheader("Who answered", anchor=False)
+            st.caption("Share of decisions over time, by model")
+        shares = series.groupby("model_used")["n"].sum() / series["n"].sum()
+        alt = "; ".join(
+            f"{model} {formats.share(value)}" for model, value in shares.sort_values(ascending=False).items()
+        )
+        st.plotly_chart(
+            figures.share_area(series, order, 250),
+            theme=None,
+            config=theme.plotly_config(),
+            key="answered",
+            alt=alt,
+        )
+
+
+def attention_card(found: list[Finding]) -> None:
+    """What needs attention, largest effect first; each line leads to the rows behind it."""
+    with st.container(border=True, height="stretch", gap="xsmall"):
+        with st.container(gap=None):
+            st.subheader("Needs attention", anchor=False)
+            st.caption(
+                "Largest effect first"
+                if found
+                else "Nothing: no retiring model, unknown price, dead zone or loss"
+            )
+        for i, finding in enumerate(found[:6]):
+            with st.container(horizontal=True, vertical_alignment="top", wrap=False, key=f"finding_{i}"):
+                st.markdown(
+                    f"{BADGES.get(finding.kind, ':gray-badge[Note]')} {markdown(finding)}", width="stretch"
+                )
+                target = page_of(finding)
+                if target is not None:
+                    st.page_link(**target, label="Open", width="content")
+        if len(found) > 6:
+            st.caption(f"{len(found) - 6} more: `routescope doctor` lists all.")
+
+
+def markdown(finding: Finding) -> str:
+    """A finding's sentence; names in bold, everything else escaped."""
+    return "".join(
+        f"**{untrusted.name(part.text)}**" if part.is_name else untrusted.name(part.text, 300)
+        for part in finding.parts
+    )
+
+
+def page_of(finding: Finding) -> dict[str, Any] | None:
+    """Arguments of the link to the rows behind a finding."""
+    if finding.page is None:
+        return None
+    return state.link(finding.page, **finding.query)
+
+
+def ended_card(series: pd.DataFrame, width: timedelta) -> None:
+    """How decisions ended."""
+    with st.container(border=True, height="stretch", gap="xsmall"):
+        with st.container(gap=None):
+            st.subheader("How decisions ended", anchor=False)
+            st.caption("Decisions over time")
+        table = figures.ended_table(series)
+        alt = "; ".join(f"{word} {formats.count(int(table[word].sum()))}" for word in figures.ENDED)
+        st.plotly_chart(
+            figures.ended_chart(table, width, 250),
+            theme=None,
+            config=theme.plotly_config(),
+            key="ended",
+            alt=alt,
+        )
+
+
+def label_card(series: pd.DataFrame, policy: Policy, order: list[str]) -> None:
+    """Decisions, fallback share and spend by label."""
+    with st.container(border=True, height="stretch", gap="xsmall"):
+        with st.container(gap=None):
+            st.subheader("By label", anchor=False)
+            st.caption(f"Production threshold {formats.threshold(policy.threshold)}")
+        fell = series["cause"].isin(("low_confidence", "low_margin"))
+        table = (
+            series.assign(fell=series["n"].where(fell, 0))
+            .groupby("label", dropna=True)[["n", "fell", "cost_usd", "n_costed"]]
+            .sum(min_count=1)
+        )
+        names = [name for name in order if name in table.index]
+        table = table.loc[names]
+        chips = theme.chips(names, order)
+        shown = pd.DataFrame(
+            {
+                "Label": [[untrusted.cell(name)] for name in names],
+                "Decisions": table["n"].to_numpy(),
+                "Fallback": [
+                    formats.share(fell / n) for fell, n in zip(table["fell"], table["n"], strict=True)
+                ],
+                "Cost": table["cost_usd"].astype("float64").where(table["n_costed"] > 0).to_numpy(),
+            }
+        )
+        st.dataframe(
+            shown,
+            hide_index=True,
+            row_height=30,
+            placeholder="not measured",
+            key="by_label",
+            alt="Decisions, fallback share and cost by label",
+            column_config={
+                "Label": st.column_config.MultiselectColumn(
+                    options=chips["options"], color=chips["color"], width=100
+                ),
+                "Decisions": st.column_config.NumberColumn(format="localized", width=84),
+                "Fallback": st.column_config.TextColumn(width=78),
+                "Cost": st.column_config.NumberColumn("Cost, $", format="%.2f", width=92),
+            },
+        )
+
+
+def found_attention(
+    chosen: Filter, now: dict[str, Any], cells: pd.DataFrame, series: pd.DataFrame, policy: Policy
+) -> list[Finding]:
+    """Everything that needs attention in the period, and in the log itself."""
+    return attention(
+        series=series,
+        policy=policy,
+        prices=loaders.prices(policy),
+        today=loaders.today(),
+        n=now["n"],
+        n_unmeasured=now["n_unmeasured"],
+        dead_zones=dead_zones(cells, policy),
+        overlap=overlap(loaders.pairs(chosen), policy.label_names, bound=CLOSE_MARGIN),
+        drops=loaders.losses()["drops"],
+        rejects=loaders.losses()["rejects"],
+        backlog_bytes=loaders.backlog_bytes(),
+    )
+
+
+def main() -> None:
+    """Draw the page."""
+    policy = loaders.policy_in_view()
+    chosen = state.current_filter()
+    now = loaders.summary(chosen)
+    if now["n"] == 0:
+        frame.header("Overview", "What the routing log shows.")
+        frame.show_nothing_found()
+        return
+    baseline = baseline_of(policy)
+    first, last = loaders.span(chosen)
+    width = max(figures.bucket_width(first, last, 40), timedelta(hours=1))
+    series = loaders.series(chosen, width)
+    saved = savings(loaders.spend(chosen, baseline), baseline)
+    earlier = loaders.before(chosen)
+    then = loaders.summary(earlier) if earlier is not None else None
+    saved_then = (
+        savings(loaders.spend(earlier, baseline), baseline) if then is not None and then["n"] else None
+    )
+    frame.header("Overview", sentence(now, saved, series))
+    figures_row(now, then, saved, saved_then)
+    shown = series.assign(
+        bucket=series["bucket"].pipe(
+            lambda times: times.dt.tz_localize("UTC").dt.tz_convert(state.zone()).dt.tz_localize(None)
+        )
+    )
+    labels = list(dict.fromkeys([*policy.label_names, *loaders.labels_seen()]))
+    models = list(dict.fromkeys([*policy.model_names, *loaders.models_seen()]))
+    left, right = st.columns([2, 1], gap="small")
+    with left:
+        answered_card(shown, models)
+    with right:
+        attention_card(found_attention(chosen, now, loaders.cells(chosen, policy=policy), series, policy))
+    left, right = st.columns([2, 1], gap="small")
+    with left:
+        ended_card(shown, width)
+    with right:
+        label_card(series, policy, labels)
+
+
+main()

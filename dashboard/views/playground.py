@@ -23,12 +23,19 @@ def ask_form(policy: Policy) -> str:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.session_state.setdefault(OUTPUT, 300)
         st.number_input(
-            "Reply length, tokens", 1, 100_000, key=OUTPUT, step=50, width=170,
+            "Reply length, tokens",
+            1,
+            100_000,
+            key=OUTPUT,
+            step=50,
+            width=170,
             help="Assumed, for the cost estimates only. Input tokens are assumed too: one for four characters.",
         )
         st.space("stretch")
         st.button("Run", icon=":material/play_arrow:", shortcut="Ctrl+Enter", key="run")
-    st.caption(f"Classifier: {untrusted.name(policy.classifier)}. Replies need a provider key; without one only the decision is shown.")
+    st.caption(
+        f"Classifier: {untrusted.name(policy.classifier)}. Replies need a provider key; without one only the decision is shown."
+    )
     return prompt
 
 
@@ -37,19 +44,29 @@ def policy_card(policy: Policy, candidate: Policy, order: list[str]) -> None:
     with st.container(border=True, gap="xsmall"):
         with st.container(gap=None):
             st.subheader("Policy in use", anchor=False)
-            st.caption(f"{untrusted.name(formats.fingerprint(policy.fingerprint, policy.name))}, candidate threshold {formats.threshold(candidate.threshold)}")
+            st.caption(
+                f"{untrusted.name(formats.fingerprint(policy.fingerprint, policy.name))}, candidate threshold {formats.threshold(candidate.threshold)}"
+            )
         chips = theme.chips(policy.label_names, order)
-        table = pd.DataFrame({
-            "Label": [[untrusted.cell(label.name)] for label in policy.labels],
-            "Model": [untrusted.cell(label.model) for label in policy.labels],
-            "Examples": [len(label.examples) for label in policy.labels],
-            "Threshold": [candidate.threshold_for(label.name) for label in policy.labels],
-        })
+        table = pd.DataFrame(
+            {
+                "Label": [[untrusted.cell(label.name)] for label in policy.labels],
+                "Model": [untrusted.cell(label.model) for label in policy.labels],
+                "Examples": [len(label.examples) for label in policy.labels],
+                "Threshold": [candidate.threshold_for(label.name) for label in policy.labels],
+            }
+        )
         st.dataframe(
-            table, hide_index=True, row_height=30, key="policy_table", alt="Labels, models and thresholds",
+            table,
+            hide_index=True,
+            row_height=30,
+            key="policy_table",
+            alt="Labels, models and thresholds",
             column_config={
                 "Label": st.column_config.MultiselectColumn(options=chips["options"], color=chips["color"]),
-                "Examples": st.column_config.NumberColumn(help="Prompts the local classifier learns this label from; 20 make it ready."),
+                "Examples": st.column_config.NumberColumn(
+                    help="Prompts the local classifier learns this label from; 20 make it ready."
+                ),
                 "Threshold": st.column_config.NumberColumn(format="%.4f"),
             },
         )
@@ -71,7 +88,9 @@ def decision_card(tried: Tried, policy: Policy, candidate: Policy, order: list[s
         tried_line = candidate.threshold_for(choice.top_label)
         st.plotly_chart(
             figures.score_bars(found.scores, choice.top_label, order, production=line, candidate=tried_line),
-            theme=None, config=theme.plotly_config(), key="playground_scores",
+            theme=None,
+            config=theme.plotly_config(),
+            key="playground_scores",
             alt=f"Scores of {len(found.scores)} labels; the highest is {formats.score(choice.confidence)}",
         )
         steps(choice, tried_line)
@@ -103,15 +122,28 @@ def cost_card(prompt: str, tried: Tried, policy: Policy) -> None:
     with st.container(border=True, gap="xsmall"):
         with st.container(gap=None):
             st.subheader("What it would cost", anchor=False)
-            st.caption(f"{theme.grade_chip('assumed')} {formats.count(max(len(prompt) // playground.CHARS_PER_TOKEN, 1))} tokens in, {formats.count(output)} out, for every model")
-        table = pd.DataFrame({
-            "Model": [untrusted.cell(row.model) for row in rows],
-            "Role": [", ".join(row.roles) for row in rows],
-            "Cost": [None if row.cost_usd is None else float(row.cost_usd) * 1000 for row in rows],
-        })
+            st.caption(
+                f"{theme.grade_chip('assumed')} {formats.count(max(len(prompt) // playground.CHARS_PER_TOKEN, 1))} tokens in, {formats.count(output)} out, for every model"
+            )
+        table = pd.DataFrame(
+            {
+                "Model": [untrusted.cell(row.model) for row in rows],
+                "Role": [", ".join(row.roles) for row in rows],
+                "Cost": [None if row.cost_usd is None else float(row.cost_usd) * 1000 for row in rows],
+            }
+        )
         st.dataframe(
-            table, hide_index=True, row_height=30, placeholder="price not known", key="cost_table", alt="Assumed cost by model",
-            column_config={"Cost": st.column_config.NumberColumn("Cost, m$", format="%.3f", help="Thousandths of a US dollar")},
+            table,
+            hide_index=True,
+            row_height=30,
+            placeholder="price not known",
+            key="cost_table",
+            alt="Assumed cost by model",
+            column_config={
+                "Cost": st.column_config.NumberColumn(
+                    "Cost, m$", format="%.3f", help="Thousandths of a US dollar"
+                )
+            },
         )
 
 
@@ -122,7 +154,11 @@ def reply_card(prompt: str, model: str, role: str, policy: Policy) -> None:
         st.markdown(f"**{untrusted.name(model)}** &nbsp; {role}")
         if not possible:
             variable = KEY_VARIABLES[provider][0] if provider else ""
-            st.caption(text.missing_key(provider, variable) if provider else f"No provider is known for {untrusted.name(model)}: name one in the policy.")
+            st.caption(
+                text.missing_key(provider, variable)
+                if provider
+                else f"No provider is known for {untrusted.name(model)}: name one in the policy."
+            )
             return
         if st.button(f"Ask {untrusted.name(model)}", key=f"ask_{role}"):
             call(prompt, model, policy)
@@ -149,7 +185,11 @@ def call(prompt: str, model: str, policy: Policy) -> None:
     if reply is None:
         return
     usage = reply.usage
-    tokens = formats.NOT_MEASURED if usage is None else f"{formats.count(usage.input_tokens)} in, {formats.count(usage.output_tokens)} out"
+    tokens = (
+        formats.NOT_MEASURED
+        if usage is None
+        else f"{formats.count(usage.input_tokens)} in, {formats.count(usage.output_tokens)} out"
+    )
     cost = formats.NOT_MEASURED if reply.cost_usd is None else f"{formats.milli_usd(reply.cost_usd)} m$"
     kept = "logged as playground" if logged else "not logged"
     st.caption(f"{tokens} · {cost} · {formats.duration(reply.decision.total_ms)} · {reply.outcome} · {kept}")
@@ -162,7 +202,9 @@ def log_once(prompt: str, policy: Policy) -> None:
     with Router(policy, classifier=used, data=chosen.data, source="playground") as client:
         client.route(prompt)
         lost = client.dropped
-    st.session_state["playground_logged"] = "The decision could not be written." if lost else "Logged with source playground."
+    st.session_state["playground_logged"] = (
+        "The decision could not be written." if lost else "Logged with source playground."
+    )
 
 
 def main() -> None:
@@ -182,7 +224,9 @@ def main() -> None:
         except ClassifierError as error:
             with st.container(border=True):
                 st.subheader("No scores", anchor=False)
-                st.markdown(f"The router would send this prompt to **{untrusted.name(policy.fallback_model)}**.")
+                st.markdown(
+                    f"The router would send this prompt to **{untrusted.name(policy.fallback_model)}**."
+                )
                 st.code(untrusted.visible(str(error)), language=None, wrap_lines=True)
             return
         decision_card(tried, policy, candidate, order)
@@ -195,7 +239,11 @@ def main() -> None:
             with grid.cell():
                 reply_card(prompt, model, role, policy)
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.toggle("Log live calls", key=LOG, help="Off: a call from here leaves no row. On: its row has source playground.")
+            st.toggle(
+                "Log live calls",
+                key=LOG,
+                help="Off: a call from here leaves no row. On: its row has source playground.",
+            )
             st.button("Log this decision", key="log_decision", on_click=log_once, args=(prompt, policy))
             if said := st.session_state.pop("playground_logged", None):
                 st.caption(said)

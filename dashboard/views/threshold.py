@@ -27,21 +27,32 @@ def controls(policy: Policy, best: float | None) -> None:
     """Snap, back, save and copy, at the right of the title."""
     with frame.controls():
         st.button(
-            "Snap to cheapest", shortcut="S", disabled=best is None, key="snap", width="content",
-            on_click=state.set_candidate, args=(best if best is not None else policy.threshold,),
+            "Snap to cheapest",
+            shortcut="S",
+            disabled=best is None,
+            key="snap",
+            width="content",
+            on_click=state.set_candidate,
+            args=(best if best is not None else policy.threshold,),
             help="The threshold with the least cost at these tokens and prices. Cost is not quality.",
         )
         st.button(
-            "Back to production", shortcut="B", key="back", width="content",
-            on_click=state.set_candidate, args=(policy.threshold,),
+            "Back to production",
+            shortcut="B",
+            key="back",
+            width="content",
+            on_click=state.set_candidate,
+            args=(policy.threshold,),
         )
-        if st.button("Save to policy", key="save", width="content", disabled=state.candidate() == policy.threshold):
+        if st.button(
+            "Save to policy", key="save", width="content", disabled=state.candidate() == policy.threshold
+        ):
             save_dialog(state.candidate())
         with st.popover("Copy", width="content"):
             st.caption("The line of the policy file")
             st.code(f"threshold = {state.candidate()!r}", language="toml")
             st.caption("Python")
-            st.code(f"Policy.load(\"policy.toml\").with_threshold({state.candidate()!r})", language="python")
+            st.code(f'Policy.load("policy.toml").with_threshold({state.candidate()!r})', language="python")
 
 
 @st.dialog("Save the candidate to the policy", width="large")
@@ -56,7 +67,9 @@ def save_dialog(candidate: float) -> None:
         st.code(untrusted.visible(str(error)), language=None, wrap_lines=True)
         return
     target = state.policy_file()
-    st.caption("New decisions follow the new line once their process loads the policy again. The old file is kept beside it.")
+    st.caption(
+        "New decisions follow the new line once their process loads the policy again. The old file is kept beside it."
+    )
     st.code(untrusted.visible(policy_edit.diff(old, new)), language="diff", wrap_lines=True)
     st.text(f"File: {target}")
     if st.button("Write the file", key="confirm_save", on_click=write, args=(old, new)):
@@ -71,7 +84,11 @@ def write(old: str, new: str) -> None:
         policy_edit.save(chosen.data, new, expected_old=old, policy_file=chosen.policy_file)
         said = f"Saved to {target.name}. The former file is kept beside it."
     except (RouterError, OSError) as error:
-        said = str(error) if isinstance(error, RouterError) else f"{target.name}: {error.strerror or type(error).__name__}"
+        said = (
+            str(error)
+            if isinstance(error, RouterError)
+            else f"{target.name}: {error.strerror or type(error).__name__}"
+        )
     st.session_state[SAID] = said
 
 
@@ -91,11 +108,19 @@ def changes(policy: Policy, candidate: Policy) -> None:
     with left:
         st.subheader("Decisions that change model", anchor=False)
         if candidate.threshold == policy.threshold:
-            st.caption("None: the candidate is the production threshold. Move the line to see what it changes.")
+            st.caption(
+                "None: the candidate is the production threshold. Move the line to see what it changes."
+            )
             return
-        kept = f" {formats.count(crossed - changed)} more cross the line but keep their model." if crossed > changed else ""
+        kept = (
+            f" {formats.count(crossed - changed)} more cross the line but keep their model."
+            if crossed > changed
+            else ""
+        )
         shown = f", the first {FLIPS_SHOWN} shown" if changed > FLIPS_SHOWN else ""
-        st.caption(f"{formats.count(changed)} of {formats.count(loaders.log_counts(chosen))}, nearest to the candidate line first{shown}.{kept}")
+        st.caption(
+            f"{formats.count(changed)} of {formats.count(loaders.log_counts(chosen))}, nearest to the candidate line first{shown}.{kept}"
+        )
         if changed:
             flip_table(loaders.flips(chosen, candidate, FLIPS_SHOWN), policy)
     with right:
@@ -109,42 +134,63 @@ def flip_table(rows: pd.DataFrame, policy: Policy) -> None:
     """The decisions themselves."""
     order = list(dict.fromkeys([*policy.label_names, *loaders.labels_seen()]))
     chips = theme.chips(list(rows["top_label"].unique()), order)
-    table = pd.DataFrame({
-        "Prompt": [untrusted.cell(p if isinstance(p, str) else None) for p in rows["prompt"]],
-        "Label": [[untrusted.cell(label)] for label in rows["top_label"]],
-        "Confidence": rows["confidence"],
-        "Margin": rows["margin"],
-        "Production": [untrusted.cell(m) for m in rows["production_model"]],
-        "Candidate": [untrusted.cell(m) for m in rows["candidate_model"]],
-        "Change": rows["cost_change"].astype("float64") * 1000,
-    })
+    table = pd.DataFrame(
+        {
+            "Prompt": [untrusted.cell(p if isinstance(p, str) else None) for p in rows["prompt"]],
+            "Label": [[untrusted.cell(label)] for label in rows["top_label"]],
+            "Confidence": rows["confidence"],
+            "Margin": rows["margin"],
+            "Production": [untrusted.cell(m) for m in rows["production_model"]],
+            "Candidate": [untrusted.cell(m) for m in rows["candidate_model"]],
+            "Change": rows["cost_change"].astype("float64") * 1000,
+        }
+    )
     st.dataframe(
-        table, hide_index=True, row_height=30, height=min(38 + 30 * len(table), 338), placeholder="not measured",
-        key="flips", alt=f"{len(table)} decisions that change model, nearest to the line first",
+        table,
+        hide_index=True,
+        row_height=30,
+        height=min(38 + 30 * len(table), 338),
+        placeholder="not measured",
+        key="flips",
+        alt=f"{len(table)} decisions that change model, nearest to the line first",
         column_config={
             "Prompt": st.column_config.TextColumn(width=290),
-            "Label": st.column_config.MultiselectColumn(options=chips["options"], color=chips["color"], width=92),
+            "Label": st.column_config.MultiselectColumn(
+                options=chips["options"], color=chips["color"], width=92
+            ),
             "Confidence": st.column_config.NumberColumn(format="%.4f", width=88),
             "Margin": st.column_config.NumberColumn(format="%.4f", width=76),
             "Production": st.column_config.TextColumn(width=140),
             "Candidate": st.column_config.TextColumn(width=140),
-            "Change": st.column_config.NumberColumn("Cost change, m$", format="%+.3f", width=112, help="Thousandths of a US dollar for this decision, at the same tokens."),
+            "Change": st.column_config.NumberColumn(
+                "Cost change, m$",
+                format="%+.3f",
+                width=112,
+                help="Thousandths of a US dollar for this decision, at the same tokens.",
+            ),
         },
     )
 
 
 def move_table(moves: pd.DataFrame) -> None:
     """How many decisions go from which model to which."""
-    table = pd.DataFrame({
-        "Move": [
-            f"{untrusted.cell(a, 40)} → {untrusted.cell(b, 40)}"
-            for a, b in zip(moves["production_model"], moves["candidate_model"], strict=True)
-        ],
-        "Decisions": moves["n"],
-        "Spend": moves["cost_change"].astype("float64"),
-    })
+    table = pd.DataFrame(
+        {
+            "Move": [
+                f"{untrusted.cell(a, 40)} → {untrusted.cell(b, 40)}"
+                for a, b in zip(moves["production_model"], moves["candidate_model"], strict=True)
+            ],
+            "Decisions": moves["n"],
+            "Spend": moves["cost_change"].astype("float64"),
+        }
+    )
     st.dataframe(
-        table, hide_index=True, row_height=30, placeholder="not measured", key="moves", alt="Moves between models",
+        table,
+        hide_index=True,
+        row_height=30,
+        placeholder="not measured",
+        key="moves",
+        alt="Moves between models",
         column_config={
             "Move": st.column_config.TextColumn("Production → candidate", width=170),
             "Decisions": st.column_config.NumberColumn(format="localized", width=70),
@@ -166,10 +212,16 @@ def main() -> None:
     cells = loaders.cells(chosen, policy=policy)
     order = list(dict.fromkeys([*policy.label_names, *loaders.labels_seen()]))
     today = loaders.today()
-    models = {name: {"priced": loaders.prices(policy).rate(name, today) is not None} for name in policy.model_names}
+    models = {
+        name: {"priced": loaders.prices(policy).rate(name, today) is not None} for name in policy.model_names
+    }
     summary = loaders.summary(chosen)
     body = payload(
-        cells, policy, candidate=state.candidate(), colors=theme.label_slots(order), models=models,
+        cells,
+        policy,
+        candidate=state.candidate(),
+        colors=theme.label_slots(order),
+        models=models,
         unscored=int(summary["n"] - summary["n_scored"]),
     )
     controls(policy, cheapest(body))
@@ -180,7 +232,9 @@ def main() -> None:
             "Costs take the same tokens for every model."
         )
     elif summary["n_costed"]:
-        st.caption(f"{theme.grade_chip('estimated')} Costs under another threshold take each decision's tokens as they were.")
+        st.caption(
+            f"{theme.grade_chip('estimated')} Costs under another threshold take each decision's tokens as they were."
+        )
     changes(policy, policy.with_threshold(state.candidate()))
 
 

@@ -34,7 +34,9 @@ class Histogram:
     counts: Counts
 
 
-def confidence_curves(cells: pd.DataFrame, policy: Policy, *, step: float = 0.001) -> tuple[ConfidenceCurve, ...]:
+def confidence_curves(
+    cells: pd.DataFrame, policy: Policy, *, step: float = 0.001
+) -> tuple[ConfidenceCurve, ...]:
     """Compute the empirical distribution of each label's confidence at multiples of ``step``, exact at each.
 
     ``step`` is a multiple of 1e-4 that divides 1. Example: confidences 0.3, 0.5, 0.5, 0.9 have a share below 0.5 of 0.25.
@@ -60,7 +62,9 @@ def confidence_histogram(cells: pd.DataFrame, policy: Policy, *, width: float = 
     return Histogram(policy.label_names, np.arange(0, GRID + 1, stride) / GRID, counts)
 
 
-def share_below(cells: pd.DataFrame, policy: Policy, threshold: float, label: str | None = None) -> float | None:
+def share_below(
+    cells: pd.DataFrame, policy: Policy, threshold: float, label: str | None = None
+) -> float | None:
     """Share of decisions (of one label, or of all) with a confidence below a threshold of the grid; None: no decisions.
 
     Raises

@@ -104,11 +104,17 @@ def overlap(pairs: pd.DataFrame, labels: Sequence[str], *, bound: float = CLOSE)
             if together[i, j] + together[j, i] == 0:
                 continue
             with_price = int(near_priced[i, j] + near_priced[j, i])
-            found.append(Pair(
-                names[i], names[j], int(together[i, j] + together[j, i]), int(near[i, j] + near[j, i]),
-                float(matrix[i, j]), with_price,
-                float(abs(change[i, j]) + abs(change[j, i])) if with_price else None,
-            ))
+            found.append(
+                Pair(
+                    names[i],
+                    names[j],
+                    int(together[i, j] + together[j, i]),
+                    int(near[i, j] + near[j, i]),
+                    float(matrix[i, j]),
+                    with_price,
+                    float(abs(change[i, j]) + abs(change[j, i])) if with_price else None,
+                )
+            )
     found.sort(key=lambda pair: (-pair.n_close, -pair.n, pair.first, pair.second))
     return Overlap(
         labels=names,
@@ -118,5 +124,7 @@ def overlap(pairs: pd.DataFrame, labels: Sequence[str], *, bound: float = CLOSE)
         close_rate=n_close / total if total else None,
         pairs=tuple(found),
         matrix=matrix,
-        margins=np.bincount(table["margin_bin"].to_numpy(), weights=count, minlength=STEPS + 1).astype(np.int64),
+        margins=np.bincount(table["margin_bin"].to_numpy(), weights=count, minlength=STEPS + 1).astype(
+            np.int64
+        ),
     )

@@ -48,7 +48,9 @@ def project(daily: Mapping[date, float], first: date, last: date, *, horizon: in
     count = (last - first).days + 1
     if count < 1:
         return None
-    values = [(first + timedelta(days=i), float(daily.get(first + timedelta(days=i), 0.0))) for i in range(count)]
+    values = [
+        (first + timedelta(days=i), float(daily.get(first + timedelta(days=i), 0.0))) for i in range(count)
+    ]
     by_weekday = count >= FULL_WEEKS
 
     def group(day: date) -> int:
@@ -64,6 +66,10 @@ def project(daily: Mapping[date, float], first: date, last: date, *, horizon: in
         from scipy.stats import t  # loaded here: short logs never need it
 
         spread = fsum((x - mean[group(day)]) ** 2 for day, x in values) / freedom
-        half = float(t.ppf(0.975, freedom)) * sqrt(spread * (sum(ahead[g] ** 2 / size[g] for g in size) + horizon))
+        half = float(t.ppf(0.975, freedom)) * sqrt(
+            spread * (sum(ahead[g] ** 2 / size[g] for g in size) + horizon)
+        )
         low, high = total - half, total + half
+        if all(x >= 0 for _, x in values):
+            low = max(low, 0.0)  # sums of what cannot be negative
     return Projection(total, low, high, count, horizon, "weekday means" if by_weekday else "mean of days")

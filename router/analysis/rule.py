@@ -71,7 +71,9 @@ def decide_many(scores: ArrayLike, policy: Policy) -> Choices:
     matrix = np.asarray(scores, dtype=np.float64)
     count = len(policy.labels)
     if matrix.ndim != 2 or matrix.shape[1] != count:
-        raise ScoresError(f"scores have the shape {matrix.shape}, expected one column for each of {count} labels")
+        raise ScoresError(
+            f"scores have the shape {matrix.shape}, expected one column for each of {count} labels"
+        )
     wrong = ~((matrix >= 0.0) & (matrix <= 1.0 + SCORE_TOLERANCE))
     if wrong.any():
         row, column = np.argwhere(wrong)[0]

@@ -29,7 +29,9 @@ FAILURE_CAUSES = ("classifier_error", "classifier_timeout")
 class Step:
     """One bar of the waterfall: its signed USD (negative saves) and where the total stands after it."""
 
-    kind: Literal["baseline", "label", "fallback", "classifier_failed", "forced", "classifier", "failed", "paid"]
+    kind: Literal[
+        "baseline", "label", "fallback", "classifier_failed", "forced", "classifier", "failed", "paid"
+    ]
     name: str
     amount_usd: float
     total_usd: float
@@ -140,7 +142,9 @@ def savings(spend: pd.DataFrame, baseline: str) -> Savings:
         n_assumed=assumed,
         classifier_known=_is_known(table, "classifier_cost"),
         failed_known="failed_cost" not in table or _is_known(table, "failed_cost"),
-        labels=tuple(_label_savings(label, part) for label, part in table.groupby("label", dropna=False, sort=False)),
+        labels=tuple(
+            _label_savings(label, part) for label, part in table.groupby("label", dropna=False, sort=False)
+        ),
         waterfall=_waterfall(table, total, paid) if some else (),
     )
 
@@ -172,7 +176,9 @@ def _is_known(table: pd.DataFrame, name: str) -> bool:
 
 def _half_by_decisions(table: pd.DataFrame, n: int, total: dict[str, float]) -> float:
     cost, base = total["cost"], total["baseline"]
-    k = (total["classifier"] + total["failed"]) / n  # each decision carries the mean: (x + k)^2 = x^2 + 2kx + k^2
+    k = (
+        total["classifier"] + total["failed"]
+    ) / n  # each decision carries the mean: (x + k)^2 = x^2 + 2kx + k^2
     squares = _sum(table, "cost_sq") + 2 * k * cost + n * k * k
     product = _sum(table, "cost_baseline") + k * base
     return float(ratio_half_width(n, cost + n * k, base, squares, _sum(table, "baseline_sq"), product))
@@ -181,7 +187,9 @@ def _half_by_decisions(table: pd.DataFrame, n: int, total: dict[str, float]) -> 
 def _half_by_days(table: pd.DataFrame) -> float:
     from scipy.stats import t  # scipy.stats takes a second to load, and short logs never need it
 
-    extra = table["classifier_cost"].fillna(0.0) + (table["failed_cost"].fillna(0.0) if "failed_cost" in table else 0.0)
+    extra = table["classifier_cost"].fillna(0.0) + (
+        table["failed_cost"].fillna(0.0) if "failed_cost" in table else 0.0
+    )
     days = table.assign(paid=table["cost"] + extra).groupby("day")[["paid", "baseline_cost"]].sum()
     paid, base = days["paid"].to_numpy(), days["baseline_cost"].to_numpy()
     count = len(days)

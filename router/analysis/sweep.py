@@ -88,9 +88,9 @@ class Sweep:
     has_margin_rule: bool
     grade: Grade | None
     labels: tuple[LabelSweep, ...]
-    _moved: Floats        # running sums over priced decisions: d = fallback cost - label cost,
-    _moved_sq: Floats     # d^2,
-    _moved_base: Floats   # d x baseline cost
+    _moved: Floats  # running sums over priced decisions: d = fallback cost - label cost,
+    _moved_sq: Floats  # d^2,
+    _moved_base: Floats  # d x baseline cost
     _baseline: float
     _baseline_sq: float
 
@@ -189,7 +189,8 @@ def sweep(cells: pd.DataFrame, policy: Policy) -> Sweep:
         cost_half=1000 * mean_half_width(n_priced, cost, squares) if n_priced else None,
         savings_share=1 - cost / dense.baseline if has_savings else None,
         savings_half=ratio_half_width(n_priced, cost, dense.baseline, squares, dense.baseline_sq, products)
-        if has_savings else None,
+        if has_savings
+        else None,
         crossing=crossed[free].sum(axis=0),
         changing=crossed[free & ~same].sum(axis=0),
         classifier_known=dense.classifier_known,
@@ -247,7 +248,9 @@ def cheapest(curve: Sweep) -> Cheapest | None:
     if cost is None:
         return None
     least = float(cost.min())
-    best = int(np.argmax(cost <= least * (1 + 1e-12)))  # running sums carry rounding: equals within it are equals
+    best = int(
+        np.argmax(cost <= least * (1 + 1e-12))
+    )  # running sums carry rounding: equals within it are equals
     dearer = np.flatnonzero(cost > least * (1 + PLATEAU))
     after = int(np.searchsorted(dearer, best))  # the dearer points next to the best one end its plateau
     low = int(dearer[after - 1]) + 1 if after > 0 else 0
@@ -277,7 +280,9 @@ def difference(curve: Sweep, start: float, end: float) -> Difference:
         cost_half = known(1000 * float(mean_half_width(n, total, squares)))
     if n and curve._baseline > 0:
         savings = -total / curve._baseline
-        savings_half = known(float(ratio_half_width(n, total, curve._baseline, squares, curve._baseline_sq, base)))
+        savings_half = known(
+            float(ratio_half_width(n, total, curve._baseline, squares, curve._baseline_sq, base))
+        )
 
     def excludes_zero(value: float | None, half: float | None) -> bool:
         return value is not None and half is not None and abs(value) > half and changing >= MIN_CHANGED
@@ -301,7 +306,9 @@ def grid_index(threshold: float) -> int:
         raise ValueError(f"found the threshold {threshold!r}, expected a number in [0, 1]")
     low, high = grid_neighbours(threshold)
     if low != high:
-        raise ValueError(f"found the threshold {threshold!r}, expected a multiple of 0.0001; next to it are {low} and {high}")
+        raise ValueError(
+            f"found the threshold {threshold!r}, expected a multiple of 0.0001; next to it are {low} and {high}"
+        )
     return confidence_bin(threshold)
 
 

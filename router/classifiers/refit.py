@@ -17,7 +17,9 @@ def refit(mode: str) -> Head:
 
     examples = {class_key(texts): sorted(set(texts)) for texts in packaged_examples().values()}
     encoders = [load_encoder(name) for name in MODES[mode]]
-    vectors = {key: np.concatenate([e.encode(texts) for e in encoders], axis=1) for key, texts in examples.items()}
+    vectors = {
+        key: np.concatenate([e.encode(texts) for e in encoders], axis=1) for key, texts in examples.items()
+    }
     return fit_head(examples, vectors, mode)
 
 

@@ -202,11 +202,15 @@ class ScaleDownClassifier:
                     return _refusal(response)
                 return await _body(response)
         except httpx.ConnectTimeout:
-            return _Failed(ClassifierTimeout(f"ScaleDown took no connection within {self._timeout_s:g} s"), True)
+            return _Failed(
+                ClassifierTimeout(f"ScaleDown took no connection within {self._timeout_s:g} s"), True
+            )
         except (httpx.HTTPError, OSError) as error:
             return _Failed(ClassifierError(f"ScaleDown could not be reached ({type(error).__name__})"), True)
         except (httpx.InvalidURL, ValueError, RuntimeError) as error:  # RuntimeError: closed
-            return _Failed(ClassifierError(f"ScaleDown could not be called ({type(error).__name__}); check its base URL"))
+            return _Failed(
+                ClassifierError(f"ScaleDown could not be called ({type(error).__name__}); check its base URL")
+            )
 
 
 class _Breaker:
@@ -253,28 +257,42 @@ def _refusal(response: httpx.Response) -> _Failed:
     if response.is_redirect:
         host = urlsplit(response.headers.get("location", "")).hostname or "another path"
         return _Failed(
-            ClassifierError(f"ScaleDown redirects ({status}) to {clean(host)[:80]}, which is not followed; set SCALEDOWN_BASE_URL")
+            ClassifierError(
+                f"ScaleDown redirects ({status}) to {clean(host)[:80]}, which is not followed; set SCALEDOWN_BASE_URL"
+            )
         )
     again = status == 429 or status >= 500
     why = {429: "too many requests; try later", 404: "no /classify there; check SCALEDOWN_BASE_URL"}
     text = why.get(status, "try later" if again else "the request was not accepted")
-    return _Failed(ClassifierError(f"ScaleDown answered {status}: {text}"), again, retry_after_s(response.headers))
+    return _Failed(
+        ClassifierError(f"ScaleDown answered {status}: {text}"), again, retry_after_s(response.headers)
+    )
 
 
 async def _body(response: httpx.Response) -> Any:
     if response.headers.get("content-encoding", "identity").lower() not in ("identity", ""):
-        return _Failed(ClassifierError("ScaleDown's reply is compressed, which was not asked for; it is not read"))
+        return _Failed(
+            ClassifierError("ScaleDown's reply is compressed, which was not asked for; it is not read")
+        )
     content = bytearray()
     async for chunk in response.aiter_bytes():
         content += chunk
         if len(content) > MAX_REPLY_BYTES:
-            return _Failed(ClassifierError(f"ScaleDown's reply is larger than {MAX_REPLY_BYTES:,} bytes; it is not read"))
+            return _Failed(
+                ClassifierError(f"ScaleDown's reply is larger than {MAX_REPLY_BYTES:,} bytes; it is not read")
+            )
     try:
         reply = json.loads(content)
     except (ValueError, RecursionError):
-        return _Failed(ClassifierError(f"ScaleDown's reply of {len(content):,} bytes is not JSON; check SCALEDOWN_BASE_URL"))
+        return _Failed(
+            ClassifierError(
+                f"ScaleDown's reply of {len(content):,} bytes is not JSON; check SCALEDOWN_BASE_URL"
+            )
+        )
     if not isinstance(reply, dict):
-        return _Failed(ClassifierError(f"ScaleDown's reply is a {type(reply).__name__}, expected an object with scores"))
+        return _Failed(
+            ClassifierError(f"ScaleDown's reply is a {type(reply).__name__}, expected an object with scores")
+        )
     return reply
 
 

@@ -73,10 +73,14 @@ def export(
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be written: {error.strerror or type(error).__name__}") from None
+        raise ConfigurationError(
+            f"{path} cannot be written: {error.strerror or type(error).__name__}"
+        ) from None
 
 
-def _to_file(log: Log, chosen: Filter, path: Path, format: Format, progress: Callable[[int], None] | None) -> int:
+def _to_file(
+    log: Log, chosen: Filter, path: Path, format: Format, progress: Callable[[int], None] | None
+) -> int:
     part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
     fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -90,7 +94,9 @@ def _to_file(log: Log, chosen: Filter, path: Path, format: Format, progress: Cal
     return n
 
 
-def _to_special(log: Log, chosen: Filter, path: Path, format: Format, progress: Callable[[int], None] | None) -> int:
+def _to_special(
+    log: Log, chosen: Filter, path: Path, format: Format, progress: Callable[[int], None] | None
+) -> int:
     """A pipe or a device cannot be replaced by a file; a folder is refused by ``open``."""
     if stat.S_ISDIR(path.stat().st_mode):
         raise ConfigurationError(f"{path} is a folder; expected a file to write the export to")
@@ -98,7 +104,9 @@ def _to_special(log: Log, chosen: Filter, path: Path, format: Format, progress: 
         return _export(log, chosen, file, format, progress)
 
 
-def _export(log: Log, chosen: Filter, file: BinaryIO, format: Format, progress: Callable[[int], None] | None) -> int:
+def _export(
+    log: Log, chosen: Filter, file: BinaryIO, format: Format, progress: Callable[[int], None] | None
+) -> int:
     import duckdb
 
     condition, values = where(chosen)
@@ -110,7 +118,9 @@ def _export(log: Log, chosen: Filter, file: BinaryIO, format: Format, progress: 
         reader = relation.to_arrow_reader(BATCH_ROWS)
         return _WRITERS[format](reader.schema, reader, file, progress or _quiet)
     except duckdb.Error as error:
-        raise LogError(f"the decisions cannot be read ({type(error).__name__}); run 'routescope doctor'") from None
+        raise LogError(
+            f"the decisions cannot be read ({type(error).__name__}); run 'routescope doctor'"
+        ) from None
     finally:
         cursor.close()  # an open result owns its connection in DuckDB 2.0: closed whole, also half-way
 
@@ -121,7 +131,9 @@ def _write_csv(
     n = 0
     text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
     try:
-        writer = csv.writer(text, lineterminator="\r\n")  # with "\n" alone, a lone CR in a cell would stay unquoted
+        writer = csv.writer(
+            text, lineterminator="\r\n"
+        )  # with "\n" alone, a lone CR in a cell would stay unquoted
         writer.writerow(schema.names)
         for batch in batches:
             columns = [_csv_cells(batch.column(i), name) for i, name in enumerate(schema.names)]
@@ -159,7 +171,9 @@ def _write_jsonl(
     for batch in batches:
         columns = [_json_values(batch.column(i), name) for i, name in enumerate(schema.names)]
         for row in zip(*columns, strict=True):
-            file.write(orjson.dumps(dict(zip(schema.names, row, strict=True)), option=orjson.OPT_APPEND_NEWLINE))
+            file.write(
+                orjson.dumps(dict(zip(schema.names, row, strict=True)), option=orjson.OPT_APPEND_NEWLINE)
+            )
         n += batch.num_rows
         progress(batch.num_rows)
     return n

@@ -58,6 +58,7 @@ class Batch:
 
 def spools(data: Path) -> list[Path]:
     """Spool files, oldest first (the start time stands in the name)."""
+
     def started(path: Path) -> tuple[str, str]:
         parts = path.stem.rsplit("-", 2)
         return (parts[1] if len(parts) == 3 else "", path.name)
@@ -106,7 +107,9 @@ def read_batch(path: Path, start: int, limit: int = BATCH_BYTES) -> Batch | None
     rows, position = 0, 0
     for number, line in enumerate(block[:end].split(b"\n")):
         if number % _BREATH == 0:
-            time.sleep(_PAUSE_SECONDS)  # hands the GIL to whoever waits for it: a thread that routes should not wait for a batch
+            time.sleep(
+                _PAUSE_SECONDS
+            )  # hands the GIL to whoever waits for it: a thread that routes should not wait for a batch
         size = len(line) + 1
         if line:
             why = "cut off" if cut else fault(line)
@@ -176,7 +179,9 @@ def _is_json(con: duckdb.DuckDBPyConnection, line: bytes) -> bool:
 
 
 def _commit(con: duckdb.DuckDBPyConnection, batch: Batch) -> None:
-    now = datetime.now(UTC).replace(tzinfo=None)  # DuckDB's now() would be local time once it is cast to TIMESTAMP
+    now = datetime.now(UTC).replace(
+        tzinfo=None
+    )  # DuckDB's now() would be local time once it is cast to TIMESTAMP
     con.execute("BEGIN").fetchall()
     try:
         for name, lines in batch.lines.items():
@@ -187,7 +192,8 @@ def _commit(con: duckdb.DuckDBPyConnection, batch: Batch) -> None:
                 {"spool": batch.spool, "pos": pos, "size": size, "why": why, "now": now},
             ).fetchall()
         con.execute(
-            "INSERT INTO ingest VALUES ($spool, $upto, $now)", {"spool": batch.spool, "upto": batch.upto, "now": now}
+            "INSERT INTO ingest VALUES ($spool, $upto, $now)",
+            {"spool": batch.spool, "upto": batch.upto, "now": now},
         ).fetchall()
         con.execute("COMMIT").fetchall()
     except BaseException:
@@ -293,7 +299,9 @@ def _column_of(lines: list[bytes]) -> pa.Table:
     import pyarrow as pa
 
     ends = array("i", accumulate(map(len, lines), initial=0))
-    column = pa.Array.from_buffers(pa.string(), len(lines), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(lines))])
+    column = pa.Array.from_buffers(
+        pa.string(), len(lines), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(lines))]
+    )
     return pa.Table.from_arrays([column], names=["line"])
 
 

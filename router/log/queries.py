@@ -21,8 +21,14 @@ PAGE_SIZE = 100
 CLOSE_MARGIN = 0.10
 
 _RATE_COLUMNS = (
-    "input", "output", "cache_read", "cache_write",
-    "tier_input", "tier_output", "tier_cache_read", "tier_cache_write",
+    "input",
+    "output",
+    "cache_read",
+    "cache_write",
+    "tier_input",
+    "tier_output",
+    "tier_cache_read",
+    "tier_cache_write",
 )
 
 
@@ -63,7 +69,8 @@ class Filter:
     def active(self) -> tuple[str, ...]:
         """Names of the conditions that are set, the time range and ``upto`` aside."""
         return tuple(
-            field.name for field in fields(self)
+            field.name
+            for field in fields(self)
             if field.name not in ("start", "end", "upto") and getattr(self, field.name) != field.default
         )
 
@@ -119,7 +126,9 @@ def count(log: Log, chosen: Filter) -> int:
     return int(log.rows(f"SELECT count(*) FROM decisions d WHERE {condition}", values)[0][0])
 
 
-def page(log: Log, chosen: Filter, prices: PriceBook, *, number: int = 1, size: int = PAGE_SIZE) -> pd.DataFrame:
+def page(
+    log: Log, chosen: Filter, prices: PriceBook, *, number: int = 1, size: int = PAGE_SIZE
+) -> pd.DataFrame:
     """One page of the log, newest first; ``number`` counts from 1."""
     return _run(log, "page", chosen, prices, costs={"cost": "r"}, limit=size, skip=(number - 1) * size)
 
@@ -138,15 +147,24 @@ def summary(log: Log, chosen: Filter, prices: PriceBook) -> dict[str, Any]:
 
 def series(log: Log, chosen: Filter, prices: PriceBook, *, width: timedelta) -> pd.DataFrame:
     """Counts and USD over time; see ``series.sql``."""
-    return _run(log, "series", chosen, prices, costs={"cost": "r"}, width=f"{int(width.total_seconds())} seconds")
+    return _run(
+        log, "series", chosen, prices, costs={"cost": "r"}, width=f"{int(width.total_seconds())} seconds"
+    )
 
 
-def cells(log: Log, chosen: Filter, policy: Policy, prices: PriceBook, *, baseline: str | None = None) -> pd.DataFrame:
+def cells(
+    log: Log, chosen: Filter, policy: Policy, prices: PriceBook, *, baseline: str | None = None
+) -> pd.DataFrame:
     """Sums per label and confidence bin for the sweep; see ``cells.sql``. Labels outside the policy are left out."""
     return _run(
-        log, "cells", chosen, prices, policy=policy,
+        log,
+        "cells",
+        chosen,
+        prices,
+        policy=policy,
         costs={"label_cost": "l", "fallback_cost": "f", "baseline_cost": "b"},
-        fallback=policy.fallback_model, baseline=baseline or baseline_of(policy),
+        fallback=policy.fallback_model,
+        baseline=baseline or baseline_of(policy),
     )
 
 
@@ -155,11 +173,18 @@ def pairs(log: Log, chosen: Filter, policy: Policy, prices: PriceBook) -> pd.Dat
     return _run(log, "pairs", chosen, prices, policy=policy, costs={"label_cost": "l", "other_cost": "t"})
 
 
-def spend(log: Log, chosen: Filter, policy: Policy, prices: PriceBook, *, baseline: str | None = None) -> pd.DataFrame:
+def spend(
+    log: Log, chosen: Filter, policy: Policy, prices: PriceBook, *, baseline: str | None = None
+) -> pd.DataFrame:
     """What was paid beside the baseline; see ``spend.sql``."""
     return _run(
-        log, "spend", chosen, prices, policy=policy,
-        costs={"cost": "r", "baseline_cost": "b", "label_cost": "l"}, baseline=baseline or baseline_of(policy),
+        log,
+        "spend",
+        chosen,
+        prices,
+        policy=policy,
+        costs={"cost": "r", "baseline_cost": "b", "label_cost": "l"},
+        baseline=baseline or baseline_of(policy),
     )
 
 
@@ -168,18 +193,33 @@ def flips(
 ) -> pd.DataFrame:
     """Decisions that a candidate policy (other thresholds) sends to another model; see ``flips.sql``."""
     return _run(
-        log, "flips", chosen, prices, policy=policy, candidate=candidate,
+        log,
+        "flips",
+        chosen,
+        prices,
+        policy=policy,
+        candidate=candidate,
         costs={"candidate_cost": "c", "production_cost": "p"},
-        fallback=policy.fallback_model, min_margin=policy.min_margin, limit=limit,
+        fallback=policy.fallback_model,
+        min_margin=policy.min_margin,
+        limit=limit,
     )
 
 
-def flip_counts(log: Log, chosen: Filter, policy: Policy, candidate: Policy, prices: PriceBook) -> pd.DataFrame:
+def flip_counts(
+    log: Log, chosen: Filter, policy: Policy, candidate: Policy, prices: PriceBook
+) -> pd.DataFrame:
     """Decisions that cross a line, by model before and after; see ``flip_counts.sql``."""
     return _run(
-        log, "flip_counts", chosen, prices, policy=policy, candidate=candidate,
+        log,
+        "flip_counts",
+        chosen,
+        prices,
+        policy=policy,
+        candidate=candidate,
         costs={"candidate_cost": "c", "production_cost": "p"},
-        fallback=policy.fallback_model, min_margin=policy.min_margin,
+        fallback=policy.fallback_model,
+        min_margin=policy.min_margin,
     )
 
 
@@ -195,7 +235,9 @@ def close_calls(
 def bounds(log: Log, chosen: Filter | None = None) -> tuple[datetime | None, datetime | None]:
     """Times of the first and the last decision, naive UTC."""
     condition, values = where(chosen or Filter())
-    first, last = log.rows(f"SELECT min(decided_at), max(decided_at) FROM decisions d WHERE {condition}", values)[0]
+    first, last = log.rows(
+        f"SELECT min(decided_at), max(decided_at) FROM decisions d WHERE {condition}", values
+    )[0]
     return first, last
 
 
@@ -212,21 +254,34 @@ def policies_seen(log: Log) -> list[dict[str, Any]]:
 
 def labels_seen(log: Log) -> list[str]:
     """Labels in the order of their first decision."""
-    return [row[0] for row in log.rows(
-        "SELECT top_label FROM decisions WHERE top_label IS NOT NULL GROUP BY 1 ORDER BY min(rowid)")]
+    return [
+        row[0]
+        for row in log.rows(
+            "SELECT top_label FROM decisions WHERE top_label IS NOT NULL GROUP BY 1 ORDER BY min(rowid)"
+        )
+    ]
 
 
 def models_seen(log: Log) -> list[str]:
     """Models in the order of their first decision."""
-    return [row[0] for row in log.rows(
-        "SELECT coalesce(model_used, model_chosen) AS m FROM decisions GROUP BY 1 ORDER BY min(rowid)")]
+    return [
+        row[0]
+        for row in log.rows(
+            "SELECT coalesce(model_used, model_chosen) AS m FROM decisions GROUP BY 1 ORDER BY min(rowid)"
+        )
+    ]
 
 
 def losses(log: Log) -> dict[str, Any]:
     """What did not become a row: drops by reason, and damaged lines by reason."""
     drops = dict(log.rows("SELECT reason, CAST(sum(n) AS BIGINT) FROM drops GROUP BY 1"))
     rejects = dict(log.rows("SELECT reason, count(*) FROM rejects GROUP BY 1"))
-    return {"drops": drops, "rejects": rejects, "n_drops": sum(drops.values()), "n_rejects": sum(rejects.values())}
+    return {
+        "drops": drops,
+        "rejects": rejects,
+        "n_drops": sum(drops.values()),
+        "n_rejects": sum(rejects.values()),
+    }
 
 
 def baseline_of(policy: Policy) -> str:
@@ -268,7 +323,8 @@ def rates_table(
     condition, values = where(replace(chosen, text=None, confidence=None))
     # The days there are, not all between the first and the last: one wrong clock would mean a million of them.
     days = log.rows(
-        f"SELECT DISTINCT CAST(d.decided_at AS DATE) AS day FROM decisions d WHERE {condition} ORDER BY day", values
+        f"SELECT DISTINCT CAST(d.decided_at AS DATE) AS day FROM decisions d WHERE {condition} ORDER BY day",
+        values,
     )
     models = list(models_seen(log)) + list(policy.model_names if policy else ()) + ([extra] if extra else [])
     rows = prices.table(models, [day for (day,) in days if day is not None])
@@ -282,12 +338,16 @@ def rates_table(
 def _routes(policy: Policy, candidate: Policy) -> pa.Table:
     import pyarrow as pa
 
-    return pa.table({
-        "label": pa.array(policy.label_names, pa.string()),
-        "model": pa.array([label.model for label in policy.labels], pa.string()),
-        "production": pa.array([policy.threshold_for(name) for name in policy.label_names], pa.float64()),
-        "candidate": pa.array([candidate.threshold_for(name) for name in policy.label_names], pa.float64()),
-    })
+    return pa.table(
+        {
+            "label": pa.array(policy.label_names, pa.string()),
+            "model": pa.array([label.model for label in policy.labels], pa.string()),
+            "production": pa.array([policy.threshold_for(name) for name in policy.label_names], pa.float64()),
+            "candidate": pa.array(
+                [candidate.threshold_for(name) for name in policy.label_names], pa.float64()
+            ),
+        }
+    )
 
 
 def _usage_known() -> str:
@@ -300,6 +360,7 @@ def _usage_known() -> str:
 
 def _cost(alias: str) -> str:
     """USD of a row's tokens at the rates joined as ``alias``; NULL when either is unknown (router.prices.Rate.cost)."""
+
     def at(prefix: str) -> str:
         return (
             f"d.input_tokens * {alias}.{prefix}input + d.output_tokens * {alias}.{prefix}output"

@@ -112,7 +112,9 @@ def salvage(value: Any, depth: int = 0) -> Any:
 
 
 def _key(key: Any) -> str:
-    return key if isinstance(key, str) else f"<{type(key).__name__}>" if not isinstance(key, int) else f"{key}"
+    return (
+        key if isinstance(key, str) else f"<{type(key).__name__}>" if not isinstance(key, int) else f"{key}"
+    )
 
 
 def _default(value: Any) -> Any:

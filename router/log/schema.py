@@ -21,7 +21,13 @@ DATABASE = "decisions.duckdb"
 STORAGE_VERSION = "v1.5.0"
 """Files of this version are opened and appended to by DuckDB 1.5.5 and 2.x alike."""
 
-_NO_ACCESS = ("permission denied", "no space left", "read-only file system", "disk quota", "too many open files")
+_NO_ACCESS = (
+    "permission denied",
+    "no space left",
+    "read-only file system",
+    "disk quota",
+    "too many open files",
+)
 _connections: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
@@ -35,8 +41,11 @@ def sql(name: str) -> str:
 def migrations() -> tuple[tuple[int, str], ...]:
     """Numbered migrations in order: (version, SQL)."""
     folder = resources.files("router.log").joinpath("sql", "migrations")
-    found = [(int(file.name[:3]), file.read_text(encoding="utf-8")) for file in folder.iterdir()
-             if re.match(r"\d{3}_.*\.sql\Z", file.name)]
+    found = [
+        (int(file.name[:3]), file.read_text(encoding="utf-8"))
+        for file in folder.iterdir()
+        if re.match(r"\d{3}_.*\.sql\Z", file.name)
+    ]
     return tuple(sorted(found))
 
 
@@ -71,7 +80,9 @@ def connect(path: Path | None, *, read_only: bool = False) -> duckdb.DuckDBPyCon
             raise
         reason = next((x for x in _NO_ACCESS if x in text.lower()), None)
         if isinstance(error, duckdb.IOException) and reason is not None:
-            raise LogError(f"{name} cannot be opened ({reason}); decisions stay in the spool until it can") from None
+            raise LogError(
+                f"{name} cannot be opened ({reason}); decisions stay in the spool until it can"
+            ) from None
         raise LogDamaged(
             f"{name} cannot be opened as a database ({type(error).__name__}); move it aside and run "
             "'routescope ingest': every decision is still in the spool"

@@ -43,7 +43,9 @@ class Spool:
 
     def __init__(self, data: Path, *, roll_bytes: int = ROLL_BYTES) -> None:
         if os.name == "nt":
-            raise LogError("the decision log needs file locks that Windows does not have; run it on Linux or macOS")
+            raise LogError(
+                "the decision log needs file locks that Windows does not have; run it on Linux or macOS"
+            )
         self.folder = Path(data) / "spool"
         self.path: Path | None = None
         self.written = 0
@@ -128,7 +130,9 @@ class Spool:
         self._unreported[reason] += 1
         if not self._warned:
             self._warned = True
-            _logger.error("routescope: a decision could not be logged (%s); routing goes on, drops are counted", reason)
+            _logger.error(
+                "routescope: a decision could not be logged (%s); routing goes on, drops are counted", reason
+            )
 
     def _close_quietly(self) -> None:
         try:

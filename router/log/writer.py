@@ -78,9 +78,15 @@ class Writer:
         self._pending.clear()
         try:
             return ingest_now(self.data, wait_s=wait_s, role="turn") is not None
-        except Exception as error:  # DuckDB's messages quote the row: only the type of what we did not word is shown
+        except (
+            Exception
+        ) as error:  # DuckDB's messages quote the row: only the type of what we did not word is shown
             self._pending.set()
-            text = str(error) if isinstance(error, LogError) else getattr(error, "strerror", None) or type(error).__name__
+            text = (
+                str(error)
+                if isinstance(error, LogError)
+                else getattr(error, "strerror", None) or type(error).__name__
+            )
             _logger.error("routescope: rows are in the spool but not in DuckDB yet (%s)", text)
             return False
 
@@ -148,7 +154,9 @@ def policy_payload(policy: Policy, seen: datetime) -> dict[str, Any]:
         "name": policy.name,
         "first_seen": seen,
     }
-    if len(toml.encode("utf-8", "replace")) * 2 < MAX_LINE_BYTES:  # JSON escapes of quotes and line ends included
+    if (
+        len(toml.encode("utf-8", "replace")) * 2 < MAX_LINE_BYTES
+    ):  # JSON escapes of quotes and line ends included
         record["toml"] = toml
     return record
 
@@ -164,7 +172,9 @@ def _close_all() -> None:
             try:
                 writer.close()
             except Exception as error:  # a traceback at exit helps nobody; the rows are in the spool
-                _logger.error("routescope: the last rows are in the spool but not in DuckDB (%s)", type(error).__name__)
+                _logger.error(
+                    "routescope: the last rows are in the spool but not in DuckDB (%s)", type(error).__name__
+                )
 
 
 if hasattr(os, "register_at_fork"):

@@ -20,7 +20,11 @@ BASE_URL = "https://api.anthropic.com"
 
 _MALFORMED = (ValueError, TypeError, AttributeError, LookupError)
 _USAGE_FIELDS = (
-    "input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "cache_creation",
     "output_tokens_details",
 )
 
@@ -156,4 +160,6 @@ def _event_fault(kind: str | None, name: str) -> Fault:
         return Fault("overloaded", name, True)
     if kind == "rate_limit_error":
         return Fault("rate_limited", name, True)
-    return Fault("unreachable", name, True) if kind in ("api_error", "timeout_error") else Fault("error", name)
+    return (
+        Fault("unreachable", name, True) if kind in ("api_error", "timeout_error") else Fault("error", name)
+    )

@@ -30,26 +30,46 @@ class Provider(Protocol):
     """Calls models of one provider. Safe to share between threads and event loops."""
 
     def complete(
-        self, model: Model, messages: Sequence[Mapping[str, Any]], *, system: str | None = None,
-        deadline_s: float, max_tokens: int | None = None,
+        self,
+        model: Model,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        system: str | None = None,
+        deadline_s: float,
+        max_tokens: int | None = None,
     ) -> Completion:
         """One call, over within ``deadline_s`` seconds; never raises for what the provider does."""
 
     def stream(
-        self, model: Model, messages: Sequence[Mapping[str, Any]], *, system: str | None = None,
-        deadline_s: float, max_tokens: int | None = None,
+        self,
+        model: Model,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        system: str | None = None,
+        deadline_s: float,
+        max_tokens: int | None = None,
     ) -> CompletionStream:
         """The same as pieces of text; the call starts at once."""
 
     async def acomplete(
-        self, model: Model, messages: Sequence[Mapping[str, Any]], *, system: str | None = None,
-        deadline_s: float, max_tokens: int | None = None,
+        self,
+        model: Model,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        system: str | None = None,
+        deadline_s: float,
+        max_tokens: int | None = None,
     ) -> Completion:
         """``complete`` for asyncio."""
 
     def astream(
-        self, model: Model, messages: Sequence[Mapping[str, Any]], *, system: str | None = None,
-        deadline_s: float, max_tokens: int | None = None,
+        self,
+        model: Model,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        system: str | None = None,
+        deadline_s: float,
+        max_tokens: int | None = None,
     ) -> AsyncCompletionStream:
         """``stream`` for asyncio; not awaited itself."""
 
@@ -65,8 +85,13 @@ class SdkProvider:
         return f"{type(self).__name__}({self.endpoint!r})"
 
     def complete(
-        self, model: Model, messages: Sequence[Mapping[str, Any]], *, system: str | None = None,
-        deadline_s: float, max_tokens: int | None = None,
+        self,
+        model: Model,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        system: str | None = None,
+        deadline_s: float,
+        max_tokens: int | None = None,
     ) -> Completion:
         """See ``Provider``."""
         request, progress = begin(model, messages, system, deadline_s, max_tokens)
@@ -74,8 +99,13 @@ class SdkProvider:
         return run(call, progress.deadline, lambda: progress.completion("timeout", "TimeoutError"))
 
     async def acomplete(
-        self, model: Model, messages: Sequence[Mapping[str, Any]], *, system: str | None = None,
-        deadline_s: float, max_tokens: int | None = None,
+        self,
+        model: Model,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        system: str | None = None,
+        deadline_s: float,
+        max_tokens: int | None = None,
     ) -> Completion:
         """See ``Provider``. Cancelling the task cancels the call."""
         request, progress = begin(model, messages, system, deadline_s, max_tokens)
@@ -83,16 +113,26 @@ class SdkProvider:
         return await asyncio.wrap_future(future)
 
     def stream(
-        self, model: Model, messages: Sequence[Mapping[str, Any]], *, system: str | None = None,
-        deadline_s: float, max_tokens: int | None = None,
+        self,
+        model: Model,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        system: str | None = None,
+        deadline_s: float,
+        max_tokens: int | None = None,
     ) -> CompletionStream:
         """See ``Provider``."""
         request, progress = begin(model, messages, system, deadline_s, max_tokens)
         return CompletionStream(progress, lambda: background().submit(self._run(request, progress)))
 
     def astream(
-        self, model: Model, messages: Sequence[Mapping[str, Any]], *, system: str | None = None,
-        deadline_s: float, max_tokens: int | None = None,
+        self,
+        model: Model,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        system: str | None = None,
+        deadline_s: float,
+        max_tokens: int | None = None,
     ) -> AsyncCompletionStream:
         """See ``Provider``. Needs a running event loop."""
         request, progress = begin(model, messages, system, deadline_s, max_tokens)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SETTLE_S = 1.0
 """How long a stream whose reply is complete is kept open for its token counts."""
 
+MAX_DEADLINE_S = 86_400.0
+
 _FINISH: dict[str, Outcome] = {
     "length": "length",
     "max_tokens": "length",
@@ -133,11 +135,17 @@ class Progress:
 
 
 def begin(
-    model: Model, messages: Sequence[Mapping[str, Any]], system: str | None, deadline_s: float, max_tokens: int | None
+    model: Model,
+    messages: Sequence[Mapping[str, Any]],
+    system: str | None,
+    deadline_s: float,
+    max_tokens: int | None,
 ) -> tuple[Request, Progress]:
     """A call and its clock, which starts here."""
     request = Request(model.name, messages, system, max_tokens or model.max_tokens)
-    return request, Progress(model.name, deadline=time.monotonic() + max(deadline_s, 0.0))
+    return request, Progress(
+        model.name, deadline=time.monotonic() + min(max(deadline_s, 0.0), MAX_DEADLINE_S)
+    )
 
 
 def clean(text: str) -> str:
@@ -165,7 +173,9 @@ def get(source: Any, name: str) -> Any:
     return source.get(name) if isinstance(source, Mapping) else getattr(source, name, None)
 
 
-def status_fault(status: int, headers: Mapping[str, str], error_type: str, said: str, *, spent: bool = False) -> Fault:
+def status_fault(
+    status: int, headers: Mapping[str, str], error_type: str, said: str, *, spent: bool = False
+) -> Fault:
     """What an HTTP status comes to. ``spent``: a quota that no waiting brings back."""
     wait = retry_after_s(headers)
     again = headers.get("x-should-retry") != "false"

@@ -44,7 +44,12 @@ class _Bounded(httpx2.AsyncByteStream):
 
 async def _bound(response: httpx2.Response) -> None:
     if response.headers.get("content-encoding", "identity").lower() not in ("identity", ""):
-        raise PackedReply
+        if response.is_success:
+            raise PackedReply
+        await response.aclose()  # the status says enough
+        del response.headers["content-encoding"]
+        response.stream = httpx2.ByteStream(b"")
+        response.is_closed = False
     if isinstance(response.stream, httpx2.AsyncByteStream):
         response.stream = _Bounded(response.stream)
 

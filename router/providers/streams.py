@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
@@ -22,7 +23,9 @@ class CompletionStream:
     Closing early cancels the call, with outcome ``cancelled`` and the text so far.
     """
 
-    def __init__(self, progress: Progress, start: Callable[[], concurrent.futures.Future[Completion]]) -> None:
+    def __init__(
+        self, progress: Progress, start: Callable[[], concurrent.futures.Future[Completion]]
+    ) -> None:
         self._progress = progress
         self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._completion: Completion | None = None
@@ -58,7 +61,9 @@ class CompletionStream:
             The stream has neither ended nor been closed.
         """
         if self._completion is None:
-            raise RuntimeError("the stream has not ended; iterate to its end or close() it, then read completion")
+            raise RuntimeError(
+                "the stream has not ended; iterate to its end or close() it, then read completion"
+            )
         return self._completion
 
     def close(self) -> None:
@@ -81,7 +86,9 @@ class CompletionStream:
 class AsyncCompletionStream:
     """``CompletionStream`` for asyncio: ``async for``, then ``completion``; ``aclose`` stops early."""
 
-    def __init__(self, progress: Progress, start: Callable[[], concurrent.futures.Future[Completion]]) -> None:
+    def __init__(
+        self, progress: Progress, start: Callable[[], concurrent.futures.Future[Completion]]
+    ) -> None:
         self._progress = progress
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[str | None] = asyncio.Queue()
@@ -91,7 +98,7 @@ class AsyncCompletionStream:
         self._future.add_done_callback(lambda _: self._put(None))
 
     def _put(self, piece: str | None) -> None:
-        if not self._loop.is_closed():  # the consumer's loop may end before the call does
+        with contextlib.suppress(RuntimeError):  # the consumer's loop may have ended before the call does
             self._loop.call_soon_threadsafe(self._queue.put_nowait, piece)
 
     def __aiter__(self) -> AsyncIterator[str]:
@@ -117,7 +124,9 @@ class AsyncCompletionStream:
     def completion(self) -> Completion:
         """See ``CompletionStream.completion``."""
         if self._completion is None:
-            raise RuntimeError("the stream has not ended; iterate to its end or aclose() it, then read completion")
+            raise RuntimeError(
+                "the stream has not ended; iterate to its end or aclose() it, then read completion"
+            )
         return self._completion
 
     async def aclose(self) -> None:
@@ -138,7 +147,10 @@ class AsyncCompletionStream:
 
 
 def _outcome_of(
-    future: concurrent.futures.Future[Completion], progress: Progress, outcome: Outcome, error_type: str | None
+    future: concurrent.futures.Future[Completion],
+    progress: Progress,
+    outcome: Outcome,
+    error_type: str | None,
 ) -> Completion:
     """The call's own record when it has ended, else it is stopped and recorded with this outcome."""
     if not future.cancel() and not future.cancelled() and future.done():

@@ -31,7 +31,9 @@ def openai_usage(raw: Any) -> Usage | None:
         details = _get(raw, "prompt_tokens_details", "input_tokens_details")
         read = _count(details, "cached_tokens")
         written = _count(details, "cache_write_tokens")
-        reasoning = _count(_get(raw, "completion_tokens_details", "output_tokens_details"), "reasoning_tokens")
+        reasoning = _count(
+            _get(raw, "completion_tokens_details", "output_tokens_details"), "reasoning_tokens"
+        )
         fresh = given
         if given is not None:
             fresh = given - (read or 0) - (written or 0)

@@ -18,8 +18,13 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
 )
 START_SECONDS = 60
 SHOTS = os.environ.get("ROUTESCOPE_SHOTS")  # a folder that keeps the screenshots of a run, to be looked at
@@ -55,7 +60,9 @@ def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
     with contextlib.ExitStack() as stack:
         pages: list[Page] = []
 
-        def open_one(url: str = "about:blank", *, width: int = 1440, height: int = 1000, **options: object) -> Page:
+        def open_one(
+            url: str = "about:blank", *, width: int = 1440, height: int = 1000, **options: object
+        ) -> Page:
             context = chromium.new_context(viewport={"width": width, "height": height}, **options)  # type: ignore[arg-type]
             stack.callback(context.close)
             page = context.new_page()
@@ -87,8 +94,14 @@ def serve_script() -> Iterator[Callable[..., str]]:
 
         def serve(script: Path, *arguments: str, options: Mapping[str, object] | None = None) -> str:
             port = free_port()
-            settings = {"server.port": port, "server.address": "127.0.0.1", "server.headless": "true",
-                        "server.fileWatcherType": "none", "browser.gatherUsageStats": "false", **(options or {})}
+            settings = {
+                "server.port": port,
+                "server.address": "127.0.0.1",
+                "server.headless": "true",
+                "server.fileWatcherType": "none",
+                "browser.gatherUsageStats": "false",
+                **(options or {}),
+            }
             flags = [f"--{name}={value}" for name, value in settings.items()]
             command = [sys.executable, "-m", "streamlit", "run", str(script), *flags, "--", *arguments]
             log = stack.enter_context((script.parent / f"server-{port}.log").open("w+b"))

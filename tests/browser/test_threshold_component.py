@@ -28,17 +28,26 @@ ANSWERS = dict(zip(NAMES, ("small", "large", "middle", HOSTILE), strict=True))
 COLORS = {name: i for i, name in enumerate(NAMES, 1)}
 POLICY = Policy(
     labels=tuple(Label(name, f"Is it {name}?", ANSWERS[name]) for name in NAMES),
-    threshold=0.55, fallback_model="middle", baseline="large",
+    threshold=0.55,
+    fallback_model="middle",
+    baseline="large",
 )
 OWN = Policy(
-    labels=tuple(Label(x.name, x.rubric, x.model, threshold=0.6 if x.name == "creative" else None) for x in POLICY.labels),
-    threshold=0.55, fallback_model="middle", baseline="large",
+    labels=tuple(
+        Label(x.name, x.rubric, x.model, threshold=0.6 if x.name == "creative" else None)
+        for x in POLICY.labels
+    ),
+    threshold=0.55,
+    fallback_model="middle",
+    baseline="large",
 )
 MANY = Policy(
     labels=tuple(Label(f"label {i:02}", "Is it?", "small") for i in range(12)),
-    threshold=0.55, fallback_model="middle", baseline="large",
+    threshold=0.55,
+    fallback_model="middle",
+    baseline="large",
 )
-PAGE = '''
+PAGE = """
 import json
 from pathlib import Path
 import streamlit as st
@@ -57,7 +66,7 @@ if "t" not in st.session_state:
 t = st.number_input("Candidate", 0.0, 1.0, step=0.001, format="%.4f", key="t", bind="query-params", width=160)
 threshold_curve(body, candidate=t, key="curve", on_change=pull)
 st.text(f"server has {t:.4f} after {st.session_state.get('pulls', 0)}")
-'''
+"""
 
 
 def raw_rows(n: int = 20_000, seed: int = 7) -> pd.DataFrame:
@@ -80,20 +89,38 @@ def cells_of(rows: pd.DataFrame, policy: Policy = POLICY, priced: np.ndarray | N
     known = np.ones(len(rows)) if priced is None else priced.astype(float)
     answers = {x.name: x.model for x in policy.labels}
     own = np.array([row[answers[row["label"]]] for row in rows.to_dict("records")])
-    label, fallback, baseline = own * known, rows[policy.fallback_model] * known, rows[str(policy.baseline)] * known
-    table = pd.DataFrame({
-        "label": rows["label"], "bin": [confidence_bin(x) for x in rows["confidence"]], "n": 1, "n_priced": known.astype(int),
-        "label_cost": label, "fallback_cost": fallback, "baseline_cost": baseline, "label_cost_sq": label**2,
-        "fallback_cost_sq": fallback**2, "baseline_cost_sq": baseline**2, "label_fallback": label * fallback,
-        "label_baseline": label * baseline, "fallback_baseline": fallback * baseline, "classifier_cost": 0.00002 * known,
-    })
+    label, fallback, baseline = (
+        own * known,
+        rows[policy.fallback_model] * known,
+        rows[str(policy.baseline)] * known,
+    )
+    table = pd.DataFrame(
+        {
+            "label": rows["label"],
+            "bin": [confidence_bin(x) for x in rows["confidence"]],
+            "n": 1,
+            "n_priced": known.astype(int),
+            "label_cost": label,
+            "fallback_cost": fallback,
+            "baseline_cost": baseline,
+            "label_cost_sq": label**2,
+            "fallback_cost_sq": fallback**2,
+            "baseline_cost_sq": baseline**2,
+            "label_fallback": label * fallback,
+            "label_baseline": label * baseline,
+            "fallback_baseline": fallback * baseline,
+            "classifier_cost": 0.00002 * known,
+        }
+    )
     return table.groupby(["label", "bin"], as_index=False).sum()[list(CELL_COLUMNS)]
 
 
 def full_cells() -> pd.DataFrame:
     """Four labels with a decision in each of the 10,001 bins."""
     bins = np.tile(np.arange(GRID + 1), 4)
-    table = pd.DataFrame({"label": np.repeat(NAMES, GRID + 1), "bin": bins, "n": 50, "n_priced": 50, "classifier_cost": 0.0})
+    table = pd.DataFrame(
+        {"label": np.repeat(NAMES, GRID + 1), "bin": bins, "n": 50, "n_priced": 50, "classifier_cost": 0.0}
+    )
     for i, name in enumerate(CELL_COLUMNS[4:-1]):
         table[name] = 0.01 + 0.001 * ((bins * (i + 3)) % 7)
     return table
@@ -113,8 +140,13 @@ def site(serve_script: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     bodies = {
         "plain": payload(cells, POLICY, candidate=0.64, colors=COLORS, unscored=12),
         "full": payload(full_cells(), POLICY, candidate=0.64, colors=COLORS),
-        "unpriced": payload(cells.assign(n_priced=0, **dict.fromkeys(money, np.nan)), POLICY, candidate=0.64, colors=COLORS,
-                            models={"large": {"priced": False}}),
+        "unpriced": payload(
+            cells.assign(n_priced=0, **dict.fromkeys(money, np.nan)),
+            POLICY,
+            candidate=0.64,
+            colors=COLORS,
+            models={"large": {"priced": False}},
+        ),
         "partial": payload(cells_of(ROWS, priced=some), POLICY, candidate=0.64, colors=COLORS),
         "own": payload(cells_of(ROWS, OWN), OWN, candidate=0.64, colors=COLORS),
         "many": payload(many, MANY, candidate=0.64, colors={}),
@@ -145,7 +177,10 @@ class Curve:
 
     def __init__(self, page: Page, url: str) -> None:
         self.page, self.sent = page, [0]
-        page.on("websocket", lambda socket: socket.on("framesent", lambda _: self.sent.__setitem__(0, self.sent[0] + 1)))
+        page.on(
+            "websocket",
+            lambda socket: socket.on("framesent", lambda _: self.sent.__setitem__(0, self.sent[0] + 1)),
+        )
         page.goto(url)
         page.locator(".threshold[data-server]").wait_for(state="attached")
         self.slider = page.get_by_role("slider", name="Candidate threshold")
@@ -187,8 +222,12 @@ def curve(open_page: Any, site: str) -> Any:
 
 def replay(threshold: float, rows: pd.DataFrame = ROWS, policy: Policy = POLICY) -> dict[str, float]:
     """The figures, from the rows one by one under the one rule, with textbook formulas."""
-    limits = {x.name: policy.threshold_for(x.name) if x.threshold is not None else threshold for x in policy.labels}
-    fallback = np.array([c < limits[label] for c, label in zip(rows["confidence"], rows["label"], strict=True)])
+    limits = {
+        x.name: policy.threshold_for(x.name) if x.threshold is not None else threshold for x in policy.labels
+    }
+    fallback = np.array(
+        [c < limits[label] for c, label in zip(rows["confidence"], rows["label"], strict=True)]
+    )
     own = rows["own"].to_numpy()
     routed = np.where(fallback, rows[policy.fallback_model], own) + 0.00002
     baseline = rows[str(policy.baseline)].to_numpy()
@@ -196,8 +235,11 @@ def replay(threshold: float, rows: pd.DataFrame = ROWS, policy: Policy = POLICY)
     residual = routed - (1 - share) * baseline
     n = len(rows)
     return {
-        "share": fallback.mean(), "fallback": int(fallback.sum()), "cost": 1000 * routed.mean(),
-        "half": 1000 * 1.96 * routed.std(ddof=1) / math.sqrt(n), "savings": share,
+        "share": fallback.mean(),
+        "fallback": int(fallback.sum()),
+        "cost": 1000 * routed.mean(),
+        "half": 1000 * 1.96 * routed.std(ddof=1) / math.sqrt(n),
+        "savings": share,
         "savings_half": 1.96 * residual.std(ddof=1) / math.sqrt(n) / baseline.mean(),
     }
 
@@ -220,9 +262,14 @@ def in_module(page: Page, names: tuple[str, ...], body: str, argument: Any) -> A
 def test_the_rule_and_its_bins_are_those_of_the_router_at_every_threshold(open_page: Any) -> None:
     edges = [k / GRID for k in range(GRID + 1)]
     near = [[math.nextafter(x, 0.0), x, min(math.nextafter(x, 1.0), 1.0)] for x in edges]
-    found = in_module(open_page(), ("rule.js",), """
+    found = in_module(
+        open_page(),
+        ("rule.js",),
+        """
         return argument.map((values, k) => values.map((c) => [m.confidenceBin(c), m.isFallback(c, k / m.GRID)]));
-    """, near)
+    """,
+        near,
+    )
     label = Label("a", "Is it?", "small")
     wrong = []
     for k, values in enumerate(near):
@@ -236,20 +283,30 @@ def test_the_rule_and_its_bins_are_those_of_the_router_at_every_threshold(open_p
 
 def test_thresholds_bins_and_prefix_sums_agree_with_plain_counting(open_page: Any) -> None:
     bins = sorted(set(np.random.default_rng(2).integers(0, GRID + 1, 500).tolist()))
-    found = in_module(open_page(), ("rule.js",), """
+    found = in_module(
+        open_page(),
+        ("rule.js",),
+        """
         const sums = m.cumulative(argument.map((x) => x + 0.5));
         return Array.from({ length: m.GRID + 1 }, (_, k) => [m.binOf(k / m.GRID), sums[m.binsBelow(argument, k)]]);
-    """, bins)
+    """,
+        bins,
+    )
     assert found == [[k, sum(x + 0.5 for x in bins if x < k)] for k in range(GRID + 1)]
 
 
 def test_operating_points_equal_the_rows_replayed(open_page: Any) -> None:
     body = payload(cells_of(ROWS), POLICY, candidate=0.64, colors=COLORS)
     at = [0, 1500, 2900, 5500, 5501, 6400, 7283, 9999, 10000]
-    points = in_module(open_page(), ("rule.js", "model.js"), """
+    points = in_module(
+        open_page(),
+        ("rule.js", "model.js"),
+        """
         const model = m.readModel(argument.body);
         return argument.at.map((k) => m.operatingPoint(model, k));
-    """, {"body": body, "at": at})
+    """,
+        {"body": body, "at": at},
+    )
     for k, point in zip(at, points, strict=True):
         plain = replay(k / GRID)
         assert point["fallback"] == plain["fallback"]
@@ -262,9 +319,14 @@ def test_operating_points_equal_the_rows_replayed(open_page: Any) -> None:
 @pytest.mark.parametrize("k", [4200, 5490, 5560, 6400, 9000])
 def test_the_change_has_the_interval_of_its_own_rows(open_page: Any, k: int) -> None:
     body = payload(cells_of(ROWS), POLICY, candidate=k / GRID, colors=COLORS)
-    found = in_module(open_page(), ("rule.js", "model.js"), """
+    found = in_module(
+        open_page(),
+        ("rule.js", "model.js"),
+        """
         return m.difference(m.readModel(argument.body), argument.k, "middle");
-    """, {"body": body, "k": k})
+    """,
+        {"body": body, "k": k},
+    )
     own = ROWS["own"].to_numpy()
     confidence = ROWS["confidence"].to_numpy()
     crossing = (confidence < k / GRID) != (confidence < 0.55)
@@ -274,7 +336,10 @@ def test_the_change_has_the_interval_of_its_own_rows(open_page: Any, k: int) -> 
     ratio = change.sum() / base.sum()
     sure = abs(change.mean()) > 1.96 * change.std(ddof=1) / math.sqrt(len(ROWS))
     width = 1.96 * (change - ratio * base).std(ddof=1) / math.sqrt(len(ROWS)) / base.mean()
-    assert (found["crossing"], found["changed"]) == (crossing.sum(), (crossing & (ROWS["model"] != "middle")).sum())
+    assert (found["crossing"], found["changed"]) == (
+        crossing.sum(),
+        (crossing & (ROWS["model"] != "middle")).sum(),
+    )
     assert found["cost"] == pytest.approx(1000 * change.mean(), rel=1e-9)
     assert found["savings"] == pytest.approx(-ratio, rel=1e-9)
     assert (found["costSure"], found["savingsSure"]) == (sure, abs(ratio) > width)
@@ -282,16 +347,35 @@ def test_the_change_has_the_interval_of_its_own_rows(open_page: Any, k: int) -> 
 
 def test_numbers_are_written_the_house_way(open_page: Any) -> None:
     cases = [
-        ["m.share(0.2254)", "22.5 %"], ["m.share(0)", "0.0 %"], ["m.share(0.0002)", "< 0.1 %"], ["m.share(1)", "100.0 %"],
-        ["m.share(0.99999)", "> 99.9 %"], ["m.usd(3.149)", "$3.15"], ["m.usd(1776.6)", "$1,777"], ["m.usd(0.0123)", "$0.0123"],
-        ["m.usd(0)", "$0.00"], ["m.usd(-3.149)", "−$3.15"], ["m.usd(0.00001)", "< $0.0001"], ["m.change(-6.52, 1, ' %')", "−6.5 %"],
-        ["m.change(8.61, 1, ' pts')", "+8.6 pts"], ["m.change(0, 1, ' pts')", "no change"], ["m.change(0.01, 1, ' pts')", "+< 0.1 pts"],
-        ["m.plusMinus(0.021, 2)", "± 0.02"], ["m.plusMinus(0.001, 2)", "± < 0.01"], ["m.count(184203)", "184,203"],
-        ["m.threshold(6400)", "0.640"], ["m.threshold(6401)", "0.6401"], ["m.axisCount(2000)", "2k"],
+        ["m.share(0.2254)", "22.5 %"],
+        ["m.share(0)", "0.0 %"],
+        ["m.share(0.0002)", "< 0.1 %"],
+        ["m.share(1)", "100.0 %"],
+        ["m.share(0.99999)", "> 99.9 %"],
+        ["m.usd(3.149)", "$3.15"],
+        ["m.usd(1776.6)", "$1,777"],
+        ["m.usd(0.0123)", "$0.0123"],
+        ["m.usd(0)", "$0.00"],
+        ["m.usd(-3.149)", "−$3.15"],
+        ["m.usd(0.00001)", "< $0.0001"],
+        ["m.change(-6.52, 1, ' %')", "−6.5 %"],
+        ["m.change(8.61, 1, ' pts')", "+8.6 pts"],
+        ["m.change(0, 1, ' pts')", "no change"],
+        ["m.change(0.01, 1, ' pts')", "+< 0.1 pts"],
+        ["m.plusMinus(0.021, 2)", "± 0.02"],
+        ["m.plusMinus(0.001, 2)", "± < 0.01"],
+        ["m.count(184203)", "184,203"],
+        ["m.threshold(6400)", "0.640"],
+        ["m.threshold(6401)", "0.6401"],
+        ["m.axisCount(2000)", "2k"],
         ["m.plateauText({ k: 7280, from: 6810, to: 7790 })", "cheapest 0.728, within 1 % from 0.69 to 0.77"],
     ]
-    found = in_module(open_page(), ("rule.js", "model.js", "format.js"),
-                      "return argument.map(([code]) => new Function('m', `return ${code}`)(m));", cases)
+    found = in_module(
+        open_page(),
+        ("rule.js", "model.js", "format.js"),
+        "return argument.map(([code]) => new Function('m', `return ${code}`)(m));",
+        cases,
+    )
     assert found == [expected for _, expected in cases]
 
 
@@ -301,10 +385,15 @@ def test_the_strip_shows_what_the_rows_say(curve: Any, t: float) -> None:
     plain = replay(t)
     assert f"{100 * plain['share']:.1f} %" in shown.figure("Fallback share")
     assert f"${plain['cost']:.2f} ± {plain['half']:.2f}" in shown.figure("Cost per 1,000 decisions")
-    assert f"{100 * plain['savings']:.1f} % ± {100 * plain['savings_half']:.1f}".replace("-", "−") in shown.figure("Savings, baseline all large")
+    assert f"{100 * plain['savings']:.1f} % ± {100 * plain['savings_half']:.1f}".replace(
+        "-", "−"
+    ) in shown.figure("Savings, baseline all large")
     assert shown.figure("Quality") == "Quality Not measured 0 of 240 reviews done"
     name = f"{t:.3f}" if round(t * GRID) % 10 == 0 else f"{t:.4f}"
-    assert shown.slider.get_attribute("aria-valuetext") == f"{name}: {100 * plain['share']:.1f} % fall back, ${plain['cost']:.2f} per 1,000"
+    assert (
+        shown.slider.get_attribute("aria-valuetext")
+        == f"{name}: {100 * plain['share']:.1f} % fall back, ${plain['cost']:.2f} per 1,000"
+    )
 
 
 def test_a_drag_changes_the_numbers_before_release_and_sends_one_message(curve: Any) -> None:
@@ -359,8 +448,17 @@ def test_keys_move_the_line_and_send_on_release_of_the_key(curve: Any) -> None:
     shown = curve()
     shown.slider.focus()
     sent = shown.sent[0]
-    steps = [("ArrowRight", 0.641), ("ArrowUp", 0.642), ("ArrowLeft", 0.641), ("ArrowDown", 0.64), ("PageUp", 0.72),
-             ("PageDown", 0.64), ("Shift+ArrowRight", 0.6401), ("End", 1.0), ("Home", float(shown.slider.get_attribute("min")))]
+    steps = [
+        ("ArrowRight", 0.641),
+        ("ArrowUp", 0.642),
+        ("ArrowLeft", 0.641),
+        ("ArrowDown", 0.64),
+        ("PageUp", 0.72),
+        ("PageDown", 0.64),
+        ("Shift+ArrowRight", 0.6401),
+        ("End", 1.0),
+        ("Home", float(shown.slider.get_attribute("min"))),
+    ]
     for key, expected in steps:
         shown.page.keyboard.press(key)
         assert shown.value() == expected
@@ -390,7 +488,9 @@ def test_s_snaps_to_the_cheapest_and_b_goes_back_to_production(curve: Any) -> No
     assert "none cross the line" in shown.figure("Decisions that change model")
 
 
-def test_url_number_and_line_follow_each_other_and_the_line_may_return_to_where_it_was_dropped(curve: Any) -> None:
+def test_url_number_and_line_follow_each_other_and_the_line_may_return_to_where_it_was_dropped(
+    curve: Any,
+) -> None:
     shown = curve(t="0.7")
     assert shown.value() == 0.7
     shown.slider.focus()
@@ -415,7 +515,9 @@ def test_a_value_below_the_axis_widens_it(curve: Any) -> None:
 def test_costs_that_are_unknown_are_not_measured_and_never_zero(curve: Any, keep_shot: Any) -> None:
     shown = curve("unpriced")
     keep_shot(shown.page, "unpriced")
-    assert shown.figure("Cost per 1,000 decisions") == "Cost per 1,000 decisions Not measured no price for large"
+    assert (
+        shown.figure("Cost per 1,000 decisions") == "Cost per 1,000 decisions Not measured no price for large"
+    )
     assert "Not measured" in shown.figure("Savings, baseline all large")
     text = shown.page.locator(".threshold").inner_text()
     assert "$" not in text
@@ -478,7 +580,9 @@ def test_more_than_eight_labels_show_the_largest_and_fold_the_rest(curve: Any, k
     assert hidden.count() == 4 and hidden.first.is_visible()
     drawn = hidden.last.locator("svg")
     assert drawn.locator("path").first.get_attribute("d")
-    drawn.evaluate("(svg) => new Promise((done) => { const see = () => svg.viewBox.baseVal.width === svg.clientWidth ? done() : requestAnimationFrame(see); see(); })")
+    drawn.evaluate(
+        "(svg) => new Promise((done) => { const see = () => svg.viewBox.baseVal.width === svg.clientWidth ? done() : requestAnimationFrame(see); see(); })"
+    )
     keep_shot(shown.page, "many")
 
 
@@ -499,13 +603,17 @@ def test_one_decision_has_no_interval(curve: Any, keep_shot: Any) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 900, 720])
-def test_every_width_and_theme_fits_and_can_be_read(curve: Any, keep_shot: Any, width: int, scheme: str) -> None:
+def test_every_width_and_theme_fits_and_can_be_read(
+    curve: Any, keep_shot: Any, width: int, scheme: str
+) -> None:
     shown = curve(width=width, color_scheme=scheme)
     keep_shot(shown.page, f"plain-{width}-{scheme}")
     box = shown.page.locator(".threshold").bounding_box()
     assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width
     assert shown.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    columns = shown.page.locator(".strip").evaluate("(x) => getComputedStyle(x).gridTemplateColumns.split(' ').length")
+    columns = shown.page.locator(".strip").evaluate(
+        "(x) => getComputedStyle(x).gridTemplateColumns.split(' ').length"
+    )
     assert columns == (5 if width == 1440 else 3)
     outside = shown.page.locator(".plot svg").evaluate("""(svg) => {
         const edge = svg.getBoundingClientRect();
@@ -519,7 +627,8 @@ def test_every_width_and_theme_fits_and_can_be_read(curve: Any, keep_shot: Any, 
 
 def lowest_contrast(page: Page) -> float:
     """The least WCAG 2 contrast of any text of the strip and the cards to the page behind it."""
-    return float(page.locator(".threshold").evaluate("""(root) => {
+    return float(
+        page.locator(".threshold").evaluate("""(root) => {
         const pen = document.createElement("canvas").getContext("2d");
         const light = (colour) => {
             pen.clearRect(0, 0, 1, 1); pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1);
@@ -531,7 +640,8 @@ def lowest_contrast(page: Page) -> float:
         const texts = [...root.querySelectorAll(".strip *, .cards *")].filter((x) => x.children.length === 0 && x.textContent.trim());
         return Math.min(...texts.map((x) => light(getComputedStyle(x).color))
             .map((x) => (Math.max(x, page) + 0.05) / (Math.min(x, page) + 0.05)));
-    }"""))
+    }""")
+    )
 
 
 def test_a_theme_switch_repaints_without_losing_the_line(curve: Any) -> None:
@@ -579,7 +689,9 @@ def test_a_drag_over_ten_thousand_bins_a_label_keeps_the_frame(curve: Any) -> No
     assert shown.sent[0] == sent
     shown.page.mouse.up()
     middle = statistics.median(took)
-    print(f"\n{len(took)} moves: handler and layout {middle:.1f} ms, 95 % {np.quantile(took, 0.95):.1f} ms; "
-          f"to the painted frame {statistics.median(painted):.1f} ms, 95 % {np.quantile(painted, 0.95):.1f} ms")
+    print(
+        f"\n{len(took)} moves: handler and layout {middle:.1f} ms, 95 % {np.quantile(took, 0.95):.1f} ms; "
+        f"to the painted frame {statistics.median(painted):.1f} ms, 95 % {np.quantile(painted, 0.95):.1f} ms"
+    )
     assert len(took) >= 100
     assert middle <= 16

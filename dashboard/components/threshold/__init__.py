@@ -28,15 +28,30 @@ STEP = 10
 """The visible step, 0.001, in units of the 1e-4 grid."""
 
 CELL_COLUMNS = (
-    "label", "bin", "n", "n_priced", "label_cost", "fallback_cost", "baseline_cost",
-    "label_cost_sq", "fallback_cost_sq", "baseline_cost_sq",
-    "label_fallback", "label_baseline", "fallback_baseline", "classifier_cost",
+    "label",
+    "bin",
+    "n",
+    "n_priced",
+    "label_cost",
+    "fallback_cost",
+    "baseline_cost",
+    "label_cost_sq",
+    "fallback_cost_sq",
+    "baseline_cost_sq",
+    "label_fallback",
+    "label_baseline",
+    "fallback_baseline",
+    "classifier_cost",
 )
 _BASELINE = ("baseline_cost", "baseline_cost_sq", "label_baseline", "fallback_baseline")
 _MONEY = {
-    "lc": ("label_cost", "<f8"), "fc": ("fallback_cost", "<f8"),
-    "lc2": ("label_cost_sq", "<f4"), "fc2": ("fallback_cost_sq", "<f4"),
-    "lf": ("label_fallback", "<f4"), "lb": ("label_baseline", "<f4"), "fb": ("fallback_baseline", "<f4"),
+    "lc": ("label_cost", "<f8"),
+    "fc": ("fallback_cost", "<f8"),
+    "lc2": ("label_cost_sq", "<f4"),
+    "fc2": ("fallback_cost_sq", "<f4"),
+    "lf": ("label_fallback", "<f4"),
+    "lb": ("label_baseline", "<f4"),
+    "fb": ("fallback_baseline", "<f4"),
 }  # costs as doubles; squares and products only feed interval widths, where single precision is plenty
 
 REVIEWS_NEEDED = 240
@@ -184,7 +199,9 @@ def _checked(cells: pd.DataFrame) -> pd.DataFrame:
             raise ValueError(f"{name} holds a value that is not a whole number")
         frame[name] = values.astype(np.int64)
     if len(frame) and not frame["bin"].between(0, GRID).all():
-        raise ValueError(f"bin ranges from {frame['bin'].min()} to {frame['bin'].max()}, expected 0 to {GRID}")
+        raise ValueError(
+            f"bin ranges from {frame['bin'].min()} to {frame['bin'].max()}, expected 0 to {GRID}"
+        )
     needed = [name for name in numbers if name not in _BASELINE and name != "classifier_cost"]
     unknown = ~np.isfinite(frame.loc[frame["n_priced"] > 0, needed].to_numpy(float)).all(axis=0)
     if unknown.any():
@@ -196,7 +213,11 @@ def _checked(cells: pd.DataFrame) -> pd.DataFrame:
 def _label(
     rows: pd.DataFrame, name: str, model: str, own: float | None, colors: Mapping[str, int | str]
 ) -> dict[str, Any]:
-    rows = rows.groupby("bin", sort=True).sum(numeric_only=True).reset_index() if rows["bin"].duplicated().any() else rows
+    rows = (
+        rows.groupby("bin", sort=True).sum(numeric_only=True).reset_index()
+        if rows["bin"].duplicated().any()
+        else rows
+    )
     complete = bool((rows["n"] == rows["n_priced"]).all())
     sums = rows[["baseline_cost", "baseline_cost_sq"]].fillna(0).sum()
     return {
@@ -207,8 +228,10 @@ def _label(
         "bins": _text(rows["bin"], "<u2"),
         "counts": _text(rows["n"], "<u4"),
         "priced_counts": None if complete else _text(rows["n_priced"], "<u4"),
-        **{key: _text(rows[column].where(rows["n_priced"] > 0, 0.0).fillna(0.0), kind)
-           for key, (column, kind) in _MONEY.items()},
+        **{
+            key: _text(rows[column].where(rows["n_priced"] > 0, 0.0).fillna(0.0), kind)
+            for key, (column, kind) in _MONEY.items()
+        },
         "bc": float(sums["baseline_cost"]),
         "bc2": float(sums["baseline_cost_sq"]),
     }

@@ -42,34 +42,35 @@ function unmeasured(figure, why) {
 }
 
 function judge(element, text, good) {
-  element.textContent = text;
-  element.className = good === null ? "change" : `change ${good ? "better" : "worse"}`;
+  say(element, text);
+  const name = good === null ? "change" : `change ${good ? "better" : "worse"}`;
+  if (element.className !== name) element.className = name;
 }
 
 export function moveStrip(view, point, change_) {
   const { figures, model, produced } = view;
-  figures.share.value.textContent = share(point.share);
-  figures.share.produced.textContent = `production ${share(produced.share)}`;
+  say(figures.share.value, share(point.share));
+  say(figures.share.produced, `production ${share(produced.share)}`);
   judge(figures.share.change, change(100 * (point.share - produced.share), 1, " pts"), null);
   figures.share.change.classList.toggle("ink", point.fallback !== produced.fallback);
   if (model.priced) moveMoney(view, point, change_);
-  figures.changed.value.textContent = count(change_.changed);
-  figures.changed.half.textContent = model.n ? share(change_.changed / model.n) : "";
-  figures.changed.produced.textContent = change_.crossing ? counted(change_.crossing, "crosses the line", "cross the line") : "none cross the line";
+  say(figures.changed.value, count(change_.changed));
+  say(figures.changed.half, model.n ? share(change_.changed / model.n) : "");
+  say(figures.changed.produced, change_.crossing ? counted(change_.crossing, "crosses the line", "cross the line") : "none cross the line");
 }
 
 function moveMoney(view, point, change_) {
   const { figures, model, produced } = view;
   const digits = usdDigits(point.cost);
-  figures.cost.value.textContent = usd(point.cost);
-  figures.cost.half.textContent = plusMinus(point.half, digits);
-  figures.cost.produced.textContent = `production ${usd(produced.cost)}`;
+  say(figures.cost.value, usd(point.cost));
+  say(figures.cost.half, plusMinus(point.half, digits));
+  say(figures.cost.produced, `production ${usd(produced.cost)}`);
   const relative = produced.cost ? change((100 * change_.cost) / produced.cost, 1, " %") : "";
   judge(figures.cost.change, relative, change_.costSure ? change_.cost < 0 : null);
   if (!model.savings) return;
-  figures.savings.value.textContent = signedShare(point.savings);
-  figures.savings.half.textContent = point.savingsHalf === null ? "" : plusMinus(100 * point.savingsHalf, 1);
-  figures.savings.produced.textContent = `production ${signedShare(produced.savings)}`;
+  say(figures.savings.value, signedShare(point.savings));
+  say(figures.savings.half, point.savingsHalf === null ? "" : plusMinus(100 * point.savingsHalf, 1));
+  say(figures.savings.produced, `production ${signedShare(produced.savings)}`);
   judge(figures.savings.change, change(100 * change_.savings, 1, " pts"), change_.savingsSure ? change_.savings > 0 : null);
 }
 
@@ -150,15 +151,15 @@ export function moveCards(view, k) {
     set(card.above, { x: at, width: Math.max(card.width - at, 0) });
     set(card.line, { x1: at, x2: at });
     if (!total) {
-      card.after.textContent = "no decisions here";
-      card.other.textContent = own ? `own threshold ${threshold(label.own)}` : "";
-      card.price.textContent = "";
+      say(card.after, "no decisions here");
+      say(card.other, own ? `own threshold ${threshold(label.own)}` : "");
+      say(card.price, "");
       continue;
     }
-    card.share.textContent = share(label.N[positionOf(label, k)] / total);
-    card.after.textContent = " fall back";
-    card.other.textContent = own
+    say(card.share, share(label.N[positionOf(label, k)] / total));
+    say(card.after, " fall back");
+    say(card.other, own
       ? `own threshold ${threshold(label.own)}`
-      : `production ${share(label.N[positionOf(label, view.model.production)] / total)}`;
+      : `production ${share(label.N[positionOf(label, view.model.production)] / total)}`);
   }
 }

@@ -35,6 +35,11 @@ export function html(tag, className, parent, text) {
   return made;
 }
 
+// Writing the same text again would make the browser lay it out again.
+export function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
 const pen = document.createElement("canvas").getContext("2d");
 const widths = new Map();
 
@@ -80,7 +85,7 @@ function clip(defs, id, x, y, width, height) {
 }
 
 function placeText(element, text, x, y, anchor) {
-  element.textContent = text;
+  say(element, text);
   set(element, { x: x.toFixed(1), y: y.toFixed(1), "text-anchor": anchor, visibility: "visible" });
 }
 

@@ -2,8 +2,12 @@
 
 const MINUS = "\u2212";
 
+const writers = [0, 1, 2, 3, 4].map(
+  (digits) => new Intl.NumberFormat("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits }),
+); // made once: a drag writes some thirty numbers a frame
+
 export function fixed(value, digits) {
-  const text = Math.abs(value).toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  const text = writers[digits].format(Math.abs(value));
   return value < 0 && Number(Math.abs(value).toFixed(digits)) !== 0 ? MINUS + text : text;
 }
 

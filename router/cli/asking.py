@@ -1,0 +1,101 @@
+"""``ask``: decide, call the chosen model, print its reply."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from router.cli.options import Data, Json, PolicyFile, Text, read_prompt
+from router.cli.output import emit, money, say, visible
+from router.cli.routing import decision_document, say_where, warm_up
+
+if TYPE_CHECKING:
+    from router.core import Router
+    from router.types import Reply
+
+_ODD_ENDS = {
+    "length": "the reply was cut at the token limit; raise --max-tokens",
+    "refusal": "the model refused",
+    "content_filter": "the provider's filter stopped the reply",
+    "tool_call": "the model asked for a tool; its call is not run here",
+    "cancelled": "the reply was cut short",
+}
+
+
+def ask(
+    text: Text,
+    stream: Annotated[bool, typer.Option("--stream", help="Print the reply as it arrives.")] = False,
+    system: Annotated[
+        str | None, typer.Option("--system", metavar="TEXT", show_default=False, help="System instruction.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--max-tokens", min=1, show_default=False, help="Longest reply. Default: the policy's, by model."
+        ),
+    ] = None,
+    data: Data = None,
+    policy: PolicyFile = None,
+    json: Json = False,
+) -> None:
+    """Decide, call the chosen model and print its reply; tokens, cost and time are logged."""
+    from router.core import Router
+
+    if stream and json:
+        raise typer.BadParameter(
+            "--stream prints text as it arrives, --json one document at the end; give one of them"
+        )
+    prompt = read_prompt(text)
+    with Router(policy, data=data, source="cli") as router:
+        warm_up(router.classifier, router.policy)
+        if stream:
+            reply = _streamed(router, prompt, system, max_tokens)
+        else:
+            reply = router.ask(prompt, system=system, max_tokens=max_tokens)
+    if json:
+        emit(
+            {
+                "text": reply.text,
+                "outcome": reply.outcome,
+                "usage": None if reply.usage is None else asdict(reply.usage),
+                "cost_usd": reply.cost_usd,
+                "decision": decision_document(reply.decision),
+            }
+        )
+    elif not stream:
+        typer.echo(_safe(reply.text))
+    _say_reply(reply)
+    say_where(router, 1)
+
+
+def _streamed(router: Router, prompt: str, system: str | None, max_tokens: int | None) -> Reply:
+    stream = router.stream(prompt, system=system, max_tokens=max_tokens)
+    try:
+        for piece in stream:
+            typer.echo(_safe(piece), nl=False)
+            sys.stdout.flush()
+    finally:
+        stream.close()
+    typer.echo()
+    assert stream.reply is not None  # set when the last piece was taken; anything else has raised
+    return stream.reply
+
+
+def _safe(text: str) -> str:
+    """A model's words: as they are into a file or pipe, without control characters on a terminal."""
+    return visible(text) if sys.stdout.isatty() else text
+
+
+def _say_reply(reply: Reply) -> None:
+    decision, usage = reply.decision, reply.usage
+    label = "no label" if decision.top_label is None else f"{decision.top_label} {decision.confidence:.4f}"
+    tokens = "tokens not known"
+    if usage is not None and usage.input_tokens is not None and usage.output_tokens is not None:
+        tokens = f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out"
+    took = "" if decision.total_ms is None else f", {decision.total_ms / 1000:.1f} s"
+    say(f"{label} -> {decision.model_used} ({decision.cause}); {tokens}, {money(reply.cost_usd)}{took}")
+    if reply.outcome in _ODD_ENDS:
+        say(f"note: {_ODD_ENDS[reply.outcome]}")

@@ -1,0 +1,382 @@
+"""``sweep``, ``savings`` and ``overlap``: the log's figures, as the dashboard's pages show them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from router.cli.errors import NotEnoughData
+from router.cli.export import chosen, reading
+from router.cli.options import Data, Json, PolicyFile, Since, Until
+from router.cli.output import emit, money, say, share, table
+from router.errors import InputError
+
+if TYPE_CHECKING:
+    from router.analysis.savings import Savings
+    from router.analysis.sweep import OperatingPoint, Sweep
+    from router.log.queries import Filter
+    from router.log.reader import Log
+    from router.policy import Policy
+    from router.prices import PriceBook
+
+DEFAULT_POINTS = tuple(k / 20 for k in range(21))
+
+_CURVE = (
+    "thresholds",
+    "fallback",
+    "fallback_share",
+    "cost_per_1000",
+    "cost_half",
+    "savings_share",
+    "savings_half",
+    "crossing",
+    "changing",
+)
+
+
+def sweep(
+    threshold: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--threshold",
+            "-t",
+            show_default=False,
+            help="Thresholds to show; repeatable. Default: every 0.05, the policy's and the cheapest.",
+        ),
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    data: Data = None,
+    policy: PolicyFile = None,
+    json: Json = False,
+) -> None:
+    """What every threshold would do to the logged decisions: fallback share, cost, savings. --json: the whole curve."""
+    from router.analysis.sweep import cheapest, operating_point
+    from router.analysis.sweep import sweep as sweep_cells
+    from router.log.queries import cells
+
+    for value in threshold or []:
+        _check_threshold(value)
+    rules, book = _rules(policy, data)
+    picked = chosen(since, until)
+    with reading(data) as log:
+        curve = sweep_cells(cells(log, picked, rules, book), rules)
+        _enough(curve.n, log, picked, "with scores for the policy's labels")
+    best = cheapest(curve)
+    wanted = threshold or sorted({*DEFAULT_POINTS, curve.production, *([best.threshold] if best else [])})
+    points = [operating_point(curve, value) for value in wanted]
+    if json:
+        document = _curve_document(curve, full=not threshold)
+        emit(
+            document
+            | {"cheapest": None if best is None else asdict(best), "points": [_point(x) for x in points]}
+        )
+    else:
+        _print_points(points, curve, None if best is None else best.threshold)
+    _say_ground(curve.n, curve.n_priced, curve.grade)
+    if curve.n_left_out:
+        say(f"note: {curve.n_left_out:,} decisions left out: their label is not one of the policy's")
+    if curve.has_margin_rule:
+        say(
+            "note: the policy's min_margin is left out of the curve; it sends further decisions to the fallback model"
+        )
+
+
+def savings(
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            "--baseline",
+            metavar="MODEL",
+            show_default=False,
+            help="Model that 'all to one model' is counted against. Default: the policy's.",
+        ),
+    ] = None,
+    scenario: Annotated[
+        str | None,
+        typer.Option(
+            "--scenario",
+            metavar="guide|list-prices",
+            show_default=False,
+            help="The guide's table instead of the log: its own figures, or at list prices.",
+        ),
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    data: Data = None,
+    policy: PolicyFile = None,
+    json: Json = False,
+) -> None:
+    """What routing saved against one model for everything, with its interval and its ground."""
+    from router.analysis.savings import savings as add_up
+    from router.log.queries import baseline_of, spend
+
+    if scenario is not None:
+        if baseline is not None:
+            raise typer.BadParameter("--scenario has a baseline of its own; give --baseline or --scenario")
+        _show_scenario(scenario, json)
+        return
+    rules, book = _rules(policy, data)
+    against = baseline or baseline_of(rules)
+    picked = chosen(since, until)
+    with reading(data) as log:
+        figures = add_up(spend(log, picked, rules, book, baseline=against), against)
+        _enough(figures.n, log, picked, "")
+    if json:
+        emit(asdict(figures))
+    else:
+        _print_savings(figures)
+    _say_ground(figures.n, figures.n_priced, figures.grade)
+    say(f"note: the baseline assumes that {against} would have used the same tokens")
+    if figures.paid_usd is None:
+        raise NotEnoughData(
+            f"no decision has a known cost on both sides; savings against {against} are not known"
+        )
+
+
+def overlap(
+    close: Annotated[
+        float, typer.Option("--close", help="Two labels are close below this margin; a multiple of 0.01.")
+    ] = 0.10,
+    since: Since = None,
+    until: Until = None,
+    data: Data = None,
+    policy: PolicyFile = None,
+    json: Json = False,
+) -> None:
+    """Which labels the classifier hardly tells apart, and what hangs on it."""
+    from router.analysis.overlap import overlap as find
+    from router.log.queries import pairs
+
+    if not 0.01 <= close <= 1.0 or abs(close * 100 - round(close * 100)) > 1e-9:
+        raise InputError(f"--close: found {close!r}, expected a multiple of 0.01 from 0.01 to 1")
+    rules, book = _rules(policy, data)
+    picked = chosen(since, until)
+    with reading(data) as log:
+        found = find(pairs(log, picked, rules, book), rules.label_names, bound=round(close, 2))
+        _enough(found.n, log, picked, "with two scores")
+    if json:
+        emit(_fields(found, skip=("matrix", "margins")) | {"pairs": [asdict(pair) for pair in found.pairs]})
+        return
+    table(
+        ("labels", "decisions", "close", "close rate", "at stake"),
+        [
+            (
+                f"{x.first} / {x.second}",
+                f"{x.n:,}",
+                f"{x.n_close:,}",
+                share(x.close_rate),
+                money(x.at_stake_usd),
+            )
+            for x in found.pairs
+        ],
+        right=("decisions", "close", "close rate", "at stake"),
+    )
+    say(
+        f"{found.n_close:,} of {found.n:,} decisions ({share(found.close_rate)}) have a margin below {found.bound:g}; "
+        "at stake: by how much spend would change had each gone to its other label's model"
+    )
+
+
+def _show_scenario(name: str, json: bool) -> None:
+    from router.analysis.scenarios import scenario
+
+    found = scenario(name)
+    if json:
+        emit(
+            asdict(found)
+            | {
+                "routed_usd": found.routed_usd,
+                "savings_usd": found.savings_usd,
+                "savings_share": found.savings_share,
+            }
+        )
+        return
+    table(
+        ("label", "share", "model", "input tokens", "output tokens", "USD a day"),
+        [
+            (
+                x.label,
+                share(float(x.share)),
+                x.model,
+                f"{x.input_tokens:,}",
+                f"{x.output_tokens:,}",
+                "counted as free" if x.free else money(x.cost_usd),
+            )
+            for x in found.parts
+        ],
+        right=("share", "input tokens", "output tokens", "USD a day"),
+    )
+    typer.echo()
+    table(
+        ("", "USD a day"),
+        [
+            (f"all to {found.baseline}", money(found.baseline_usd)),
+            ("routed", money(found.routed_usd)),
+            ("saved", money(found.savings_usd)),
+            ("saved, share", f"{found.savings_share:.2%}"),
+        ],
+        right=("USD a day",),
+    )
+    say(f"assumed, not measured: {found.assumptions}")
+    say(f"rates of {found.prices_date.isoformat()} ({found.prices_source})")
+
+
+def _rules(policy: Path | None, data: Path | None) -> tuple[Policy, PriceBook]:
+    from router.config import data_dir
+    from router.core import load_policy
+    from router.prices import PriceBook
+
+    rules = load_policy(policy, data_dir(data))
+    return rules, PriceBook(rules.models)
+
+
+def _check_threshold(value: float) -> None:
+    from router.policy import grid_neighbours
+
+    if not 0.0 <= value <= 1.0:
+        raise InputError(f"--threshold: found {value!r}, expected a number in [0, 1]")
+    low, high = grid_neighbours(value)
+    if low != high:
+        raise InputError(
+            f"--threshold: found {value!r}, expected a multiple of 0.0001; the neighbours are {low!r} and {high!r}"
+        )
+
+
+def _enough(n: int, log: Log, picked: Filter, what: str) -> None:
+    if n:
+        return
+    total = log.count()
+    period = " in this period" if picked.start or picked.end else ""
+    raise NotEnoughData(
+        f"no decisions{f' {what}' if what else ''}{period} in {log.data} ({total:,} in all); "
+        "log some with 'routescope route', or widen --since"
+    )
+
+
+def _curve_document(curve: Sweep, *, full: bool) -> dict[str, Any]:
+    document = _fields(curve, skip=("labels", *_CURVE))
+    document["labels"] = [
+        _fields(label, skip=("fallback", "fallback_share", "cost_change")) for label in curve.labels
+    ]
+    if full:
+        document["curve"] = {name: getattr(curve, name) for name in _CURVE}
+    return document
+
+
+def _fields(value: Any, *, skip: tuple[str, ...]) -> dict[str, Any]:
+    """Public fields of a frozen result, without those that are drawn rather than read."""
+    return {
+        x.name: getattr(value, x.name)
+        for x in fields(value)
+        if x.name not in skip and not x.name.startswith("_")
+    }
+
+
+def _point(point: OperatingPoint) -> dict[str, Any]:
+    names = ("label", "threshold", "fallback", "fallback_share")
+    return asdict(point) | {"labels": [dict(zip(names, row, strict=True)) for row in point.labels]}
+
+
+def _print_points(points: list[OperatingPoint], curve: Sweep, best: float | None) -> None:
+    rows = []
+    for point in points:
+        mark = " ".join(
+            word
+            for word, there in (
+                ("production", point.threshold == curve.production),
+                ("cheapest", point.threshold == best),
+            )
+            if there
+        )
+        rows.append(
+            (
+                f"{point.threshold:g}",
+                f"{point.fallback:,}",
+                share(point.fallback_share),
+                _with_half(
+                    money(point.cost_per_1000), None if point.cost_half is None else money(point.cost_half)
+                ),
+                _with_half(
+                    share(point.savings_share),
+                    None if point.savings_half is None else share(point.savings_half),
+                ),
+                f"{point.changing:,}",
+                mark,
+            )
+        )
+    columns = (
+        "threshold",
+        "fallback",
+        "share",
+        "USD per 1,000",
+        f"savings vs {curve.baseline or 'no baseline'}",
+        "change model",
+        "",
+    )
+    table(columns, rows, right=columns[:-1])
+
+
+def _with_half(value: str, half: str | None) -> str:
+    return value if half is None else f"{value} ± {half}"
+
+
+def _print_savings(figures: Savings) -> None:
+    table(
+        ("", "USD"),
+        [
+            (f"all to {figures.baseline}", money(figures.baseline_usd)),
+            ("routed", money(figures.routed_usd)),
+            (
+                "classifier",
+                money(figures.classifier_usd)
+                + ("" if figures.classifier_known else " (a part is not known)"),
+            ),
+            (
+                "failed attempts",
+                money(figures.failed_usd) + ("" if figures.failed_known else " (a part is not known)"),
+            ),
+            (
+                "saved",
+                _with_half(
+                    money(figures.savings_usd),
+                    None if figures.savings_half is None else money(figures.savings_half),
+                ),
+            ),
+            (
+                "saved, share",
+                _with_half(
+                    share(figures.savings_share),
+                    None if figures.share_half is None else share(figures.share_half),
+                ),
+            ),
+        ],
+        right=("USD",),
+    )
+    typer.echo()
+    table(
+        ("label", "models", "decisions", "baseline", "paid", "saved", "share"),
+        [
+            (
+                x.label or "no scores",
+                ", ".join(str(name) for name in x.models),
+                f"{x.n:,}",
+                money(x.baseline_usd),
+                money(x.paid_usd),
+                money(x.savings_usd),
+                share(x.savings_share),
+            )
+            for x in figures.labels
+        ],
+        right=("decisions", "baseline", "paid", "saved", "share"),
+    )
+
+
+def _say_ground(n: int, n_priced: int, grade: str | None) -> None:
+    tokens = {"measured": "measured by the providers", "estimated": "estimated", "assumed": "assumed"}.get(
+        grade or "", "not known"
+    )
+    say(f"costs are over {n_priced:,} of {n:,} decisions; their tokens are {tokens}; intervals are 95 %")

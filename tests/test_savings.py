@@ -1,0 +1,326 @@
+"""Savings: hand-worked sums, a waterfall that adds up, intervals, grades and the monthly projection."""
+
+from __future__ import annotations
+
+import math
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import t as student
+
+from router.analysis.projection import project
+from router.analysis.savings import savings
+from router.analysis.tables import SPEND, empty
+from router.types import CAUSES
+
+Z = 1.959963984540054
+MODELS = {"easy": "small", "hard": "big"}
+
+
+def row(
+    label, model, cause, cost, base, *, label_cost=None, k=0.0, grade="measured", day=None, failed=None
+) -> dict:
+    """One decision; ``cost`` None: not priced."""
+    priced = cost is not None
+    c, b = (cost, base) if priced else (0.0, 0.0)
+    out = {
+        "label": label,
+        "model_used": model,
+        "cause": cause,
+        "n": 1,
+        "n_priced": int(priced),
+        "cost": c,
+        "cost_sq": c * c,
+        "baseline_cost": b,
+        "baseline_sq": b * b,
+        "cost_baseline": c * b,
+        "label_cost": (c if label_cost is None else label_cost) if label is not None and priced else np.nan,
+        "classifier_cost": k if priced else 0.0,
+        "n_unpriced": int(not priced),
+        "n_measured": int(priced and grade == "measured"),
+        "n_assumed": int(priced and grade == "assumed"),
+    }
+    if day is not None:
+        out["day"] = pd.Timestamp(day)
+    if failed is not None:
+        out["failed_cost"] = failed
+    return out
+
+
+def table(rows: list[dict]) -> pd.DataFrame:
+    return pd.DataFrame(rows) if rows else empty(SPEND)
+
+
+FIVE = [
+    row("easy", "small", "routed", 1.0, 10.0, k=0.1),
+    row("easy", "small", "routed", 2.0, 20.0, k=0.1),
+    row("hard", "middle", "low_confidence", 4.0, 10.0, label_cost=9.0, k=0.1),
+    row(None, "middle", "classifier_timeout", 3.0, 5.0, k=0.1),
+    row("easy", None, "routed", None, None),
+]
+
+
+def test_hand_worked_savings():
+    found = savings(table(FIVE), "big")
+    assert (found.n, found.n_priced, found.n_unpriced) == (5, 4, 1)
+    assert found.baseline_usd == pytest.approx(45.0)
+    assert found.routed_usd == pytest.approx(10.0)
+    assert found.classifier_usd == pytest.approx(0.4)
+    assert found.paid_usd == pytest.approx(10.4)
+    assert found.savings_usd == pytest.approx(34.6)
+    assert found.savings_share == pytest.approx(34.6 / 45)
+    assert (found.grade, found.baseline_grade, found.units, found.days) == (
+        "measured",
+        "assumed",
+        "decisions",
+        None,
+    )
+
+
+def test_hand_worked_waterfall():
+    steps = [
+        (x.kind, x.name, round(x.amount_usd, 9), round(x.total_usd, 9))
+        for x in savings(table(FIVE), "big").waterfall
+    ]
+    assert steps == [
+        ("baseline", "baseline", 45.0, 45.0),
+        ("label", "easy", -27.0, 18.0),
+        ("label", "hard", 0.0, 18.0),
+        ("fallback", "fallback", -6.0, 12.0),
+        ("classifier_failed", "classifier failed", -2.0, 10.0),
+        ("classifier", "classifier", 0.4, 10.4),
+        ("paid", "paid", 10.4, 10.4),
+    ]
+
+
+def test_hand_worked_labels():
+    easy, hard, none = savings(table(FIVE), "big").labels
+    assert (easy.label, easy.models, easy.n, easy.n_priced, easy.n_fallback) == ("easy", ("small",), 3, 2, 0)
+    assert easy.paid_usd == pytest.approx(3.2)
+    assert easy.savings_share == pytest.approx(26.8 / 30)
+    assert easy.fallback_usd == 0.0
+    assert hard.fallback_usd == pytest.approx(
+        -5.0
+    )  # the fallback cost 4, the label's model would have cost 9
+    assert (none.label, none.baseline_usd) == (None, 5.0)
+
+
+def test_interval_by_decisions_is_that_of_the_residuals():
+    found = savings(table(FIVE), "big")
+    cost, base = np.array([1.1, 2.1, 4.1, 3.1]), np.array([10.0, 20.0, 10.0, 5.0])
+    spread = math.sqrt(((cost - cost.sum() / base.sum() * base) ** 2).sum() / 3)
+    assert found.share_half == pytest.approx(Z * spread / 2 / base.mean())
+    assert found.savings_half == pytest.approx(found.share_half * 45.0)
+
+
+def test_interval_by_decisions_agrees_with_a_bootstrap():
+    rng = np.random.default_rng(7)
+    base = rng.lognormal(0, 0.7, 400)
+    cost = base * rng.uniform(0.05, 0.9, 400)
+    found = savings(
+        table([row("easy", "small", "routed", c, b) for c, b in zip(cost, base, strict=True)]), "big"
+    )
+    draws = rng.integers(0, 400, (4_000, 400))
+    resampled = 1 - cost[draws].sum(axis=1) / base[draws].sum(axis=1)
+    assert found.share_half == pytest.approx(Z * resampled.std(), rel=0.06)
+
+
+def test_from_seven_days_on_days_are_the_units():
+    def days(count: int) -> pd.DataFrame:
+        return table(
+            [
+                row("easy", "small", "routed", 1.0 + i % 3, 10.0, day=date(2026, 11, 1 + i))
+                for i in range(count)
+                for _ in range(5)
+            ]
+        )
+
+    assert savings(days(6), "big").units == "decisions"
+    found = savings(days(7), "big")
+    assert (found.units, found.days) == ("days", 7)
+    paid, base = 5 * np.array([1.0, 2, 3, 1, 2, 3, 1]), np.full(7, 50.0)
+    residuals = paid - paid.sum() / base.sum() * base
+    by_hand = student.ppf(0.975, 6) * math.sqrt(7 / 6 * (residuals**2).sum()) / base.sum()
+    assert found.share_half == pytest.approx(by_hand)
+    # alike within a day, so the interval by decisions would be too narrow
+    assert found.share_half > savings(days(7).drop(columns="day"), "big").share_half
+
+
+def test_nothing_priced_is_not_measured_rather_than_zero():
+    for spend in (empty(SPEND), table([row("easy", None, "routed", None, None)] * 3)):
+        found = savings(spend, "big")
+        assert found.baseline_usd is found.paid_usd is found.savings_usd is found.savings_share is None
+        assert found.share_half is found.grade is None
+        assert found.waterfall == ()
+    assert found.n_unpriced == 3
+    assert found.labels[0].paid_usd is None
+
+
+def test_one_decision_has_savings_but_no_interval():
+    found = savings(table(FIVE[:1]), "big")
+    assert found.savings_share == pytest.approx(0.89)
+    assert found.share_half is found.savings_half is None
+
+
+def test_a_baseline_that_costs_nothing_has_no_share():
+    found = savings(table([row("easy", "small", "routed", 1.0, 0.0)] * 2), "free")
+    assert found.savings_usd == -2.0
+    assert found.savings_share is found.share_half is None
+
+
+def test_unknown_classifier_cost_is_left_out_and_flagged():
+    found = savings(table([*FIVE[:2], row("easy", "small", "routed", 1.0, 10.0, k=np.nan)]), "big")
+    assert not found.classifier_known
+    assert found.paid_usd == pytest.approx(4.2)
+    assert savings(table(FIVE), "big").classifier_known
+
+
+def test_failed_attempts_are_paid_too():
+    found = savings(table([r | {"failed_cost": 0.5} for r in FIVE]), "big")
+    assert found.failed_usd == pytest.approx(2.5)
+    assert found.paid_usd == pytest.approx(12.9)
+    assert [x.kind for x in found.waterfall][-2:] == ["failed", "paid"]
+
+
+def test_unknown_price_of_the_labels_model_hides_only_the_price_of_falling_back():
+    spend = table([row("hard", "middle", "low_confidence", 4.0, 10.0, label_cost=np.nan)])
+    assert savings(spend, "big").labels[0].fallback_usd is None
+    assert savings(spend, "big").savings_usd == 6.0
+
+
+@pytest.mark.parametrize(
+    ("grades", "expected"),
+    [
+        (("measured", "measured"), "measured"),
+        (("measured", "estimated"), "estimated"),
+        (("assumed", "measured"), "assumed"),
+    ],
+)
+def test_grade_is_that_of_the_weakest_count(grades, expected):
+    assert (
+        savings(table([row("easy", "small", "routed", 1, 2, grade=g) for g in grades]), "big").grade
+        == expected
+    )
+
+
+money = st.integers(0, 10_000).map(lambda k: k * 1e-6)
+decision = st.builds(
+    row,
+    st.sampled_from(["easy", "hard", None]),
+    st.sampled_from(["small", "big", None]),
+    st.sampled_from(CAUSES),
+    st.none() | money,
+    money.map(lambda x: x + 1e-6),
+    label_cost=money,
+    k=money,
+    day=st.integers(1, 12).map(lambda d: date(2026, 11, d)),
+    failed=money,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=st.lists(decision, min_size=1, max_size=25))
+def test_the_waterfall_ends_at_what_was_paid(rows):
+    found = savings(table(rows), "big")
+    if found.n_priced == 0:
+        return
+    *steps, paid = found.waterfall
+    assert steps[-1].total_usd == pytest.approx(found.paid_usd, abs=1e-9)
+    assert math.fsum(x.amount_usd for x in steps) == pytest.approx(paid.amount_usd, abs=1e-9)
+    assert paid.total_usd == found.paid_usd
+    for name in ("baseline_usd", "paid_usd", "savings_usd"):
+        parts = math.fsum(value for x in found.labels if (value := getattr(x, name)) is not None)
+        assert parts == pytest.approx(getattr(found, name), abs=1e-9)
+    assert sum(x.n for x in found.labels) == found.n == found.n_priced + found.n_unpriced
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=st.lists(decision, min_size=1, max_size=25),
+    factor=st.sampled_from([0.01, 7.0]),
+    seed=st.integers(0, 9),
+)
+def test_merging_shuffling_and_a_common_price_factor_leave_the_share(rows, factor, seed):
+    one = savings(table(rows), "big")
+    keys = ["label", "model_used", "cause", "day"]
+    merged = (
+        table(rows)
+        .groupby(keys, dropna=False, as_index=False)
+        .sum(min_count=1)
+        .sample(frac=1, random_state=seed)
+    )
+    scaled = table(rows)
+    scaled[["cost", "baseline_cost", "label_cost", "classifier_cost", "failed_cost"]] *= factor
+    scaled[["cost_sq", "baseline_sq", "cost_baseline"]] *= factor**2
+    for other in (savings(merged, "big"), savings(scaled, "big")):
+        assert (one.savings_share is None) == (other.savings_share is None)
+        if one.savings_share is not None:
+            assert other.savings_share == pytest.approx(one.savings_share, rel=1e-9, abs=1e-9)
+        assert (one.share_half is None) == (other.share_half is None)
+        if one.share_half is not None:
+            assert other.share_half == pytest.approx(one.share_half, rel=1e-4, abs=1e-5)
+        assert (one.n, one.n_priced, one.grade, one.units) == (
+            other.n,
+            other.n_priced,
+            other.grade,
+            other.units,
+        )
+
+
+MONDAY = date(2026, 11, 2)
+
+
+def series(values) -> dict[date, float]:
+    return {MONDAY + timedelta(days=i): value for i, value in enumerate(values)}
+
+
+def test_two_weeks_project_by_weekday():
+    # Monday to Friday 10, weekend 2; the 30 days after Sunday 15 November hold 22 weekdays and 8 weekend days
+    found = project(series([10, 10, 10, 10, 10, 2, 2] * 2), MONDAY, MONDAY + timedelta(days=13))
+    assert found is not None
+    assert (found.method, found.days, found.horizon) == ("weekday means", 14, 30)
+    assert found.total == pytest.approx(22 * 10 + 8 * 2)
+    assert found.low == found.high == pytest.approx(found.total)
+
+
+def test_interval_of_the_projection_is_worked_by_hand():
+    values = [1.0, 2, 3, 4, 5, 6, 7]
+    found = project(series(values), MONDAY, MONDAY + timedelta(days=6))
+    assert found is not None
+    # mean 4, variance 28 / 6, 6 degrees of freedom
+    half = student.ppf(0.975, 6) * math.sqrt(28 / 6 * (900 / 7 + 30))
+    assert (found.method, found.total) == ("mean of days", 120.0)
+    assert found.high == pytest.approx(120 + half)
+    assert found.low == max(0.0, 120 - half)
+    signed = project(series([-10.0, *values[1:]]), MONDAY, MONDAY + timedelta(days=6))
+    assert signed is not None
+    assert signed.low is not None
+    assert signed.low < 0
+
+
+def test_few_days_have_no_interval_and_none_have_no_projection():
+    found = project(series([3.0] * 6), MONDAY, MONDAY + timedelta(days=5))
+    assert found is not None
+    assert (found.total, found.low, found.high, found.days) == (90.0, None, None, 6)
+    assert project({}, MONDAY, MONDAY - timedelta(days=1)) is None
+
+
+def test_a_day_without_an_entry_counts_as_no_traffic():
+    found = project({MONDAY: 10.0}, MONDAY, MONDAY + timedelta(days=1), horizon=10)
+    assert found is not None
+    assert found.total == 50.0
+
+
+def test_the_projection_covers_what_comes_nineteen_times_in_twenty():
+    rng = np.random.default_rng(3)
+    inside = 0
+    for _ in range(400):
+        x = rng.normal(100, 12, 58) * np.tile([1, 1, 1, 1, 1, 0.4, 0.4], 9)[:58]
+        found = project(series(x[:28]), MONDAY, MONDAY + timedelta(days=27))
+        assert found is not None
+        inside += found.low <= x[28:].sum() <= found.high
+    assert inside >= 365  # 380 expected, 15 is more than three standard errors
