@@ -82,6 +82,18 @@ def controls() -> DeltaGenerator:
     return _slots.get().controls
 
 
+def wide_and_narrow() -> tuple[DeltaGenerator, DeltaGenerator]:
+    """Two cells in a row, two thirds and one third; below each other on a narrow screen, where columns would not stack."""
+    grid = st.grid(columns=3, min_column_width=400)
+    return grid.cell(column_span=2), grid.cell()
+
+
+def halves() -> tuple[DeltaGenerator, DeltaGenerator]:
+    """Two cells of equal width in a row; below each other on a narrow screen."""
+    grid = st.grid(columns=2, min_column_width=430)
+    return grid.cell(), grid.cell()
+
+
 def show_state(shown: text.State) -> None:
     """Draw a written state: what is the case, what to do next, and code as plain text."""
     with st.container(border=True):
@@ -171,15 +183,14 @@ def _range() -> None:
 
 
 def _policies(policy: Policy) -> None:
-    """The policies that made decisions, newest first, and the one in force, which is the default once it has decided."""
+    """The policies that made decisions, newest first, and the one in force."""
+    # All by default: a policy saved a minute ago has no decisions yet, and charts replay the others' under it.
     names = {seen["fingerprint"]: seen["name"] for seen in loaders.policies_seen()}
-    decided = policy.fingerprint in names
     names.setdefault(policy.fingerprint, policy.name)
     shown = {state.ALL_POLICIES: text.ALL_POLICIES}
     shown |= {key: text.policy_option(key, value) for key, value in names.items()}
-    default = list(shown).index(policy.fingerprint if decided else state.ALL_POLICIES)
     st.selectbox(
-        "Policy", list(shown), index=default, key=state.POLICY, format_func=lambda key: shown.get(key, key), bind="query-params",
+        "Policy", list(shown), key=state.POLICY, format_func=lambda key: shown.get(key, key), bind="query-params",
         width=150, label_visibility="collapsed",
     )  # fmt: skip
 

@@ -140,13 +140,16 @@ def summary(chosen: Filter) -> dict[str, Any]:
 
 
 def before(chosen: Filter) -> Filter | None:
-    """The same filter over the span of equal length just before; None when the range is open or older than the log."""
+    """The same filter over the span of equal length just before; None when the range is open or the log does not reach back that far."""
     if chosen.start is None:
         return None
     end = chosen.end or datetime.now(UTC).replace(tzinfo=None)
     earlier = replace(chosen, start=chosen.start - (end - chosen.start), end=chosen.start)
     first = span(Filter())[0]
-    return None if first is None or first >= chosen.start else earlier
+    assert earlier.start is not None
+    # A log that began inside that span has no such period to compare with: +3,000 % would say nothing. A day of grace,
+    # for a span of whole days begins at midnight.
+    return None if first is None or first >= earlier.start + timedelta(days=1) else earlier
 
 
 def span(chosen: Filter) -> tuple[datetime | None, datetime | None]:
@@ -157,6 +160,11 @@ def span(chosen: Filter) -> tuple[datetime | None, datetime | None]:
 def series(chosen: Filter, width: timedelta) -> pd.DataFrame:
     """Counts and USD over time; see ``series.sql``."""
     return _cached(_series, chosen, policy_in_view(), width)
+
+
+def latency(chosen: Filter, width: timedelta) -> pd.DataFrame:
+    """Time the classifier took (ms), by period."""
+    return _cached(_latency, chosen, width)
 
 
 def cells(chosen: Filter, baseline: str | None = None, policy: Policy | None = None) -> pd.DataFrame:
@@ -266,6 +274,11 @@ def _cells(data: str, rows: int, chosen: Filter, policy: Policy, baseline: str |
 @_query
 def _pairs(data: str, rows: int, chosen: Filter, policy: Policy) -> pd.DataFrame:
     return queries.pairs(get_log(), chosen, policy, prices(policy))
+
+
+@_query
+def _latency(data: str, rows: int, chosen: Filter, width: timedelta) -> pd.DataFrame:
+    return queries.latency(get_log(), chosen, width=width)
 
 
 @_query

@@ -89,6 +89,11 @@ def name(text: object, limit: int = NAME_CHARACTERS) -> str:
     )
 
 
+def words(text: str, limit: int = 300) -> str:
+    """A piece of a markdown sentence, escaped like ``name``; a space at either end stays."""
+    return f"{' ' * text.startswith(' ')}{name(text, limit)}{' ' * text.endswith(' ')}"
+
+
 def show_prompt(text: str | None, *, chars: int | None = None, height: int | None = None) -> None:
     """Draw a prompt or a reply as plain text.
 

@@ -47,7 +47,7 @@ def row(
     if day is not None:
         out["day"] = pd.Timestamp(day)
     if failed is not None:
-        out["failed_cost"] = failed
+        out["failed_cost"] = failed if priced else 0.0  # every sum is over the priced decisions
     return out
 
 

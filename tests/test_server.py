@@ -1,5 +1,6 @@
 """The dashboard's server: a real process on loopback, its headers, its owner, its errors."""
 
+import contextlib
 import http.client
 import json
 import re
@@ -63,10 +64,10 @@ def running(tmp_path_factory):
 
 
 def get(port, path, host=None):
-    connection = http.client.HTTPConnection(server.ADDRESS, port, timeout=10)
-    connection.request("GET", path, headers={"Host": host} if host else {})
-    reply = connection.getresponse()
-    return reply, reply.read().decode()
+    with contextlib.closing(http.client.HTTPConnection(server.ADDRESS, port, timeout=10)) as connection:
+        connection.request("GET", path, headers={"Host": host} if host else {})
+        reply = connection.getresponse()
+        return reply, reply.read().decode()
 
 
 def test_a_taken_port_gives_the_next_free_one_and_says_so(running):

@@ -274,7 +274,7 @@ def main() -> None:
     export_menu(shown, matching)
     order = list(dict.fromkeys([*loaders.policy_in_view().label_names, *loaders.labels_seen()]))
     histogram(shown)
-    left, right = st.columns([2.5, 1], gap="medium")
+    left, right = frame.wide_and_narrow()
     with left:
         position = table(rows, order)
         with st.container(horizontal=True, vertical_alignment="center"):

@@ -112,7 +112,7 @@ def pair_card(found: Overlap, policy: Policy, pair: tuple[str, str], order: list
                 label_visibility="collapsed",
                 format_func=lambda word: word.replace("~", " and "),
             )
-        left, right = st.columns([1, 1.6], gap="medium")
+        left, right = frame.halves()
         with left:
             for name in pair:
                 label = policy.by_name.get(name)
@@ -199,14 +199,14 @@ def main() -> None:
     found = overlap(loaders.pairs(chosen), policy.label_names, bound=CLOSE_MARGIN)
     pair = picked_pair(found)
     frame.header("Labels", label_figures.sentence(found, pair))
-    left, right = st.columns([1.15, 1], gap="small")
+    left, right = frame.halves()
     with left:
         confidence_card(loaders.cells(chosen, policy=policy), policy, order)
     with right:
         collision_card(found, order, pair)
     if pair is not None:
         pair_card(found, policy, pair, order)
-    left, right = st.columns(2, gap="small")
+    left, right = frame.halves()
     with left:
         margin_card(found)
     with right:

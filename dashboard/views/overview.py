@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import pandas as pd
 import streamlit as st
-from router.analysis.attention import Finding, attention
 
-from dashboard import figures, formats, frame, loaders, state, theme, untrusted
+from dashboard import figures, formats, frame, loaders, sparks, state, theme, untrusted
+from router.analysis.attention import Finding, attention
 from router.analysis.dead_zones import dead_zones
 from router.analysis.overlap import overlap
 from router.analysis.savings import Savings, savings
@@ -32,93 +34,110 @@ def sentence(now: dict[str, Any], saved: Savings, series: pd.DataFrame) -> str:
     """What the log shows, as markdown."""
     top = series.groupby("model_used")["n"].sum().sort_values(ascending=False)
     model, share = untrusted.name(top.index[0]), formats.share(top.iloc[0] / now["n"])
-    text = f"**{model}** took {share} of {formats.plural(now['n'], 'decision')}; {formats.share(now['n_fallback'] / now['n'])} fell back."
+    said = f"**{model}** took {share} of {formats.plural(now['n'], 'decision')}; {formats.share(now['n_fallback'] / now['n'])} fell back."
     if saved.savings_share is None:
-        return f"{text} Cost is not measured."
+        return f"{said} Cost is not measured."
     word = "less" if saved.savings_share >= 0 else "more"
-    return f"{text} Routing cost {formats.share(abs(saved.savings_share))} {word} than all to {untrusted.name(saved.baseline)}."
+    return f"{said} Routing cost {formats.share(abs(saved.savings_share))} {word} than all to {untrusted.name(saved.baseline)}."
 
 
-def figures_row(
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure of the first row. ``change`` is against the period before, None where there is none."""
+
+    key: str
+    title: str
+    value: str
+    change: str | None
+    ground: str
+    more: str
+    form: Callable[[float], str]
+
+
+def first_row(
     now: dict[str, Any], then: dict[str, Any] | None, saved: Savings, saved_then: Savings | None
-) -> None:
+) -> list[Figure]:
     """Six figures, each with its change against the period before where the log reaches back that far."""
-    share = _ratio(now, "n_fallback")
-    unmeasured = (now["n"] - now["n_costed"]) / now["n"]
-    before = {key: None for key in ("n", "cost", "share", "saved", "p95", "unmeasured")}
-    if then is not None and then["n"]:
-        before = {
-            "n": formats.signed_percent(now["n"] / then["n"] - 1),
-            "cost": None
-            if not then["cost_usd"] or now["cost_usd"] is None
-            else formats.signed_percent(float(now["cost_usd"]) / float(then["cost_usd"]) - 1),
-            "share": formats.signed_points(share - _ratio(then, "n_fallback")),
-            "saved": None
-            if saved.savings_share is None or saved_then is None or saved_then.savings_share is None
-            else formats.signed_points(saved.savings_share - saved_then.savings_share),
-            "p95": None
-            if now["classify_p95_ms"] is None or then["classify_p95_ms"] is None
-            else formats.signed_ms(now["classify_p95_ms"] - then["classify_p95_ms"]),
-            "unmeasured": formats.signed_points(unmeasured - (then["n"] - then["n_costed"]) / then["n"]),
-        }
-    partly = "+" if now["n_costed"] < now["n"] and now["n_costed"] else ""
-    grade = "assumed tokens" if now["n_assumed"] else "measured tokens"
-    cards = (
-        (
-            "Decisions",
-            formats.count(now["n"]),
-            before["n"],
+    share, unmeasured = _ratio(now, "n_fallback"), 1 - _ratio(now, "n_costed")
+    change = _changes(now, then, saved, saved_then) if then is not None and then["n"] else {}
+    partly = "+" if 0 < now["n_costed"] < now["n"] else ""
+    tokens = "assumed tokens" if now["n_assumed"] else "measured tokens"
+    p50 = now["classify_p50_ms"]
+    return [
+        Figure(
+            "n", "Decisions", formats.count(now["n"]), change.get("n"),
             f"{formats.count(now['n_classifier_failed'])} without scores",
-            "Every decision of the period, failed classifiers included.",
+            "Every decision of the period, failed classifiers included.", formats.count,
         ),
-        (
-            "Fallback share",
-            formats.share(share),
-            before["share"],
+        Figure(
+            "share", "Fallback share", formats.share(share), change.get("share"),
             f"{formats.count(now['n_fallback'])} fell back",
             "Decisions whose confidence or margin was below the line. Classifier failures are counted apart.",
+            formats.share,
         ),
-        (
-            "Cost",
-            "Not measured" if now["cost_usd"] is None else formats.usd(now["cost_usd"]) + partly,
-            before["cost"],
-            grade if now["n_costed"] else "no token counts",
-            "Tokens at the price book's rates for each day. A plus says that some decisions have no known cost, so it is a lower bound.",
+        Figure(
+            "cost", "Cost",
+            "Not measured" if now["cost_usd"] is None else formats.usd(now["cost_usd"]) + partly, change.get("cost"),
+            tokens if now["n_costed"] else "no token counts",
+            "Tokens at the price book's rates for each day. A plus: some decisions have no known cost, so it is a lower "
+            "bound.", formats.usd,
         ),
-        (
-            f"Savings vs {untrusted.name(saved.baseline)}",
-            "Not measured" if saved.savings_share is None else formats.share(saved.savings_share),
-            before["saved"],
-            "baseline at the same tokens: assumed"
-            if saved.savings_share is not None
-            else "no priced decision",
-            "Baseline minus routed models, classifier and failed attempts, as a share of the baseline.",
+        Figure(
+            "saved", f"Savings vs {untrusted.name(saved.baseline)}",
+            "Not measured" if saved.savings_share is None else formats.share(saved.savings_share), change.get("saved"),
+            "no priced decision" if saved.savings_share is None else "assumed: same tokens",
+            "Baseline minus routed models, classifier and failed attempts, as a share of the baseline. The baseline "
+            "assumes that its model would have used the same tokens.", formats.share,
         ),
-        (
-            "Classifier p95",
+        Figure(
+            "p95", "Classifier p95",
             "Not measured" if now["classify_p95_ms"] is None else formats.duration(now["classify_p95_ms"]),
-            before["p95"],
-            "" if now["classify_p50_ms"] is None else f"p50 {formats.duration(now['classify_p50_ms'])}",
-            "Time the classifier took, at the caller.",
+            change.get("p95"), "no timed call" if p50 is None else f"p50 {formats.duration(p50)}",
+            "Time the classifier took, at the caller.", formats.duration,
         ),
-        (
-            "Cost not measured",
-            formats.share(unmeasured),
-            before["unmeasured"],
+        Figure(
+            "unmeasured", "Cost not measured", formats.share(unmeasured), change.get("unmeasured"),
             f"{formats.plural(now['n_unmeasured'], 'decision')} without tokens",
-            "Decisions without token counts, or whose model has no known price.",
+            "Decisions without token counts, or whose model has no known price.", formats.share,
         ),
-    )
+    ]  # fmt: skip
+
+
+def _changes(
+    now: dict[str, Any], then: dict[str, Any], saved: Savings, saved_then: Savings | None
+) -> dict[str, str]:
+    found = {
+        "n": formats.signed_percent(now["n"] / then["n"] - 1),
+        "share": formats.signed_points(_ratio(now, "n_fallback") - _ratio(then, "n_fallback")),
+        "unmeasured": formats.signed_points(_ratio(then, "n_costed") - _ratio(now, "n_costed")),
+    }
+    if now["cost_usd"] and then["cost_usd"]:
+        found["cost"] = formats.signed_percent(float(now["cost_usd"]) / float(then["cost_usd"]) - 1)
+    if saved.savings_share is not None and saved_then is not None and saved_then.savings_share is not None:
+        found["saved"] = formats.signed_points(saved.savings_share - saved_then.savings_share)
+    if now["classify_p95_ms"] is not None and then["classify_p95_ms"] is not None:
+        found["p95"] = formats.signed_ms(now["classify_p95_ms"] - then["classify_p95_ms"])
+    return found
+
+
+def figures_row(shown: list[Figure], courses: dict[str, pd.Series]) -> None:
+    """The figures side by side, each over its course through the period."""
     grid = st.grid(columns=6, min_column_width=178)
-    for title, value, change, note, more in cards:
-        with grid.cell():
+    dark = theme.is_dark()
+    for figure in shown:
+        with (
+            grid.cell(),
+            st.container(border=True, height="stretch", gap="xsmall", key=f"figure_{figure.key}"),
+        ):
+            under = f"{figure.change} vs before" if figure.change else figure.ground
             st.metric(
-                title,
-                value,
-                delta_description=f"{change} vs before" if change else note or None,
-                help=f"{more} {note[:1].upper() + note[1:]}." if note else more,
-                border=True,
-            )
+                figure.title, figure.value, delta_description=under or None,
+                help=f"{figure.more} Now: {figure.ground}." if figure.change else figure.more,
+            )  # fmt: skip
+            course = courses[figure.key]
+            picture = sparks.svg(course.tolist(), dark=dark)
+            if picture is not None:
+                st.image(picture, width="stretch", alt=sparks.finding(figure.title, course, figure.form))
 
 
 def _ratio(row: dict[str, Any], key: str) -> float:
@@ -169,7 +188,7 @@ def attention_card(found: list[Finding]) -> None:
 def markdown(finding: Finding) -> str:
     """A finding's sentence; names in bold, everything else escaped."""
     return "".join(
-        f"**{untrusted.name(part.text)}**" if part.is_name else untrusted.name(part.text, 300)
+        f"**{untrusted.name(part.text)}**" if part.is_name else untrusted.words(part.text)
         for part in finding.parts
     )
 
@@ -273,14 +292,16 @@ def main() -> None:
     first, last = loaders.span(chosen)
     width = max(figures.bucket_width(first, last, 40), timedelta(hours=1))
     series = loaders.series(chosen, width)
-    saved = savings(loaders.spend(chosen, baseline), baseline)
+    spend = loaders.spend(chosen, baseline)
+    saved = savings(spend, baseline)
     earlier = loaders.before(chosen)
     then = loaders.summary(earlier) if earlier is not None else None
     saved_then = (
         savings(loaders.spend(earlier, baseline), baseline) if then is not None and then["n"] else None
     )
     frame.header("Overview", sentence(now, saved, series))
-    figures_row(now, then, saved, saved_then)
+    courses = sparks.courses(series, spend, loaders.latency(chosen, width))
+    figures_row(first_row(now, then, saved, saved_then), courses)
     shown = series.assign(
         bucket=series["bucket"].pipe(
             lambda times: times.dt.tz_localize("UTC").dt.tz_convert(state.zone()).dt.tz_localize(None)
@@ -288,12 +309,12 @@ def main() -> None:
     )
     labels = list(dict.fromkeys([*policy.label_names, *loaders.labels_seen()]))
     models = list(dict.fromkeys([*policy.model_names, *loaders.models_seen()]))
-    left, right = st.columns([2, 1], gap="small")
+    left, right = frame.wide_and_narrow()
     with left:
         answered_card(shown, models)
     with right:
         attention_card(found_attention(chosen, now, loaders.cells(chosen, policy=policy), series, policy))
-    left, right = st.columns([2, 1], gap="small")
+    left, right = frame.wide_and_narrow()
     with left:
         ended_card(shown, width)
     with right:

@@ -108,11 +108,11 @@ def steps(choice: object, line: float) -> None:
         ("4 Model", untrusted.name(choice.model_chosen), f"cause: {describe.cause(choice.cause)}"),
     )
     grid = st.grid(columns=4, min_column_width=120)
-    for title, value, note in cards:
+    for title, value, under in cards:
         with grid.cell(), st.container(gap=None):
             st.caption(title)
             st.markdown(f"**{value}**")
-            st.caption(note)
+            st.caption(under)
 
 
 def cost_card(prompt: str, tried: Tried, policy: Policy) -> None:
@@ -178,21 +178,23 @@ def call(prompt: str, model: str, policy: Policy) -> None:
             for piece in stream:
                 pieces.append(piece)
                 shown.text(untrusted.visible("".join(pieces)))
-            reply = stream.reply
+            answer = stream.reply
     except RouterError as error:
         st.caption(untrusted.name(str(error), 300))
         return
-    if reply is None:
+    if answer is None:
         return
-    usage = reply.usage
+    usage = answer.usage
     tokens = (
         formats.NOT_MEASURED
         if usage is None
         else f"{formats.count(usage.input_tokens)} in, {formats.count(usage.output_tokens)} out"
     )
-    cost = formats.NOT_MEASURED if reply.cost_usd is None else f"{formats.milli_usd(reply.cost_usd)} m$"
+    cost = formats.NOT_MEASURED if answer.cost_usd is None else f"{formats.milli_usd(answer.cost_usd)} m$"
     kept = "logged as playground" if logged else "not logged"
-    st.caption(f"{tokens} · {cost} · {formats.duration(reply.decision.total_ms)} · {reply.outcome} · {kept}")
+    st.caption(
+        f"{tokens} · {cost} · {formats.duration(answer.decision.total_ms)} · {answer.outcome} · {kept}"
+    )
 
 
 def log_once(prompt: str, policy: Policy) -> None:
@@ -213,7 +215,7 @@ def main() -> None:
     candidate = policy.with_threshold(state.candidate())
     order = list(dict.fromkeys([*policy.label_names, *loaders.labels_seen()]))
     frame.header("Playground", "Nothing here is written to the log unless you ask for it.")
-    left, right = st.columns([1, 1.35], gap="medium")
+    left, right = frame.halves()
     with left:
         prompt = ask_form(policy)
         policy_card(policy, candidate, order)

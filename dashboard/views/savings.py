@@ -48,10 +48,16 @@ def controls(policy: Policy) -> tuple[str, bool]:
     return str(st.session_state[BASELINE]), st.session_state[UNDER] == CANDIDATE
 
 
+def in_order(spend: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
+    """The table with labels in the policy's order, which tables and the waterfall follow."""
+    place = {name: i for i, name in enumerate(order)}
+    return spend.sort_values("label", key=lambda names: names.map(place), kind="stable", na_position="last")
+
+
 def figures_row(found: Savings, candidate: bool) -> None:
     """Baseline, paid, savings, not priced."""
     paid = "Projected" if candidate else "Paid"
-    ground = ["observed tokens"] if found.grade == "measured" else ["assumed tokens"]
+    ground = [f"{found.grade} tokens"] if found.grade else []
     book = loaders.prices()
     if book.as_of is not None:
         ground.append(f"prices of {formats.day(book.as_of, year=True)}")
@@ -87,9 +93,9 @@ def figures_row(found: Savings, candidate: bool) -> None:
         ),
     )
     grid = st.grid(columns=4, min_column_width=220)
-    for title, value, note, more in cards:
+    for title, value, under, more in cards:
         with grid.cell():
-            st.metric(title, value, delta_description=note, help=more, border=True)
+            st.metric(title, value, delta_description=under, help=more, border=True)
 
 
 def _money(value: float | None) -> str:
@@ -115,13 +121,13 @@ def ways_card(found: Savings) -> None:
     """The same question, counted in other ways; and the guide's table."""
     with st.container(border=True, gap="xsmall"):
         with st.container(gap=None):
-            st.subheader("How sure is that, and the guide's table", anchor=False)
-            st.caption("A savings figure is only as good as its assumption")
+            st.subheader("Ways to count", anchor=False)
+            st.caption("This log beside the guide's table, which assumes its traffic")
         tables = scenarios()
         rows = [
             (
                 "This log",
-                found.grade or "not measured",
+                found.baseline_grade,
                 found.baseline_usd,
                 found.paid_usd,
                 found.savings_share,
@@ -284,7 +290,7 @@ def main() -> None:
         return
     baseline, candidate = controls(policy)
     order = list(dict.fromkeys([*policy.label_names, *loaders.labels_seen()]))
-    spend = loaders.spend(chosen, baseline)
+    spend = in_order(loaders.spend(chosen, baseline), order)
     cells = loaders.cells(chosen, baseline, policy)
     tried = policy.with_threshold(state.candidate())
     actual = savings(spend, baseline)
@@ -294,7 +300,7 @@ def main() -> None:
     found = under_candidate if candidate else actual
     frame.header("Savings", sentence(found, candidate))
     figures_row(found, candidate)
-    left, right = st.columns([1.75, 1], gap="small")
+    left, right = frame.wide_and_narrow()
     with left:
         waterfall_card(found, order)
     with right:
@@ -316,7 +322,8 @@ def sentence(found: Savings, candidate: bool) -> str:
         return "Not measured: no decision of the period has both a known cost and a known baseline."
     how = "would have saved" if candidate else "saved"
     verb = how if found.savings_usd >= 0 else how.replace("saved", "cost") + " more:"
-    grade = theme.grade_chip("assumed" if found.grade == "assumed" else "estimated")
+    # The same tokens under another model are an assumption, however well the tokens themselves were measured.
+    grade = theme.grade_chip(found.baseline_grade)
     return (
         f"Routing {verb} **{formats.usd(abs(found.savings_usd))}** ({formats.share(found.savings_share)}) against all to "
         f"{untrusted.name(found.baseline)}. {grade}"

@@ -104,7 +104,7 @@ def changes(policy: Policy, candidate: Policy) -> None:
     moves = loaders.flip_counts(chosen, candidate)
     moved = moves[moves["production_model"] != moves["candidate_model"]]
     changed, crossed = int(moved["n"].sum()), int(moves["n"].sum())
-    left, right = st.columns([3, 1], gap="medium")
+    left, right = frame.wide_and_narrow()
     with left:
         st.subheader("Decisions that change model", anchor=False)
         if candidate.threshold == policy.threshold:

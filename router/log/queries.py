@@ -152,6 +152,13 @@ def series(log: Log, chosen: Filter, prices: PriceBook, *, width: timedelta) -> 
     )
 
 
+def latency(log: Log, chosen: Filter, *, width: timedelta) -> pd.DataFrame:
+    """Time the classifier took (ms), by period; see ``latency.sql``."""
+    condition, values = where(chosen)
+    query = sql("latency").replace("{filter}", condition)
+    return log.frame(query, values | {"width": f"{int(width.total_seconds())} seconds"})
+
+
 def cells(
     log: Log, chosen: Filter, policy: Policy, prices: PriceBook, *, baseline: str | None = None
 ) -> pd.DataFrame:
