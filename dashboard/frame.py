@@ -147,7 +147,7 @@ def _bar(page: str, policy: Policy) -> None:
         filtered = page not in _WITHOUT_FILTER
         if filtered:
             _range()
-        _policies(policy)
+        _policies(policy, text.ALL_POLICIES if filtered else text.IN_FORCE)
         if filtered:
             _names(policy)
             st.text_input(
@@ -182,12 +182,12 @@ def _range() -> None:
             )  # fmt: skip
 
 
-def _policies(policy: Policy) -> None:
+def _policies(policy: Policy, unfiltered: str) -> None:
     """The policies that made decisions, newest first, and the one in force."""
     # All by default: a policy saved a minute ago has no decisions yet, and charts replay the others' under it.
     names = {seen["fingerprint"]: seen["name"] for seen in loaders.policies_seen()}
     names.setdefault(policy.fingerprint, policy.name)
-    shown = {state.ALL_POLICIES: text.ALL_POLICIES}
+    shown = {state.ALL_POLICIES: unfiltered}
     shown |= {key: text.policy_option(key, value) for key, value in names.items()}
     st.selectbox(
         "Policy", list(shown), key=state.POLICY, format_func=lambda key: shown.get(key, key), bind="query-params",

@@ -87,7 +87,8 @@ def confidence_curves(
         ),
     )
     figure.update_xaxes(range=[low, 1.003], title={"text": "Confidence", "font": {"size": 12}}, showgrid=True)
-    figure.update_yaxes(range=[-1, 104], ticksuffix=" %", tickvals=[0, 20, 40, 60, 80, 100])
+    steps = [0, 20, 40, 60, 80, 100]
+    figure.update_yaxes(range=[-1, 104], tickvals=steps, ticktext=[f"{step} % " for step in steps])
     figure.update_layout(margin={"l": 8, "r": 8, "t": 22, "b": 8})
     finding = "; ".join(f"{label} {formats.share(share)}" for label, share, *_ in at_line)
     return figure, f"Fallback share at {formats.threshold(policy.threshold)}: {finding or 'no decisions'}"

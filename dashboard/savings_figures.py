@@ -25,7 +25,7 @@ def waterfall(found: Savings, order: Sequence[str]) -> tuple[go.Figure, str]:
         "classifier_failed": colors.error,
         "forced": colors.control,
     }
-    figure = figures.base(430, bargap=0.32)
+    figure = figures.base(468, bargap=0.32)
     names, tops = [], []
     for i, step in enumerate(found.waterfall):
         whole = step.kind in ("baseline", "paid")

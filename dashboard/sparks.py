@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 
 import pandas as pd
 
@@ -12,12 +13,18 @@ WIDTH, HEIGHT = 200, 30
 _PAD = 3.0
 
 
-def courses(series: pd.DataFrame, spend: pd.DataFrame, latency: pd.DataFrame) -> dict[str, pd.Series]:
+def courses(
+    series: pd.DataFrame, spend: pd.DataFrame, latency: pd.DataFrame, *, width: timedelta, now: datetime
+) -> dict[str, pd.Series]:
     """The course of each figure of the overview: ``n``, ``share``, ``cost``, ``saved``, ``p95``, ``unmeasured``.
 
     One value a period (a day for ``saved``); a period in which a figure is not measured has none. ``series``, ``spend`` and
-    ``latency`` are the tables of those queries. Empty periods between the first and the last count as 0 decisions.
+    ``latency`` are the tables of those queries. Periods of ``width`` that are not over ``now`` (naive UTC) are left out:
+    a torn one looks like a fall.
     """
+    series = series[series["bucket"] + width <= now]
+    latency = latency[latency["bucket"] + width <= now]
+    spend = spend[spend["day"] + timedelta(days=1) <= now]
     fell = series["cause"].isin(("low_confidence", "low_margin"))
     table = series.assign(fell=series["n"].where(fell, 0)).groupby("bucket")
     sums = table[["n", "fell", "n_costed"]].sum()

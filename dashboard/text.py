@@ -21,6 +21,7 @@ PAGE_TITLES = {
 ALL_LABELS = "All labels"
 ALL_MODELS = "All models"
 ALL_POLICIES = "All policies"
+IN_FORCE = "Policy in force"
 SEARCH = "Search prompts"
 SETTINGS = "Settings"
 ZONE = "Times in the browser's zone"

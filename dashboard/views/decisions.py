@@ -162,23 +162,23 @@ def table(rows: pd.DataFrame, order: list[str]) -> int:
         placeholder="not measured",
         alt=f"{len(rows)} decisions, newest first",
         column_config={
-            "Time": st.column_config.TextColumn(f"Time, {state.zone_name()}", width=112),
-            "Prompt": st.column_config.TextColumn(width=212),
+            "Time": st.column_config.TextColumn(f"Time, {state.zone_name()}", width=108),
+            "Prompt": st.column_config.TextColumn(width=176),
             "Label": st.column_config.MultiselectColumn(
-                options=chips["options"], color=chips["color"], width=86
+                options=chips["options"], color=chips["color"], width=80
             ),
             "Confidence": st.column_config.ProgressColumn(
-                min_value=0, max_value=1, format="%.4f", width=116, color="gray"
+                min_value=0, max_value=1, format="%.4f", width=108, color="gray"
             ),
-            "Margin": st.column_config.NumberColumn(format="%.4f", width=62),
-            "Model": st.column_config.TextColumn(width=128),
+            "Margin": st.column_config.NumberColumn(format="%.4f", width=58),
+            "Model": st.column_config.TextColumn(width=116),
             "Cost": st.column_config.NumberColumn(
                 "Cost, m$",
                 format="%.3f",
-                width=88,
+                width=74,
                 help="Thousandths of a US dollar, at the price book's rates for the day.",
             ),
-            "Cause": st.column_config.TextColumn(width=106),
+            "Cause": st.column_config.TextColumn(width=98),
         },
     )
     picked = event["selection"]["rows"]

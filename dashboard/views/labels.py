@@ -10,6 +10,9 @@ from router.analysis.overlap import Overlap, overlap
 from router.log.queries import CLOSE_MARGIN
 from router.policy import Policy
 
+TALL, LOW = 416, 366
+"""Pixels: cards side by side are equally high."""
+
 PAIR, SHAPE, MATRIX = "pair", "shape", "collisions"
 
 
@@ -36,7 +39,7 @@ def pick() -> None:
 
 def confidence_card(cells: pd.DataFrame, policy: Policy, order: list[str]) -> None:
     """How sure is each label: cumulative curves, or histograms."""
-    with st.container(border=True, height="stretch", gap="xsmall"):
+    with st.container(border=True, height=TALL, gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center"):
             with st.container(gap=None, width="stretch"):
                 st.subheader("How sure is each label?", anchor=False)
@@ -66,7 +69,7 @@ def shape() -> str:
 
 def collision_card(found: Overlap, order: list[str], pair: tuple[str, str] | None) -> None:
     """Which labels collide: one square a pair."""
-    with st.container(border=True, height="stretch", gap="xsmall"):
+    with st.container(border=True, height=TALL, gap="xsmall"):
         with st.container(gap=None):
             st.subheader("Which labels collide?", anchor=False)
             st.caption(
@@ -147,20 +150,20 @@ def close_table(pair: tuple[str, str], close: float, order: list[str]) -> None:
         placeholder="not stored",
         alt=f"{len(table)} prompts between {pair[0]} and {pair[1]}, closest first",
         column_config={
-            "Prompt": st.column_config.TextColumn(width=300),
+            "Prompt": st.column_config.TextColumn(width=236),
             "Won": st.column_config.MultiselectColumn(
-                options=chips["options"], color=chips["color"], width=92
+                options=chips["options"], color=chips["color"], width=86
             ),
-            "Confidence": st.column_config.NumberColumn(format="%.4f", width=84),
-            "Margin": st.column_config.NumberColumn(format="%.4f", width=70),
-            "Model": st.column_config.TextColumn(width=130),
+            "Confidence": st.column_config.NumberColumn(format="%.4f", width=78),
+            "Margin": st.column_config.NumberColumn(format="%.4f", width=58),
+            "Model": st.column_config.TextColumn(width=116),
         },
     )
 
 
 def margin_card(found: Overlap) -> None:
     """How close are the calls."""
-    with st.container(border=True, height="stretch", gap="xsmall"):
+    with st.container(border=True, height=LOW, gap="xsmall"):
         with st.container(gap=None):
             st.subheader("How close are the calls?", anchor=False)
             st.caption("Decisions by margin, the distance between the two best scores")
@@ -170,7 +173,7 @@ def margin_card(found: Overlap) -> None:
 
 def honesty_card(policy: Policy) -> None:
     """Whether confidence is honest: not known without reviewed decisions."""
-    with st.container(border=True, height="stretch", gap="xsmall"):
+    with st.container(border=True, height=LOW, gap="xsmall"):
         with st.container(gap=None):
             st.subheader("Is confidence honest?", anchor=False)
             st.caption("Share of right labels against confidence")

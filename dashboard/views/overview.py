@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pandas as pd
@@ -17,6 +17,9 @@ from router.analysis.overlap import overlap
 from router.analysis.savings import Savings, savings
 from router.log.queries import CLOSE_MARGIN, Filter, baseline_of
 from router.policy import Policy
+
+CARD_HEIGHT = 340
+"""Pixels: cards side by side are equally high, and a long list scrolls inside its card."""
 
 BADGES = {
     "retiring": ":red-badge[Retiring]",
@@ -122,7 +125,7 @@ def _changes(
 
 def figures_row(shown: list[Figure], courses: dict[str, pd.Series]) -> None:
     """The figures side by side, each over its course through the period."""
-    grid = st.grid(columns=6, min_column_width=178)
+    grid = st.grid(columns=6, min_column_width=198)
     dark = theme.is_dark()
     for figure in shown:
         with (
@@ -146,7 +149,7 @@ def _ratio(row: dict[str, Any], key: str) -> float:
 
 def answered_card(series: pd.DataFrame, order: list[str]) -> None:
     """Who answered: share of decisions over time by model."""
-    with st.container(border=True, height="stretch", gap="xsmall"):
+    with st.container(border=True, height=CARD_HEIGHT, gap="xsmall"):
         with st.container(gap=None):
             st.subheader("Who answered", anchor=False)
             st.caption("Share of decisions over time, by model")
@@ -165,7 +168,7 @@ def answered_card(series: pd.DataFrame, order: list[str]) -> None:
 
 def attention_card(found: list[Finding]) -> None:
     """What needs attention, largest effect first; each line leads to the rows behind it."""
-    with st.container(border=True, height="stretch", gap="xsmall"):
+    with st.container(border=True, height=CARD_HEIGHT, gap="xsmall"):
         with st.container(gap=None):
             st.subheader("Needs attention", anchor=False)
             st.caption(
@@ -202,7 +205,7 @@ def page_of(finding: Finding) -> dict[str, Any] | None:
 
 def ended_card(series: pd.DataFrame, width: timedelta) -> None:
     """How decisions ended."""
-    with st.container(border=True, height="stretch", gap="xsmall"):
+    with st.container(border=True, height=CARD_HEIGHT, gap="xsmall"):
         with st.container(gap=None):
             st.subheader("How decisions ended", anchor=False)
             st.caption("Decisions over time")
@@ -219,7 +222,7 @@ def ended_card(series: pd.DataFrame, width: timedelta) -> None:
 
 def label_card(series: pd.DataFrame, policy: Policy, order: list[str]) -> None:
     """Decisions, fallback share and spend by label."""
-    with st.container(border=True, height="stretch", gap="xsmall"):
+    with st.container(border=True, height=CARD_HEIGHT, gap="xsmall"):
         with st.container(gap=None):
             st.subheader("By label", anchor=False)
             st.caption(f"Production threshold {formats.threshold(policy.threshold)}")
@@ -300,7 +303,9 @@ def main() -> None:
         savings(loaders.spend(earlier, baseline), baseline) if then is not None and then["n"] else None
     )
     frame.header("Overview", sentence(now, saved, series))
-    courses = sparks.courses(series, spend, loaders.latency(chosen, width))
+    courses = sparks.courses(
+        series, spend, loaders.latency(chosen, width), width=width, now=datetime.now(UTC).replace(tzinfo=None)
+    )
     figures_row(first_row(now, then, saved, saved_then), courses)
     shown = series.assign(
         bucket=series["bucket"].pipe(

@@ -92,7 +92,7 @@ def figures_row(found: Savings, candidate: bool) -> None:
             "Decisions without token counts, or with a model whose price is not known. Never counted as $0.",
         ),
     )
-    grid = st.grid(columns=4, min_column_width=220)
+    grid = st.grid(columns=4, min_column_width=250)
     for title, value, under, more in cards:
         with grid.cell():
             st.metric(title, value, delta_description=under, help=more, border=True)
@@ -160,13 +160,13 @@ def ways_card(found: Savings) -> None:
             key="ways",
             alt="Savings of this log and of the guide's table",
             column_config={
-                "Count": st.column_config.TextColumn(width=104),
+                "Count": st.column_config.TextColumn(width=92),
                 "Grade": st.column_config.MultiselectColumn(
-                    options=list(theme.GRADE_COLORS), color=list(theme.GRADE_COLORS.values()), width=86
+                    options=list(theme.GRADE_COLORS), color=list(theme.GRADE_COLORS.values()), width=80
                 ),
-                "Baseline": st.column_config.NumberColumn("Baseline, $", format="%.2f", width=86),
-                "Routed": st.column_config.NumberColumn("Routed, $", format="%.2f", width=80),
-                "Savings": st.column_config.TextColumn(width=70),
+                "Baseline": st.column_config.NumberColumn("Baseline, $", format="%.2f", width=78),
+                "Routed": st.column_config.NumberColumn("Routed, $", format="%.2f", width=70),
+                "Savings": st.column_config.TextColumn(width=66),
             },
         )
         for item in tables:

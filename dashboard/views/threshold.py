@@ -154,18 +154,18 @@ def flip_table(rows: pd.DataFrame, policy: Policy) -> None:
         key="flips",
         alt=f"{len(table)} decisions that change model, nearest to the line first",
         column_config={
-            "Prompt": st.column_config.TextColumn(width=290),
+            "Prompt": st.column_config.TextColumn(width=236),
             "Label": st.column_config.MultiselectColumn(
-                options=chips["options"], color=chips["color"], width=92
+                options=chips["options"], color=chips["color"], width=86
             ),
-            "Confidence": st.column_config.NumberColumn(format="%.4f", width=88),
-            "Margin": st.column_config.NumberColumn(format="%.4f", width=76),
-            "Production": st.column_config.TextColumn(width=140),
-            "Candidate": st.column_config.TextColumn(width=140),
+            "Confidence": st.column_config.NumberColumn(format="%.4f", width=80),
+            "Margin": st.column_config.NumberColumn(format="%.4f", width=62),
+            "Production": st.column_config.TextColumn(width=136),
+            "Candidate": st.column_config.TextColumn(width=136),
             "Change": st.column_config.NumberColumn(
                 "Cost change, m$",
                 format="%+.3f",
-                width=112,
+                width=106,
                 help="Thousandths of a US dollar for this decision, at the same tokens.",
             ),
         },
