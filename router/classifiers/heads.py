@@ -11,10 +11,15 @@ import io
 import json
 import os
 import re
+import struct
 import tempfile
+import tokenize
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,11 +41,33 @@ CLUSTER_SIZE = 6
 WORD_WEIGHTS = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6)
 TEMPERATURES = (0.1, 10.0)
 
+_DAMAGE = (
+    ValueError,
+    KeyError,
+    OSError,
+    EOFError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What reading a damaged ``.npz`` raises: the archive's faults, and those of numpy's parser of array headers."""
+
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
 def class_key(examples: Sequence[str]) -> str:
     """What a label means to a head: a digest of the set of its examples, free of their order and of its name."""
+    return _digest_of(tuple(examples))
+
+
+@lru_cache(maxsize=256)
+def _digest_of(examples: tuple[str, ...]) -> str:
+    """Kept, because it is asked for with every text and costs more than all of WordLlama."""
     text = json.dumps(sorted(set(examples)), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -120,8 +147,6 @@ class Head:
         ClassifierError
             The file is damaged or its arrays do not fit together.
         """
-        import zipfile
-
         import numpy as np
 
         try:
@@ -138,7 +163,7 @@ class Head:
                     temperature=float(data["temperature"]),
                     accuracy=float(data["accuracy"]),
                 )
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except _DAMAGE as error:
             raise ClassifierError(
                 f"a stored head cannot be read ({type(error).__name__}); it has to be fitted again"
             ) from None
@@ -148,6 +173,9 @@ class Head:
             raise ClassifierError(
                 f"a stored head is damaged: array shapes {shapes} for {count} classes; fit it again"
             )
+        numbers = (head.vectors, head.words, head.rarity, head.bias, np.array(head.temperature))
+        if not all(np.isfinite(array).all() for array in numbers) or head.temperature <= 0:
+            raise ClassifierError("a stored head is damaged: found numbers that are not finite; fit it again")
         return head
 
 
@@ -191,6 +219,15 @@ def fit_head(examples: Mapping[str, Sequence[str]], vectors: Mapping[str, Any], 
     temperature minimise the log loss on examples that were left out. Alike examples leave together (clusters of about six):
     with single ones left out, every example would keep a near twin in the fit and the head would trust itself too much.
     """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    with threadpool_limits(
+        1
+    ):  # matrices this small: more threads take four times as long (measured on two cores)
+        return _fit(examples, vectors, encoders)
+
+
+def _fit(examples: Mapping[str, Sequence[str]], vectors: Mapping[str, Any], encoders: str) -> Head:
     import numpy as np
 
     classes = sorted(examples)

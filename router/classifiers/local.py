@@ -160,6 +160,14 @@ class LocalClassifier:
         ordered = tuple(sorted(labels, key=lambda label: label.name))
         with self._lock:
             if ordered not in self._prototypes:
+                short = [label.name for label in ordered if len(set(label.examples)) < FEW]
+                _log.warning(
+                    "scores are not calibrated: %s; %d examples for each label get a fitted head",
+                    f"fewer than {FEW} examples for {', '.join(short)}"
+                    if short
+                    else "labels share their examples",
+                    FEW,
+                )
                 self._prototypes[ordered] = self._label_vectors(ordered)
             prototypes = self._prototypes[ordered]
         values = softmax((prototypes @ vector).astype(float) / ZERO_SHOT_TEMPERATURE)
@@ -247,7 +255,14 @@ class LocalClassifier:
 def packaged_head(mode: str) -> Head | None:
     """The head that is part of the package for these encoders, or None where it is not there."""
     file = resources.files("router.presets").joinpath("heads", f"{mode}.npz")
-    return Head.from_bytes(file.read_bytes()) if file.is_file() else None
+    if not file.is_file():
+        return None
+    try:
+        return Head.from_bytes(file.read_bytes())
+    except ClassifierError as error:
+        raise ClassifierError(
+            f"the packaged head presets/heads/{mode}.npz is damaged ({error}); reinstall routescope"
+        ) from None
 
 
 def _state(examples: int) -> Literal["ready", "few", "too few", "none"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from router.classifiers.encoders import load_encoder
@@ -11,16 +12,23 @@ from router.classifiers.local import MODES
 from router.policy import packaged_examples
 
 
-def refit(mode: str) -> Head:
-    """A fresh head over all packaged examples for "both", "minilm" or "wordllama"."""
+def refit(modes: Sequence[str] = tuple(MODES)) -> Mapping[str, Head]:
+    """Fresh heads over all packaged examples, by mode: "both", "minilm", "wordllama"; each encoder reads them once."""
     import numpy as np
 
     examples = {class_key(texts): sorted(set(texts)) for texts in packaged_examples().values()}
-    encoders = [load_encoder(name) for name in MODES[mode]]
-    vectors = {
-        key: np.concatenate([e.encode(texts) for e in encoders], axis=1) for key, texts in examples.items()
+    needed = {name for mode in modes for name in MODES[mode]}
+    rows = {
+        name: {key: load_encoder(name).encode(texts) for key, texts in examples.items()} for name in needed
     }
-    return fit_head(examples, vectors, mode)
+    return {
+        mode: fit_head(
+            examples,
+            {key: np.concatenate([rows[name][key] for name in MODES[mode]], axis=1) for key in examples},
+            mode,
+        )
+        for mode in modes
+    }
 
 
 def main() -> int:
@@ -28,8 +36,7 @@ def main() -> int:
     import router.presets
 
     folder = Path(next(iter(router.presets.__path__)), "heads")
-    for mode in MODES:
-        head = refit(mode)
+    for mode, head in refit().items():
         write_head(folder / f"{mode}.npz", head)
         sys.stdout.write(
             f"{mode}: {len(head.vocabulary)} words, temperature {head.temperature:.2f}, accuracy on left-out examples {head.accuracy:.3f}\n"
