@@ -52,11 +52,11 @@ def controls() -> None:
             [ANY_CAUSE, *CAUSES],
             key=CAUSE,
             bind="query-params",
-            width=170,
+            width=150,
             label_visibility="collapsed",
             format_func=lambda cause: describe.cause(cause) if cause else "All decisions",
         )
-        with st.popover("More filters", width=140):
+        with st.popover("More filters", width=124):
             st.slider(
                 "Confidence",
                 0.0,
@@ -98,10 +98,10 @@ def export_menu(shown: Filter, matching: int) -> None:
 def new_rows(shown: Filter) -> None:
     """A button when decisions arrived since the page was opened; looks every second, moves nothing by itself."""
     arrived = loaders.log_counts(replace(shown, upto=None)) - loaders.log_counts(shown)
-    if arrived > 0:
-        st.button(
-            f"{formats.count(arrived)} new", on_click=show_new, key="show_new", icon=":material/arrow_upward:"
-        )
+    # Always there, so that nothing moves when the first row arrives.
+    said = f"{formats.count(arrived)} new" if arrived > 0 else "Up to date"
+    if st.button(said, on_click=show_new, key="show_new", width=112, disabled=arrived <= 0):
+        st.rerun()  # a button inside a fragment redraws the fragment alone
 
 
 def histogram(shown: Filter) -> None:
@@ -163,7 +163,7 @@ def table(rows: pd.DataFrame, order: list[str]) -> int:
         alt=f"{len(rows)} decisions, newest first",
         column_config={
             "Time": st.column_config.TextColumn(f"Time, {state.zone_name()}", width=108),
-            "Prompt": st.column_config.TextColumn(width=176),
+            "Prompt": st.column_config.TextColumn(width=162),
             "Label": st.column_config.MultiselectColumn(
                 options=chips["options"], color=chips["color"], width=80
             ),
@@ -175,7 +175,7 @@ def table(rows: pd.DataFrame, order: list[str]) -> int:
             "Cost": st.column_config.NumberColumn(
                 "Cost, m$",
                 format="%.3f",
-                width=74,
+                width=88,
                 help="Thousandths of a US dollar, at the price book's rates for the day.",
             ),
             "Cause": st.column_config.TextColumn(width=98),
