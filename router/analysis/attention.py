@@ -207,6 +207,7 @@ def _dead_zone(zone: DeadZone) -> Finding:
             *where,
             Part(f" share one confidence, {zone.low:.4f}, next to the line: they cross together."),
         )
+        assert zone.low is not None  # an atom has a place
         low = floor(zone.low * 100) / 100
         return Finding("dead_zone", parts, "decisions", {"conf": [low, min(low + 0.01, 1.0)]}, zone.share)
     # A label without a single decision has no rows to show, but it is a fault of the label set: after what costs money.

@@ -29,15 +29,18 @@ def main() -> None:
     )
     if browser_path is None:
         raise SystemExit("no Chromium on this machine: install the package 'chromium'")
-    with tempfile.TemporaryDirectory() as folder, demo(Path(folder) / "demo", free_port()) as address:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
-            page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
-            page.goto(f"{address}/threshold?t=0.64")
-            page.get_by_text("nearest to the candidate line first").wait_for(timeout=60_000)
-            page.wait_for_timeout(1500)  # fonts and the table's canvas
-            raw = page.screenshot()
-            browser.close()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        demo(Path(folder) / "demo", free_port()) as address,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        page.goto(f"{address}/threshold?t=0.64")
+        page.get_by_text("nearest to the candidate line first").wait_for(timeout=60_000)
+        page.wait_for_timeout(1500)  # fonts and the table's canvas
+        raw = page.screenshot()
+        browser.close()
     picture = Image.open(io.BytesIO(raw)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     target.parent.mkdir(parents=True, exist_ok=True)
     picture.save(target, optimize=True)
