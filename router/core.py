@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
-import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -17,20 +15,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from router import config
+from router.endings import brief, failure, kept_scores, named, oddities
 from router.errors import (
     ClassifierError,
     ClassifierTimeout,
     ConfigurationError,
-    InputError,
     MissingKeyError,
-    ProviderError,
-    ProviderRateLimited,
-    ProviderRejected,
-    ProviderTimeout,
-    ProviderUnreachable,
     ScoresError,
 )
 from router.policy import Policy, decide
+from router.prompts import Asked, ready
+from router.reply_stream import ReplyStream, settle
 from router.types import (
     Cause,
     Choice,
@@ -51,31 +46,8 @@ if TYPE_CHECKING:
 
 DEADLINE_S = 60.0
 EMPTY_PROMPT = "EmptyPrompt"
-MAX_EXTRA_LABELS = 64
-"""Scores of labels outside the policy that are kept in a row; all are counted."""
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _REPLIES = frozenset({"ok", "length", "tool_call", "refusal", "content_filter"})
-_FAILURES: Mapping[str, type[ProviderError]] = {
-    "timeout": ProviderTimeout,
-    "rate_limited": ProviderRateLimited,
-    "auth": ProviderRejected,
-    "rejected": ProviderRejected,
-    "not_found": ProviderRejected,
-    "overloaded": ProviderUnreachable,
-    "unreachable": ProviderUnreachable,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A prompt made ready: what is classified and logged, and what is sent to a model."""
-
-    text: str = field(repr=False)
-    messages: list[dict[str, Any]] = field(repr=False)
-    sha256: str = field(repr=False)
-    chars: int
-    replaced: int
 
 
 class _Base:
@@ -143,10 +115,10 @@ class _Base:
         """Decisions that could not be logged, by reason."""
         return Counter() if self._writer is None else self._writer.dropped
 
-    def _classify(self, asked: _Asked) -> Classification | ClassifierError:
+    def _classify(self, asked: Asked) -> Classification | ClassifierError:
         """Ask the classifier; whatever goes wrong comes back as a ClassifierError, so that the request still goes out."""
         if not asked.text.strip():
-            return _named(ClassifierError("the prompt is empty; the classifier was not asked"), EMPTY_PROMPT)
+            return named(ClassifierError("the prompt is empty; the classifier was not asked"), EMPTY_PROMPT)
         try:
             answer = self.classifier.classify(asked.text, self.policy.labels)
         except ClassifierError as error:
@@ -155,17 +127,17 @@ class _Base:
             raise  # a missing key or digest is the owner's to mend, before any traffic
         except Exception as error:
             name = type(error).__name__
-            return _named(ClassifierError(f"the classifier raised {name}"), name)
+            return named(ClassifierError(f"the classifier raised {name}"), name)
         if not isinstance(answer, Classification) or not isinstance(answer.scores, Mapping):
             found = type(getattr(answer, "scores", answer)).__name__  # type: ignore[unreachable]
-            return _named(
+            return named(
                 ClassifierError(f"the classifier returned a {found}, expected scores by label"), "BadReply"
             )
         return answer
 
     def _decide(
         self,
-        asked: _Asked,
+        asked: Asked,
         answer: Classification | ClassifierError,
         model: str | None,
         session_id: str | None,
@@ -179,10 +151,10 @@ class _Base:
             reply = answer
             try:
                 choice = decide(reply.scores, policy)
-                extra = _oddities(reply, choice, policy)
+                extra = oddities(reply, choice, policy)
             except ScoresError as fault:
                 error = fault
-                extra = {"raw_scores": {_brief(k): _brief(v) for k, v in list(reply.scores.items())[:64]}}
+                extra = {"raw_scores": {brief(k): brief(v) for k, v in list(reply.scores.items())[:64]}}
         else:
             error = answer
         cause: Cause
@@ -208,7 +180,7 @@ class _Base:
             prompt_chars=asked.chars,
             top_label=None if choice is None else choice.top_label,
             confidence=None if choice is None else choice.confidence,
-            scores={} if reply is None or choice is None else _kept_scores(reply.scores, policy),
+            scores={} if reply is None or choice is None else kept_scores(reply.scores, policy),
             runner_up=None if choice is None else choice.runner_up,
             margin=None if choice is None else choice.margin,
             threshold=policy.threshold if choice is None else policy.threshold_for(choice.top_label),
@@ -279,7 +251,7 @@ class _Base:
         )
         self._log(done)
         if completion.outcome not in _REPLIES:
-            raise _failure(done, completion, self._deadline_s)
+            raise failure(done, completion, self._deadline_s)
         return Reply(done, completion.text, usage, cost, completion.outcome)
 
     def _cost(self, usage: Usage | None, model: str, day: date) -> Decimal | None:
@@ -399,43 +371,6 @@ class Router(_Base):
         self.close()
 
 
-class ReplyStream:
-    """Text pieces of a reply. ``decision`` is there at once, ``reply`` after the last piece."""
-
-    def __init__(self, router: _Base, decision: Decision, pieces: Any) -> None:
-        self.decision = decision
-        self.reply: Reply | None = None
-        self._router = router
-        self._pieces = pieces
-        self._done = False
-
-    def __iter__(self) -> Iterator[str]:
-        try:
-            yield from self._pieces
-        finally:
-            self._finish()
-
-    def close(self) -> None:
-        """Stop early: the call is logged as cancelled."""
-        self._finish()
-
-    def _finish(self) -> None:
-        if not self._done:
-            self._done = True
-            self._pieces.close()
-            self.reply = _settle(self._router, self.decision, self._pieces.completion)
-
-
-def _settle(router: _Base, decision: Decision, completion: Completion) -> Reply:
-    """Log a stream's end. A cancelled one gives the reply so far instead of an error."""
-    try:
-        return router._finish(decision, completion)
-    except ProviderError as error:
-        if completion.outcome != "cancelled" or error.decision is None:
-            raise
-        return Reply(error.decision, completion.text, completion.usage, error.decision.cost_usd, "cancelled")
-
-
 class AsyncRouter(_Base):
     """``Router`` for asyncio: the classifier runs in a thread, the model call is awaited."""
 
@@ -510,11 +445,11 @@ class AsyncRouter(_Base):
                 yield piece
         finally:
             await pieces.aclose()
-            _settle(self, decision, pieces.completion)
+            settle(self, decision, pieces.completion)
 
     async def _decided(
         self, prompt: Prompt, model: str | None, session_id: str | None
-    ) -> tuple[_Asked, Decision]:
+    ) -> tuple[Asked, Decision]:
         asked = ready(prompt)
         answer = await asyncio.to_thread(self._classify, asked)
         return asked, self._decide(asked, answer, model, session_id)
@@ -555,122 +490,6 @@ def build_classifier(policy: Policy, data: Path) -> Classifier:
     from router.classifiers.local import LocalClassifier
 
     return LocalClassifier(cache_dir=data / "heads")
-
-
-def ready(prompt: Prompt | Any) -> _Asked:
-    """Check a prompt and take out what is classified: the text, or the last user turn of a message list.
-
-    Lone surrogates, which no encoding can carry, are replaced by U+FFFD and counted.
-    """
-    if isinstance(prompt, str):
-        text, messages = prompt, list[dict[str, Any]]()
-    elif isinstance(prompt, bytes | bytearray) or not isinstance(prompt, Sequence):
-        raise InputError(f"the prompt is a {type(prompt).__name__}; expected text or a list of messages")
-    else:
-        text, messages = _last_user_turn(prompt)
-    replaced, chars = 0, len(text)
-    try:
-        encoded = text.encode()
-    except UnicodeEncodeError:
-        replaced = len(_SURROGATE.findall(text))
-        text = _whole(text)
-        encoded = text.encode()
-    if isinstance(prompt, str):
-        messages = [{"role": "user", "content": text}]
-    return _Asked(text, messages, hashlib.sha256(encoded).hexdigest(), chars, replaced)
-
-
-def _whole(value: Any) -> Any:
-    """The value with lone surrogates in its texts replaced: no provider could be sent them."""
-    if isinstance(value, str):
-        return value if value.isascii() else _SURROGATE.sub("\ufffd", value)
-    if isinstance(value, Mapping):
-        return {key: _whole(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_whole(item) for item in value]
-    return value
-
-
-def _last_user_turn(prompt: Sequence[Any]) -> tuple[str, list[dict[str, Any]]]:
-    messages = []
-    text: str | None = None
-    for number, message in enumerate(prompt, 1):
-        if not isinstance(message, Mapping) or "role" not in message:
-            raise InputError(f"message {number} is not a mapping with a role and content")
-        messages.append({key: _whole(value) for key, value in message.items()})
-        if message["role"] == "user":
-            text = _content_text(message.get("content"), number)
-    if text is None:
-        raise InputError(f"none of {len(messages)} messages has role 'user'; expected at least one")
-    return text, messages
-
-
-def _content_text(content: Any, number: int) -> str:
-    if isinstance(content, str):
-        return content
-    if isinstance(content, Sequence) and not isinstance(content, bytes | bytearray):
-        return "\n".join(
-            str(part["text"])
-            for part in content
-            if isinstance(part, Mapping) and isinstance(part.get("text"), str)
-        )
-    raise InputError(
-        f"message {number} has content of type {type(content).__name__}; expected text or a list of parts"
-    )
-
-
-def _kept_scores(scores: Mapping[str, float], policy: Policy) -> dict[str, float]:
-    """The policy's scores as plain numbers, as replied, and those of other labels as far as a row can hold them."""
-    kept = {name: float(scores[name]) for name in policy.label_names}
-    if len(scores) > len(kept):
-        others = [(k, v) for k, v in scores.items() if k not in kept]
-        for key, value in others[:MAX_EXTRA_LABELS]:
-            if isinstance(key, str) and isinstance(value, float):
-                kept[_whole(key[:64])] = float(value)
-    return kept
-
-
-def _brief(value: Any) -> str:
-    """What stood where a score should stand, short; the name of its type when it is no plain number or text."""
-    if isinstance(value, str):
-        return str(_whole(value[:40]))
-    return repr(value) if value is None or isinstance(value, bool | float) else type(value).__name__
-
-
-def _oddities(answer: Classification, choice: Choice, policy: Policy) -> dict[str, Any]:
-    """What was odd in a reply but did not stop the rule: kept in the row and countable."""
-    extra: dict[str, Any] = {}
-    reported = getattr(answer, "reported_top_label", None) or answer.top_label
-    if reported != choice.top_label:
-        extra["reported_top_label"] = _brief(reported)
-    others = len(answer.scores) - len(
-        policy.labels
-    )  # every label of the policy has a score: decide() saw to it
-    if others:
-        extra["extra_labels"] = others
-    return extra
-
-
-def _failure(decision: Decision, completion: Completion, deadline_s: float) -> ProviderError:
-    """The typed error of a call that gave no usable reply; says nothing of the request."""
-    model, outcome = completion.model, completion.outcome
-    if outcome == "timeout":
-        text = f"{model} did not answer within {deadline_s:g} s; the decision is logged. Try again or raise deadline_s."
-    else:
-        why = {
-            "auth": "the key was refused; check it",
-            "rate_limited": "the provider asked to slow down; try later",
-            "not_found": "the provider does not know this model; check its name in the policy",
-        }
-        text = f"{model} gave no usable reply ({outcome}): {why.get(outcome, 'the decision is logged, try again')}."
-    error = _FAILURES.get(outcome, ProviderError)(text, outcome=outcome)
-    error.decision = decision
-    return error
-
-
-def _named(error: ClassifierError, name: str) -> ClassifierError:
-    error.name = name
-    return error
 
 
 def _utc_now() -> datetime:

@@ -15,7 +15,8 @@ MAY = {
     "router.types": set(),
     "router.errors": {"types"},
     "router.config": {"errors"},
-    "router.policy": {"types", "errors"},
+    "router.policy": {"types", "errors", "policy_file"},
+    "router.policy_file": {"policy", "types", "errors"},
     "router.policy_edit": {"policy", "config", "errors"},
     "router.prices": {"policy", "types", "errors"},
     "router.classifiers": {"policy", "types", "errors", "config", "presets", "providers"},
@@ -23,7 +24,22 @@ MAY = {
     "router.log": {"policy", "prices", "types", "errors"},
     "router.analysis": {"policy", "prices", "types", "errors"},
     "router.demo": {"errors", "log"},
-    "router.core": {"classifiers", "config", "errors", "log", "policy", "prices", "providers", "types"},
+    "router.prompts": {"errors", "types"},
+    "router.reply_stream": {"errors", "types"},
+    "router.endings": {"errors", "policy", "prompts", "types"},
+    "router.core": {
+        "prompts",
+        "endings",
+        "reply_stream",
+        "classifiers",
+        "config",
+        "errors",
+        "log",
+        "policy",
+        "prices",
+        "providers",
+        "types",
+    },
 }
 HEAVY = {
     "duckdb": ("router/log", "router/cli/doctor.py"),  # doctor names its version

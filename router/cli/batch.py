@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 from router.cli.output import progress
-from router.core import Router, ready
+from router.core import Router
 from router.errors import ClassifierError, InputError
+from router.prompts import ready
 from router.types import Classification, Decision, Prompt
 
 BATCH = 32

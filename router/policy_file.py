@@ -1,0 +1,172 @@
+"""A policy out of parsed TOML: every key known, every type right, all faults at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
+from typing import Any
+
+from router.errors import PolicyError
+from router.policy import CLASSIFIERS, PACKAGED, Model, Policy, PriceOverride, packaged_examples
+from router.types import Label
+
+_POLICY_KEYS = (
+    "name",
+    "threshold",
+    "min_margin",
+    "fallback_model",
+    "baseline",
+    "classifier",
+    "tiers",
+    "labels",
+    "models",
+)
+_LABEL_KEYS = ("name", "rubric", "model", "threshold", "examples")
+_MODEL_KEYS = ("provider", "base_url", "key_env", "max_tokens", "price")
+_PRICE_KEYS = ("input", "output", "cache_read", "cache_write", "source", "date")
+
+
+def from_mapping(raw: Mapping[str, Any], source: str) -> Policy:
+    """Build a policy from parsed TOML; type faults are collected, then the value faults of the policy itself."""
+    faults: list[str] = []
+
+    def take(
+        table: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str, default: Any
+    ) -> Any:
+        value = table.get(key, default)
+        wrong_bool = isinstance(value, bool) and kind is not bool
+        if value is default or (isinstance(value, kind) and not wrong_bool):
+            return value
+        expected = {str: "text", list: "a list", dict: "a table", int: "a whole number"}.get(
+            kind if isinstance(kind, type) else float, "a number"
+        )
+        shown = (
+            f"the text {value!r}"
+            if isinstance(value, str) and len(value) < 40
+            else f"a {type(value).__name__}"
+        )
+        faults.append(f"{where}{key}: found {shown}, expected {expected}")
+        return default
+
+    def unknown(table: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+        for key in table:
+            if key not in known:
+                near = get_close_matches(key, known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+                faults.append(f"{where}{key}: not a key of a policy; {hint}")
+
+    number = (int, float)
+    unknown(raw, _POLICY_KEYS, "")
+    for key in ("threshold", "fallback_model", "labels"):
+        if key not in raw:
+            faults.append(f"{key}: missing")
+    labels = []
+    for position, table in enumerate(take(raw, "labels", list, "", []), 1):
+        where = f"labels[{position}]."
+        if not isinstance(table, dict):
+            faults.append(f"labels[{position}]: found a {type(table).__name__}, expected a [[labels]] table")
+            continue
+        unknown(table, _LABEL_KEYS, where)
+        name = take(table, "name", str, where, "")
+        examples = table.get("examples", [])
+        if examples == PACKAGED:
+            examples = packaged_examples().get(name, ())
+            if not examples:
+                known = ", ".join(packaged_examples())
+                faults.append(f"{where}examples: no packaged examples for {name!r}; known: {known}")
+        elif not isinstance(examples, list) or not all(isinstance(x, str) and x.strip() for x in examples):
+            faults.append(f'{where}examples: expected a list of prompts, or "{PACKAGED}"')
+            examples = []
+        threshold = take(table, "threshold", number, where, None)
+        labels.append(
+            Label(
+                name=name,
+                rubric=take(table, "rubric", str, where, ""),
+                model=take(table, "model", str, where, ""),
+                examples=tuple(examples),
+                threshold=None if threshold is None else float(threshold),
+            )
+        )
+    models = {}
+    for name, table in take(raw, "models", dict, "", {}).items():
+        where = f'models."{name}".'
+        if not isinstance(table, dict):
+            faults.append(f'models."{name}": found a {type(table).__name__}, expected a table')
+            continue
+        unknown(table, _MODEL_KEYS, where)
+        models[name] = Model(
+            name=name,
+            provider=take(table, "provider", str, where, None),
+            base_url=take(table, "base_url", str, where, None),
+            key_env=take(table, "key_env", str, where, None),
+            max_tokens=take(table, "max_tokens", int, where, 1024),
+            price=_price(take(table, "price", dict, where, None), f"{where}price.", faults, unknown),
+        )
+    tiers = take(raw, "tiers", list, "", [])
+    for position, tier in enumerate(tiers, 1):
+        if not isinstance(tier, str):
+            faults.append(f"tiers[{position}]: found a {type(tier).__name__}, expected the name of a model")
+    min_margin = take(raw, "min_margin", number, "", None)
+    values: dict[str, Any] = {
+        "labels": tuple(labels),
+        "threshold": float(take(raw, "threshold", number, "", 0.0)),
+        "fallback_model": take(raw, "fallback_model", str, "", "-"),
+        "name": take(raw, "name", str, "", "policy"),
+        "baseline": take(raw, "baseline", str, "", None),
+        "classifier": take(raw, "classifier", str, "", "local"),
+        "min_margin": None if min_margin is None else float(min_margin),
+        "tiers": tuple(str(x) for x in tiers),
+        "models": models,
+        "source": source,
+    }
+    if values["classifier"] not in CLASSIFIERS:
+        faults.append(f"classifier: found {values['classifier']!r}, expected one of {', '.join(CLASSIFIERS)}")
+    if not faults:
+        return Policy(**values)
+    try:
+        Policy(**values)
+    except PolicyError as error:
+        faults += [
+            fault for fault in error.faults if fault.split(":")[0] not in {x.split(":")[0] for x in faults}
+        ]
+    raise PolicyError(faults, source)
+
+
+def _price(
+    table: Mapping[str, Any] | None, where: str, faults: list[str], unknown: Any
+) -> PriceOverride | None:
+    if table is None:
+        return None
+    unknown(table, _PRICE_KEYS, where)
+    rates: dict[str, Decimal | None] = {}
+    for key in ("input", "output", "cache_read", "cache_write"):
+        value = table.get(key)
+        if value is None:
+            if key in ("input", "output"):
+                faults.append(f"{where}{key}: missing, expected USD per million tokens")
+            rates[key] = None
+            continue
+        try:
+            rates[key] = Decimal(str(value))
+        except InvalidOperation:
+            rates[key] = None
+        rate = rates[key]
+        if isinstance(value, bool) or rate is None or not rate.is_finite() or rate < 0:
+            faults.append(f"{where}{key}: found {value!r}, expected USD per million tokens, 0 or more")
+            rates[key] = None
+    day = table.get("date")
+    if day is not None and not isinstance(day, date):
+        faults.append(f"{where}date: found {day!r}, expected a date like 2026-11-01 without quotes")
+        day = None
+    if rates["input"] is None or rates["output"] is None:
+        return None
+    return PriceOverride(
+        rates["input"],
+        rates["output"],
+        rates["cache_read"],
+        rates["cache_write"],
+        str(table.get("source", "policy")),
+        day,
+    )
