@@ -1,80 +1,48 @@
 """The command line, ``routescope``: verbs parse, call and print; what they compute lives elsewhere.
 
-Exit codes: 0 fine, 1 failed, 2 usage or bad input, 3 not enough data, 130 interrupted. With ``--json`` standard output is
-one JSON document; everything said to people beside a result goes to standard error.
+Exit codes: 0 fine, 1 failed, 2 usage or bad input, 3 not enough data, 130 interrupted, 141 the reader went away. With
+``--json`` standard output is one JSON document, and nothing when the verb failed before it had a result; everything said to
+people goes to standard error.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from typing import Annotated
-
-import typer
-
-from router import __version__
-from router.cli import asking, demo, doctor, export, policy, reading, routing
-from router.cli.errors import Group
-from router.cli.output import watch_log
-
-app = typer.Typer(
-    name="routescope",
-    cls=Group,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,  # a traceback with its values could show a prompt
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"routescope {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def routescope(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and stop.", callback=_version, is_eager=True)
-    ] = False,
-) -> None:
-    """Route prompts by rubric labels, log every decision, and find where the threshold should be."""
-    watch_log()
-
-
-app.command()(routing.classify)
-app.command()(routing.route)
-app.command()(asking.ask)
-app.command()(demo.demo)
-app.command()(demo.dashboard)
-app.command()(export.ingest)
-app.command("export")(export.export_log)
-app.command()(reading.sweep)
-app.command()(reading.savings)
-app.command()(reading.overlap)
-app.add_typer(policy.app, name="policy")
-app.command()(doctor.doctor)
 
 
 def main() -> None:
     """Run the command line."""
+    _open_streams()
+    try:
+        # Not at the top: Ctrl+C while the verbs load would show a traceback.
+        from router.cli.app import app
+
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        # Ctrl+C once more, while threads end: at once and without a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        _flush()
+
+
+def _open_streams() -> None:
+    # A caller may have closed them (``>&-``); nobody reads then, but nothing may fail either.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open to the end
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(
-                errors="backslashreplace"
-            )  # a terminal that cannot show a character must not stop a run
-    try:
-        app()
-    finally:
-        _flush()
+            # A terminal that cannot show a character must not stop a run.
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _flush() -> None:
     """Write what is left; a reader that has gone away (``| head``) is no error."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         # The interpreter flushes once more at exit, and would complain then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -41,7 +41,7 @@ def ask(
     policy: PolicyFile = None,
     json: Json = False,
 ) -> None:
-    """Decide, call the chosen model and print its reply; tokens, cost and time are logged."""
+    """Decide, call the chosen model and print its reply. Tokens, cost and time are logged."""
     from router.core import Router
 
     if stream and json:

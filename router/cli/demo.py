@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import re
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from router.cli.options import Data, NoBrowser, PolicyFile, Port
-from router.cli.output import progress, say
+from router.cli.options import Data, Json, NoBrowser, PolicyFile, Port
+from router.cli.output import emit, progress, say
 from router.errors import LogError
 
 if TYPE_CHECKING:
@@ -52,8 +54,12 @@ def demo(
     ] = 2000,
     port: Port = 8501,
     no_browser: NoBrowser = False,
+    json: Json = False,
 ) -> None:
-    """Show a dashboard over sample traffic: real decisions on packaged prompts, drawn times, assumed tokens."""
+    """Show a dashboard over sample traffic. Decisions are real, times drawn, tokens assumed.
+
+    --json: printed once the dashboard answers.
+    """
     from router.config import data_dir
     from router.demo import TOKENS_ARE_ASSUMED, TRAFFIC_IS_DRAWN
 
@@ -65,25 +71,52 @@ def demo(
     )
     say(TRAFFIC_IS_DRAWN)
     say(TOKENS_ARE_ASSUMED)
-    _serve(folder, None, port, no_browser)
+    _serve(folder, None, port, no_browser, asdict(built) | {"tokens": "assumed"} if json else None)
 
 
 def dashboard(
-    data: Data = None, policy: PolicyFile = None, port: Port = 8501, no_browser: NoBrowser = False
+    data: Data = None,
+    policy: PolicyFile = None,
+    port: Port = 8501,
+    no_browser: NoBrowser = False,
+    json: Json = False,
 ) -> None:
-    """Serve the dashboard on 127.0.0.1; new decisions of any process show up within two seconds."""
+    """Serve the dashboard on 127.0.0.1 until Ctrl+C. New decisions of any process show up within two seconds.
+
+    --json: printed once it answers.
+    """
     from router.config import data_dir
     from router.core import load_policy
 
     folder = data_dir(data)
     load_policy(policy, folder)  # a policy that is wrong is said here, before anything starts
-    _serve(folder, policy, port, no_browser)
+    _serve(folder, policy, port, no_browser, {"data": folder} if json else None)
 
 
-def _serve(data: Path, policy: Path | None, port: int, no_browser: bool) -> None:
+def _serve(
+    data: Path, policy: Path | None, port: int, no_browser: bool, document: dict[str, Any] | None
+) -> None:
+    """Serve until Ctrl+C, which is how a server ends and no failure; ``document`` is printed with the address."""
     from dashboard.server import serve
 
-    serve(data, policy, port=port, open_browser=not no_browser, announce=say)
+    is_ready = False
+
+    def announce(sentence: str) -> None:
+        nonlocal is_ready
+        is_ready = True
+        say(sentence)
+        if document is not None:
+            address = re.search(r"http://[\d.]+:\d+", sentence)
+            emit({"url": address and address.group()} | document)
+
+    # An impatient second Ctrl+C cancels the shutdown, which the server would report with a traceback.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: "CancelledError" not in record.getMessage())
+    try:
+        serve(data, policy, port=port, open_browser=not no_browser, announce=announce)
+    except KeyboardInterrupt:
+        if not is_ready:
+            raise
+        say("stopped")
 
 
 def build(

@@ -33,7 +33,10 @@ class Finding:
 
 
 def doctor(data: Data = None, policy: PolicyFile = None, json: Json = False) -> None:
-    """Say where rows go, what is active, what is degraded. Exit 1 when something loses data or cannot work."""
+    """Say where rows go, what is active and what is degraded.
+
+    Exit 1 when something loses data or cannot work.
+    """
     import duckdb
 
     from router import __version__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,7 +102,7 @@ def export_log(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Write decisions as CSV, JSON Lines or Parquet: every column, in the order they were logged."""
+    """Write decisions as CSV, JSON Lines or Parquet. Every column, in the order they were logged."""
     from router.log.export import export
     from router.log.queries import count
 
@@ -125,7 +126,7 @@ def export_log(
 
 
 def ingest(data: Data = None, json: Json = False) -> None:
-    """Bring what was logged into the database, now. A running dashboard does that by itself."""
+    """Bring what was logged into the database now. A running dashboard does that by itself."""
     from router.config import data_dir
     from router.log.ingest import spools
     from router.log.lock import holder
@@ -135,6 +136,10 @@ def ingest(data: Data = None, json: Json = False) -> None:
     folder = data_dir(data)
     if not folder.is_dir():
         raise ConfigurationError(f"{folder} is no folder; expected the data folder, give it with --data")
+    if not os.access(
+        folder, os.W_OK | os.X_OK
+    ):  # the lock's own words would be of the file it could not make
+        raise ConfigurationError(f"{folder} cannot be written: permission denied; allow it or use --data")
     total = sum(path.stat().st_size for path in spools(folder))
     try:
         with progress("ingesting", total) as advance:

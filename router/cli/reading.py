@@ -53,7 +53,7 @@ def sweep(
     policy: PolicyFile = None,
     json: Json = False,
 ) -> None:
-    """What every threshold would do to the logged decisions: fallback share, cost, savings. --json: the whole curve."""
+    """What every threshold would do to the logged decisions. --json: the whole curve."""
     from router.analysis.sweep import cheapest, operating_point
     from router.analysis.sweep import sweep as sweep_cells
     from router.log.queries import cells
@@ -110,7 +110,7 @@ def savings(
     policy: PolicyFile = None,
     json: Json = False,
 ) -> None:
-    """What routing saved against one model for everything, with its interval and its ground."""
+    """What routing saved against one model for everything."""
     from router.analysis.savings import savings as add_up
     from router.log.queries import baseline_of, spend
 
@@ -147,7 +147,7 @@ def overlap(
     policy: PolicyFile = None,
     json: Json = False,
 ) -> None:
-    """Which labels the classifier hardly tells apart, and what hangs on it."""
+    """Which labels the classifier hardly tells apart. With what is at stake."""
     from router.analysis.overlap import overlap as find
     from router.log.queries import pairs
 
@@ -177,7 +177,7 @@ def overlap(
     )
     say(
         f"{found.n_close:,} of {found.n:,} decisions ({share(found.close_rate)}) have a margin below {found.bound:g}; "
-        "at stake: by how much spend would change had each gone to its other label's model"
+        "close rates are shares of all decisions; at stake: by how much spend would change had each gone to its other label's model"
     )
 
 

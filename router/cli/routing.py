@@ -25,7 +25,7 @@ SHOWN_BROKEN = 20
 
 
 def classify(text: Text, data: Data = None, policy: PolicyFile = None, json: Json = False) -> None:
-    """Score a prompt against the labels and show what the rule makes of it. Never logs."""
+    """Score a prompt and show what the rule makes of it. Never logs."""
     from router import decide
     from router.config import data_dir
     from router.core import build_classifier, load_policy
@@ -79,7 +79,7 @@ def route(
     policy: PolicyFile = None,
     json: Json = False,
 ) -> None:
-    """Decide which model should answer, and log it; no model is called, no key needed."""
+    """Decide which model should answer, and log it. No model is called, no key needed."""
     from router.core import Router
 
     if (text is None) == (jsonl is None):
@@ -114,6 +114,8 @@ def _route_file(source: str, data: Path | None, policy: Path | None, json: bool)
     else:
         _print_summary(done)
     _say_broken(done)
+    if not done.lines:
+        say(f"note: {'standard input' if source == '-' else source} holds no rows; nothing was routed")
     say_where(router, done.routed)
     if done.broken:
         raise typer.Exit(1)
@@ -128,13 +130,15 @@ def _say_broken(done: Done) -> None:
         )
     if done.broken:
         say(
-            f"error: {len(done.broken):,} of {done.lines:,} lines could not be read; the other {done.routed:,} were routed"
+            f"error: {len(done.broken):,} of {done.lines:,} lines could not be read; {done.routed:,} were routed"
         )
     if done.undecodable:
-        say(f"note: {done.undecodable:,} lines are not all UTF-8; what could not be read stands as U+FFFD")
+        say(
+            f"note: lines that are not all UTF-8: {done.undecodable:,}; what could not be read stands as U+FFFD"
+        )
     if done.unscored:
         say(
-            f"note: {done.unscored:,} prompts got no scores ({', '.join(sorted(done.errors))}); they go to the fallback model"
+            f"note: prompts without scores: {done.unscored:,} ({', '.join(sorted(done.errors))}); they go to the fallback model"
         )
 
 
