@@ -169,9 +169,8 @@ class _Base:
             extra["replaced_surrogates"] = asked.replaced
         now = self._clock()
         if now.tzinfo is not None:
-            now = now.astimezone(UTC).replace(
-                tzinfo=None
-            )  # the log's times have no zone: DuckDB would drop it silently
+            # The log's times have no zone: DuckDB would drop it silently.
+            now = now.astimezone(UTC).replace(tzinfo=None)
         return Decision(
             id=self._new_id(now),
             decided_at=now,
@@ -222,10 +221,14 @@ class _Base:
             self._providers[where] = provider_for(name, endpoint)
         return self._providers[where]
 
-    def _not_called(self, decision: Decision, error: ConfigurationError) -> None:
-        """Log a decision whose model could not be called for want of a key or a provider."""
-        outcome: Outcome = "no_key" if isinstance(error, MissingKeyError) else "error"
-        self._log(replace(decision, model_used=None, outcome=outcome, error_type=type(error).__name__))
+    def _provider_for(self, decision: Decision) -> Provider:
+        """The provider of a decision's model; for want of a key or a provider the decision is logged and the error raised."""
+        try:
+            return self._provider(decision.model_chosen)
+        except ConfigurationError as error:
+            outcome: Outcome = "no_key" if isinstance(error, MissingKeyError) else "error"
+            self._log(replace(decision, model_used=None, outcome=outcome, error_type=type(error).__name__))
+            raise
 
     def _finish(self, decision: Decision, completion: Completion) -> Reply:
         """Log how the call ended; the reply, or a ProviderError that carries the decision."""
@@ -312,11 +315,7 @@ class Router(_Base):
         """
         asked = ready(prompt)
         decision = self._decide(asked, self._classify(asked), model, session_id)
-        try:
-            provider = self._provider(decision.model_chosen)
-        except ConfigurationError as error:
-            self._not_called(decision, error)
-            raise
+        provider = self._provider_for(decision)
         completion = provider.complete(
             self.policy.model(decision.model_chosen),
             asked.messages,
@@ -338,11 +337,7 @@ class Router(_Base):
         """Like ``ask``, text as it arrives: iterate, then read ``reply``. Logged at the end, also of a stream cut short."""
         asked = ready(prompt)
         decision = self._decide(asked, self._classify(asked), model, session_id)
-        try:
-            provider = self._provider(decision.model_chosen)
-        except ConfigurationError as error:
-            self._not_called(decision, error)
-            raise
+        provider = self._provider_for(decision)
         pieces = provider.stream(
             self.policy.model(decision.model_chosen),
             asked.messages,
@@ -393,11 +388,7 @@ class AsyncRouter(_Base):
     ) -> Reply:
         """See ``Router.ask``. A cancelled task logs its decision with outcome ``cancelled``."""
         asked, decision = await self._decided(prompt, model, session_id)
-        try:
-            provider = await asyncio.to_thread(self._provider, decision.model_chosen)
-        except ConfigurationError as error:
-            self._not_called(decision, error)
-            raise
+        provider = await asyncio.to_thread(self._provider_for, decision)
         started = time.monotonic()
         try:
             completion = await provider.acomplete(
@@ -428,11 +419,7 @@ class AsyncRouter(_Base):
     ) -> AsyncIterator[str]:
         """Text as it arrives; logged at the end, also when the consumer stops early."""
         asked, decision = await self._decided(prompt, model, session_id)
-        try:
-            provider = await asyncio.to_thread(self._provider, decision.model_chosen)
-        except ConfigurationError as error:
-            self._not_called(decision, error)
-            raise
+        provider = await asyncio.to_thread(self._provider_for, decision)
         pieces = provider.astream(
             self.policy.model(decision.model_chosen),
             asked.messages,

@@ -78,9 +78,7 @@ class Writer:
         self._pending.clear()
         try:
             return ingest_now(self.data, wait_s=wait_s, role="turn") is not None
-        except (
-            Exception
-        ) as error:  # DuckDB's messages quote the row: only the type of what we did not word is shown
+        except Exception as error:  # DuckDB's messages quote the row: only our own words are shown
             self._pending.set()
             text = (
                 str(error)
