@@ -1,0 +1,623 @@
+"""The command line: every verb on a real log, bad input, and how a process ends."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import typer
+from fake_apis import FakeApis
+from log_samples import SEED, decision
+from typer.testing import CliRunner
+
+from router import decide
+from router.analysis.overlap import overlap
+from router.analysis.savings import savings
+from router.analysis.sweep import cheapest, operating_point, sweep
+from router.cli import errors
+from router.cli.app import app
+from router.log import open_log
+from router.log.lock import OwnerLock
+from router.log.queries import Filter, baseline_of, cells, pairs, spend
+from router.log.writer import Writer
+from router.prices import PriceBook
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROWS = 120
+SECRET = "zebra-passphrase"
+KEY = "sk-live-0123456789abcdef"
+
+
+def verbs(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from verbs(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
+
+
+VERBS = dict(verbs(typer.main.get_command(app)))
+
+
+def run(*args: object, stdin: bytes | str | None = None, env: dict[str, str] | None = None) -> Any:
+    return CliRunner().invoke(app, [str(x) for x in args], input=stdin, env=env)
+
+
+def process(*args: object, **options: Any) -> subprocess.Popen[bytes]:
+    pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+    return subprocess.Popen([sys.executable, "-m", "router.cli", *map(str, args)], **(pipes | options))
+
+
+def run_process(*args: object, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """The same in a process of its own: a verb that calls a model keeps its connections until the process ends."""
+    command = [sys.executable, "-m", "router.cli", *map(str, args)]
+    variables = {**os.environ, **env}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=variables, check=False)
+
+
+@pytest.fixture
+def interrupt() -> Iterator[None]:
+    """A child can be interrupted even where the test run itself was started with SIGINT ignored."""
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, old)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log whose confidences, labels and tokens vary, priced as the router would; the last row has no scores."""
+    folder = tmp_path_factory.mktemp("cli") / "data"
+    writer, book, names = Writer(folder, turns=False), PriceBook(), SEED.label_names
+    for i in range(ROWS - 1):
+        best = round(0.30 + i * 37 % 650 / 1000, 4)
+        top, other = names[i % 4], names[(i + 1 + i // 4 % 3) % 4]
+        scores = {name: round((1 - best) / 4, 6) for name in names}
+        scores |= {other: round((1 - best) / 2, 6), top: best}
+        choice = decide(scores, SEED)
+        made = decision(i, scores=scores, **(asdict(choice) | {"model_used": choice.model_chosen}))
+        usage = {"input_tokens": 100 + i, "output_tokens": 50 + 3 * i, "usage_grade": "measured"}
+        rate = book.rate(choice.model_chosen, made.decided_at.date())
+        cost = (Decimal(str(rate.input)) * (100 + i) + Decimal(str(rate.output)) * (50 + 3 * i)) / 1_000_000
+        writer.log(decision(i, **(_values(made) | usage | {"cost_usd": cost})), SEED)
+    nothing = {"top_label": None, "confidence": None, "scores": {}, "runner_up": None, "margin": None}
+    writer.log(decision(ROWS, cause="classifier_error", model_chosen="gpt-4o", **nothing), SEED)
+    writer.close()
+    assert run("ingest", "--data", folder).exit_code == 0
+    return folder
+
+
+def _values(made: Any) -> dict[str, Any]:
+    return {name: getattr(made, name) for name in made.__dataclass_fields__ if name != "id"} | {"id": made.id}
+
+
+def rows(folder: Path, query: str = "SELECT count(*) FROM decisions") -> list[Any]:
+    """Read as anyone would: with DuckDB alone."""
+    with duckdb.connect(str(folder / "decisions.duckdb"), read_only=True) as con:
+        return con.execute(query).fetchall()
+
+
+# Help
+
+
+def test_a_verb_has_help_takes_json_and_is_in_the_readme() -> None:
+    section = README.split("\n## Command line\n", 1)[1].split("\n## ", 1)[0]
+    assert set(re.findall(r"`routescope ((?:policy )?[a-z]+)", section)) == set(VERBS)
+    for name, command in VERBS.items():
+        assert command.help and command.help[0].isupper(), name
+        assert any("--json" in parameter.opts for parameter in command.params), name
+        assert all(getattr(x, "help", "given") for x in command.params), name
+
+
+def test_help_names_every_verb_in_a_whole_sentence() -> None:
+    shown = run("--help")
+    listed = shown.stdout.split("Commands:\n", 1)[1].splitlines()
+    assert {line.split()[0] for line in listed} == {name.split()[0] for name in VERBS}
+    assert [line for line in listed if not line.endswith(".") or line.endswith("...")] == []
+
+
+def test_the_exit_codes_are_those_of_the_readme() -> None:
+    said = dict(re.findall(r"(\d+) ([a-z ]+)", README.split("Exit codes:", 1)[1].split("\n", 1)[0]))
+    assert said["1"] == "failed" and errors.FAILED == 1
+    assert said["2"] == "bad input" and errors.USAGE == 2
+    assert said["3"] == "not enough data" and errors.NOT_ENOUGH == 3
+
+
+# --json, and the figures
+
+JSON = {
+    "classify": ["classify", "what is the capital of japan"],
+    "route": ["route", "what is the capital of japan"],
+    "ask": ["ask", "what is the capital of japan"],
+    "ingest": ["ingest"],
+    "export": ["export", "--output", "{tmp}/out.csv"],
+    "sweep": ["sweep"],
+    "savings": ["savings"],
+    "overlap": ["overlap"],
+    "policy show": ["policy", "show"],
+    "doctor": ["doctor"],
+}
+SERVING = {"demo", "dashboard"}  # in test_demo.py
+
+
+@pytest.mark.parametrize("verb", JSON)
+def test_json_is_one_document_and_nothing_else(verb: str, data: Path, tmp_path: Path, fake: FakeApis) -> None:
+    folder = tmp_path if verb in ("route", "ask", "ingest") else data
+    args = [part.format(tmp=tmp_path) for part in JSON[verb]]
+    if verb == "ask":
+        asked = run_process(*args, "--json", "--data", folder, env=urls(fake))
+        code, printed = asked.returncode, asked.stdout
+    else:
+        done = run(*args, "--json", "--data", folder)
+        code, printed = done.exit_code, done.stdout
+    assert code == 0
+    assert isinstance(json.loads(printed), dict)
+
+
+def test_every_verb_was_asked_for_json() -> None:
+    assert set(JSON) | SERVING == set(VERBS)
+
+
+def test_sweep_is_the_analysis_of_the_same_log(data: Path) -> None:
+    with open_log(data) as log:
+        curve = sweep(cells(log, Filter(), SEED, PriceBook(SEED.models)), SEED)
+    found = json.loads(run("sweep", "--json", "--data", data).stdout)
+    assert found["n"] == ROWS - 1
+    assert found["curve"]["fallback"] == curve.fallback.tolist()
+    assert found["curve"]["cost_per_1000"] == curve.cost_per_1000.tolist()
+    assert found["curve"]["thresholds"][5500] == 0.55 == found["production"]
+    assert found["cheapest"]["threshold"] == cheapest(curve).threshold
+    one = json.loads(run("sweep", "-t", "0.6", "-t", "0.8", "--json", "--data", data).stdout)
+    for shown, value in zip(one["points"], (0.6, 0.8), strict=True):
+        point = operating_point(curve, value)
+        assert (shown["threshold"], shown["fallback"], shown["cost_per_1000"], shown["savings_share"]) == (
+            value,
+            point.fallback,
+            point.cost_per_1000,
+            point.savings_share,
+        )
+    below = rows(data, "SELECT count(*) FROM decisions WHERE confidence < 0.6")[0][0]
+    assert one["points"][0]["fallback"] == below > 0
+
+
+def test_savings_are_the_analysis_of_the_same_log_and_of_the_baseline_asked_for(data: Path) -> None:
+    book = PriceBook(SEED.models)
+    for extra, against in (([], baseline_of(SEED)), (["--baseline", "gpt-4o"], "gpt-4o")):
+        with open_log(data) as log:
+            figures = savings(spend(log, Filter(), SEED, book, baseline=against), against)
+        found = json.loads(run("savings", *extra, "--json", "--data", data).stdout)
+        assert found["baseline"] == against
+        assert found["savings_usd"] == pytest.approx(float(figures.savings_usd), rel=1e-12)
+        assert found["savings_share"] == figures.savings_share
+        paid = rows(data, "SELECT sum(cost_usd) FROM decisions")[0][0]
+        assert found["routed_usd"] == pytest.approx(float(paid), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "routed", "share"), [("guide", 4800, 0.68), ("list-prices", 5887.5, 0.6075)]
+)
+def test_a_scenario_needs_no_log(name: str, routed: float, share: float, tmp_path: Path) -> None:
+    found = json.loads(run("savings", "--scenario", name, "--json", "--data", tmp_path / "none").stdout)
+    assert (found["baseline_usd"], found["routed_usd"]) == (15_000, routed)
+    assert found["savings_share"] == pytest.approx(share)
+
+
+def test_overlap_is_the_analysis_of_the_same_log(data: Path) -> None:
+    with open_log(data) as log:
+        found = overlap(pairs(log, Filter(), SEED, PriceBook(SEED.models)), SEED.label_names, bound=0.2)
+    shown = json.loads(run("overlap", "--close", "0.2", "--json", "--data", data).stdout)
+    assert (shown["n"], shown["n_close"]) == (found.n, found.n_close)
+    assert shown["n_close"] == rows(data, "SELECT count(*) FROM decisions WHERE margin < 0.2")[0][0] > 0
+    assert [pair["close_rate"] for pair in shown["pairs"]] == [pair.close_rate for pair in found.pairs]
+
+
+def test_tables_for_people_hold_the_same_figures(data: Path) -> None:
+    shown = run("sweep", "-t", "0.6", "--data", data)
+    point = json.loads(run("sweep", "-t", "0.6", "--json", "--data", data).stdout)["points"][0]
+    assert shown.stdout.splitlines()[1].split()[:3] == [
+        "0.6",
+        f"{point['fallback']}",
+        f"{point['fallback_share']:.1%}",
+    ]
+    assert "measured by the providers" in shown.stderr
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl", "parquet"])
+def test_export_writes_the_rows_to_a_file_and_to_a_pipe(format: str, data: Path, tmp_path: Path) -> None:
+    target = tmp_path / f"out.{format}"
+    done = run("export", "--format", format, "-o", target, "--json", "--data", data)
+    assert json.loads(done.stdout) == {"rows": ROWS, "format": format, "output": str(target)}
+    reader = {"csv": "read_csv", "jsonl": "read_json_auto", "parquet": "read_parquet"}[format]
+    with duckdb.connect() as con:
+        read = con.execute(
+            f"SELECT CAST(id AS VARCHAR), prompt, CAST(cost_usd AS DECIMAL(18, 12)) FROM {reader}($file)",
+            {"file": str(target)},
+        ).fetchall()
+    assert read == rows(data, "SELECT CAST(id AS VARCHAR), prompt, cost_usd FROM decisions ORDER BY rowid")
+    piped = run("export", "--format", format, "--data", data)
+    assert piped.stdout_bytes == target.read_bytes()
+
+
+def test_export_takes_a_filter(data: Path) -> None:
+    done = run("export", "--label", "coding", "--cause", "routed", "--since", "2026-11-20", "--data", data)
+    found = list(csv.DictReader(io.StringIO(done.stdout)))
+    wanted = "SELECT count(*) FROM decisions WHERE top_label = 'coding' AND cause = 'routed'"
+    assert len(found) == rows(data, wanted)[0][0] > 0
+    assert {row["top_label"] for row in found} == {"coding"}
+
+
+# Bad input
+
+BAD: dict[str, tuple[list[str], int, str]] = {
+    "no prompt": (["route"], 2, "give either a prompt"),
+    "prompt and file": (["route", "x", "--jsonl", "y"], 2, "give either a prompt"),
+    "empty prompt": (["classify", " "], 2, "the prompt is empty"),
+    "missing file": (["route", "--jsonl", "{tmp}/nope.jsonl"], 2, "nope.jsonl cannot be read"),
+    "folder for a file": (["route", "--jsonl", "{tmp}"], 2, "Is a directory"),
+    "threshold above": (["sweep", "-t", "1.5"], 2, "found 1.5, expected a number in [0, 1]"),
+    "threshold below": (["sweep", "-t", "-0.1"], 2, "found -0.1, expected a number in [0, 1]"),
+    "threshold nan": (["sweep", "-t", "nan"], 2, "found nan, expected a number in [0, 1]"),
+    "threshold off the grid": (["sweep", "-t", "0.55555"], 2, "0.5555 and 0.5556"),
+    "threshold no number": (["sweep", "-t", "high"], 2, "'--threshold'"),
+    "close": (["overlap", "--close", "0.015"], 2, "a multiple of 0.01"),
+    "since": (["sweep", "--since", "yesterday"], 2, "an age like 90m"),
+    "since after until": (["sweep", "--since", "1d", "--until", "2d"], 2, "is not before"),
+    "no such period": (["sweep", "--since", "2030-01-01"], 3, "no decisions"),
+    "no log": (["sweep", "--data", "{tmp}/none", "--json"], 3, "no decisions in"),
+    "no log to export": (["export", "--data", "{tmp}/none"], 3, "no decisions in"),
+    "no log to ingest": (["ingest", "--data", "{tmp}/none"], 2, "is no folder"),
+    "unknown scenario": (["savings", "--scenario", "x"], 2, "guide, list-prices"),
+    "scenario and baseline": (
+        ["savings", "--scenario", "guide", "--baseline", "x"],
+        2,
+        "a baseline of its own",
+    ),
+    "unknown baseline": (["savings", "--baseline", "no-such-model"], 3, "are not known"),
+    "unknown format": (["export", "--format", "xml"], 2, "csv, jsonl, parquet"),
+    "json of an export to a pipe": (["export", "--json"], 2, "--output FILE"),
+    "unknown cause": (["export", "--cause", "x"], 2, "low_confidence"),
+    "export to a folder": (["export", "-o", "{tmp}"], 2, "is a folder"),
+    "export to nowhere": (["export", "-o", "{tmp}/a/b.csv"], 2, "cannot be written"),
+    "unknown preset": (["policy", "show", "--preset", "x"], 2, "seed, current"),
+    "no such policy": (["classify", "x", "--policy", "{tmp}/p.toml"], 2, "p.toml: no such file"),
+    "stream and json": (["ask", "x", "--stream", "--json"], 2, "give one of them"),
+    "port": (["dashboard", "--port", "70000"], 2, "'--port'"),
+    "mistyped verb": (["clasify", "x"], 2, "classify"),
+    "mistyped option": (["route", "x", "--dta", "y"], 2, "--data"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_message_and_its_exit_code(name: str, data: Path, tmp_path: Path) -> None:
+    args, code, words = BAD[name]
+    args = [part.format(tmp=tmp_path) for part in args]
+    done = run(*args, env={"ROUTESCOPE_DATA": str(data)})
+    assert (done.exit_code, words in done.stderr) == (code, True), done.stderr
+    assert "unexpected" not in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["route", SECRET, SECRET],
+        ["route", f"--{SECRET} and more"],
+        ["classify", f"-{SECRET}"],
+        [f"what is {SECRET}"],
+        ["route", SECRET, "--port", "1"],
+    ],
+    ids=["two words", "a dash first", "one dash", "no verb", "an option of another verb"],
+)
+def test_a_usage_error_repeats_no_prompt(args: list[str]) -> None:
+    done = run(*args)
+    assert done.exit_code == 2
+    assert SECRET not in done.output + done.stderr
+    assert done.stderr
+
+
+def test_a_broken_policy_stops_every_verb_that_needs_it_and_names_each_fault(
+    data: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(f'threshold = 1.5\nfallback = "gpt-4o"\nnote = "{SECRET}"\n')
+    for verb in ("classify x", "route x", "ask x", "sweep", "savings", "overlap", "policy show", "dashboard"):
+        done = run(*verb.split(), "--policy", file, "--data", data)
+        assert done.exit_code == 2, verb
+        assert "policy.toml: threshold: found 1.5, expected a number in [0, 1]" in done.stderr
+        assert SECRET not in done.stderr
+    looked = run("doctor", "--policy", file, "--data", data, "--json")
+    found = json.loads(looked.stdout)
+    assert (looked.exit_code, found["ok"]) == (1, False)
+    assert [x["about"] for x in found["findings"] if x["state"] == "fail"] == ["policy"]
+
+
+PROMPTS = {
+    "NUL": (b"what is\0the capital", False),
+    "lone surrogate": (b"what is \xed\xa0\x80 the capital", True),
+    "not UTF-8": (b"caf\xe9 au lait, translate", True),
+    "U+FFFD itself": ("what is \ufffd?".encode(), False),
+    "CRLF": (b"what is the capital\r\n", False),
+    "10 MB": (b"word " * 2_000_000, False),
+}
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_an_odd_prompt_is_routed_logged_and_said(name: str, tmp_path: Path) -> None:
+    raw, is_replaced = PROMPTS[name]
+    done = run("route", "-", "--json", "--data", tmp_path, stdin=raw)
+    assert done.exit_code == 0, done.stderr
+    assert ("not all UTF-8" in done.stderr) is is_replaced
+    shown = json.loads(done.stdout)
+    assert shown["logged"] is True and shown["top_label"] is not None
+    text = raw.decode("utf-8", "replace").removesuffix("\n").removesuffix("\r")
+    assert shown["prompt_chars"] == len(text)
+    assert rows(tmp_path, "SELECT CAST(id AS VARCHAR), source, prompt_chars FROM decisions") == [
+        (shown["id"], "cli", len(text))
+    ]
+
+
+def test_an_empty_prompt_is_logged_without_scores(tmp_path: Path) -> None:
+    done = run("route", "", "--data", tmp_path)
+    assert done.exit_code == 0
+    assert "gave no scores (EmptyPrompt)" in done.stderr
+    assert rows(tmp_path, "SELECT cause, top_label, model_used FROM decisions") == [
+        ("classifier_error", None, "gpt-4o")
+    ]
+
+
+# JSON Lines
+
+
+def test_broken_lines_are_reported_by_number_and_the_rest_is_routed(tmp_path: Path) -> None:
+    file, folder = tmp_path / "rows.jsonl", tmp_path / "data"
+    file.write_bytes(
+        b'{"prompt": "what is 2+2", "id": 7}\n'
+        + f'{{"prompt": "{SECRET}\n'.encode()
+        + b'\n["no object"]\n{"other": 1}\n{"prompt": null}\n{"prompt": "", "id": "empty"}\n'
+        + b'{"prompt": "lone \\ud800 surrogate", "id": "\\ud800"}\n'
+        + b'{"messages": [{"role": "user", "content": "write a poem"}], "id": true}\n'
+        + f'{{"messages": [{{"role": "{SECRET}"}}]}}\n'.encode()
+        + b'{"prompt": "caf\xe9"}\n{"prompt": "no line break at the end"}'
+    )
+    done = run("route", "--jsonl", file, "--json", "--data", folder)
+    assert done.exit_code == 1
+    found = json.loads(done.stdout)
+    assert [entry["line"] for entry in found["broken"]] == [2, 4, 5, 6, 10]
+    assert (found["lines"], found["routed"], found["logged"], found["no_scores"]) == (11, 6, 6, 1)
+    for number in (2, 4, 5, 6, 10):
+        assert re.search(rf"^line {number}: ", done.stderr, re.MULTILINE)
+    assert "error: 5 of 11 lines could not be read; 6 were routed" in done.stderr
+    assert SECRET not in done.output + done.stderr
+    logged = rows(folder, "SELECT prompt, CAST(extra AS VARCHAR) FROM decisions ORDER BY rowid")
+    assert [prompt for prompt, _ in logged] == [
+        "what is 2+2",
+        "",
+        "lone \ufffd surrogate",
+        "write a poem",
+        "caf\ufffd",
+        "no line break at the end",
+    ]
+    assert json.loads(logged[0][1])["id"] == 7
+
+
+def test_many_prompts_get_what_each_would_get_alone(tmp_path: Path) -> None:
+    prompts = ["write a haiku about rain", "fix this: for i in range(10) print(i)", "how tall is k2"]
+    lines = "\n".join(json.dumps({"prompt": prompt}) for prompt in prompts)
+    done = run("route", "--jsonl", "-", "--data", tmp_path, stdin=lines)
+    assert done.exit_code == 0, done.stderr
+    together = rows(tmp_path, "SELECT top_label, confidence, model_chosen FROM decisions ORDER BY rowid")
+    for prompt, logged in zip(prompts, together, strict=True):
+        alone = json.loads(run("classify", prompt, "--json", "--data", tmp_path).stdout)
+        assert logged == (alone["top_label"], alone["confidence"], alone["model_chosen"])
+
+
+def test_an_empty_file_is_said_to_be_empty(tmp_path: Path) -> None:
+    done = run("route", "--jsonl", "-", "--data", tmp_path, stdin="\n\n")
+    assert (done.exit_code, "holds no rows" in done.stderr) == (0, True)
+
+
+# Where rows go
+
+
+def test_a_row_that_cannot_be_logged_is_an_error_but_the_decision_is_given(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("a file where the folder should be")
+    done = run("route", "how tall is k2", "--json", "--data", tmp_path)
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["logged"] is False
+    assert json.loads(done.stdout)["top_label"] == "simple"
+    assert "1 of 1 decision could not be logged" in done.stderr
+    looked = run("doctor", "--data", tmp_path)
+    assert looked.exit_code == 1
+    assert "decisions are dropped" in looked.stdout
+
+
+def test_who_owns_the_log_is_said_and_rows_wait_for_the_owner(tmp_path: Path) -> None:
+    run("route", "one", "--data", tmp_path)
+    owner = OwnerLock(tmp_path)
+    assert owner.acquire("dashboard")
+    try:
+        routed = run("route", "two", "--data", tmp_path)
+        assert f"the dashboard (PID {os.getpid()}) shows them within two seconds" in routed.stderr
+        assert f"process {os.getpid()} (dashboard) owns the log" in run("doctor", "--data", tmp_path).stdout
+        taken = run("ingest", "--json", "--data", tmp_path)
+        assert (taken.exit_code, json.loads(taken.stdout)["owner_pid"]) == (0, os.getpid())
+    finally:
+        owner.release()
+    assert json.loads(run("ingest", "--json", "--data", tmp_path).stdout)["rows"] == 1
+    assert rows(tmp_path) == [(2,)]
+
+
+# doctor
+
+
+def findings(done: Any) -> dict[str, list[tuple[str, str]]]:
+    found: dict[str, list[tuple[str, str]]] = {}
+    for entry in json.loads(done.stdout)["findings"]:
+        found.setdefault(entry["about"], []).append((entry["state"], entry["text"]))
+    return found
+
+
+def test_doctor_says_where_rows_go_what_is_active_and_which_keys_are_there(data: Path) -> None:
+    done = run("doctor", "--json", "--data", data, env={"OPENAI_API_KEY": KEY})
+    found = findings(done)
+    assert done.exit_code == 0
+    assert str(data / "decisions.duckdb") in found["data folder"][0][1]
+    assert found["owner"][0][1].startswith("nobody owns the log")
+    assert f"{ROWS} decisions" in found["log"][0][1]
+    assert found["classifier"][0] == ("ok", "local-minilm-wordllama-1 is active")
+    assert ("ok", "openai: OPENAI_API_KEY is set, OPENAI_BASE_URL is not set") in found["keys"]
+    assert KEY not in done.output + done.stderr
+    unreachable = [text.split(":")[0] for _, text in found["models"] if "without a key" in text]
+    assert unreachable == ["claude-sonnet-4-5", "claude-opus-4-6"]
+
+
+def test_doctor_names_models_about_to_be_retired_and_those_nobody_knows(tmp_path: Path) -> None:
+    today = PriceBook()
+    file = tmp_path / "policy.toml"
+    file.write_text(
+        'threshold = 0.5\nfallback_model = "gpt-4o"\n'
+        '[[labels]]\nname = "a"\nrubric = "Is it about a?"\nmodel = "house-model"\n'
+        '[[labels]]\nname = "b"\nrubric = "Is it about b?"\nmodel = "gpt-4o"\n'
+    )
+    done = run("doctor", "--json", "--data", tmp_path)
+    found = findings(done)
+    assert done.exit_code == 1
+    assert any(state == "fail" and "house-model: no provider" in text for state, text in found["models"])
+    assert any(state == "warn" and "house-model: no price" in text for state, text in found["prices"])
+    assert today.end_of_life("gpt-4o", decision().decided_at.date()) is not None
+    assert any(text.startswith("gpt-4o is ") and "; move to " in text for _, text in found["models"])
+    assert ("warn", "scores are not calibrated: too few examples for a fitted head") in found["classifier"]
+    assert [state for state, _ in found["labels"]] == ["warn", "warn"]
+
+
+# ask
+
+
+def urls(fake: FakeApis) -> dict[str, str]:
+    return {"OPENAI_BASE_URL": fake.openai_url, "ANTHROPIC_BASE_URL": fake.anthropic_url}
+
+
+@pytest.mark.parametrize("extra", [[], ["--stream"]], ids=["whole", "stream"])
+def test_ask_prints_the_reply_alone_and_logs_what_it_cost(
+    extra: list[str], fake: FakeApis, tmp_path: Path
+) -> None:
+    done = run_process("ask", "what is the capital of japan", *extra, "--data", tmp_path, env=urls(fake))
+    assert (done.returncode, done.stdout) == (0, fake.text + "\n"), done.stderr
+    assert "-> gpt-4o-mini (routed); 12 tokens in, 7 out, $" in done.stderr
+    logged = rows(tmp_path, "SELECT outcome, input_tokens, output_tokens, cost_usd > 0 FROM decisions")
+    assert logged == [("ok", 12, 7, True)]
+
+
+def test_ask_without_a_key_names_the_variable_and_logs_the_decision(tmp_path: Path) -> None:
+    done = run("ask", f"what is {SECRET}", "--json", "--data", tmp_path)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "OPENAI_API_KEY is not set and neither is OPENAI_BASE_URL" in done.stderr
+    assert SECRET not in done.stderr
+    assert rows(tmp_path) == [(1,)]
+
+
+@pytest.mark.parametrize("fault", ["401", "closed", "cut_stream"])
+def test_a_failed_call_says_why_and_holds_no_prompt_and_no_key(
+    fault: str, fake: FakeApis, tmp_path: Path
+) -> None:
+    fake.always(fault)
+    extra = ["--stream"] if fault == "cut_stream" else []
+    done = run_process(
+        "ask", f"what is {SECRET}", *extra, "--data", tmp_path, env=urls(fake) | {"OPENAI_API_KEY": KEY}
+    )
+    assert done.returncode == 1
+    assert "gave no usable reply (" in done.stderr
+    assert SECRET not in done.stdout + done.stderr
+    assert KEY not in done.stdout + done.stderr
+    assert rows(tmp_path, "SELECT outcome <> 'ok' FROM decisions") == [(True,)]
+
+
+# Processes
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(data: Path) -> None:
+    with process("export", "--format", "jsonl", "--data", data) as child:
+        child.stdout.close()
+        assert child.wait(60) == 141
+        assert child.stderr.read() == b""
+
+
+def test_a_full_disk_under_the_output_is_said(data: Path) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    with open("/dev/full", "wb") as full, process("policy", "show", stdout=full) as child:
+        _, said = child.communicate(timeout=60)
+    assert child.returncode == 1
+    assert b"No space left on device" in said and b"Traceback" not in said
+
+
+def test_closed_standard_streams_are_no_failure(tmp_path: Path) -> None:
+    shell = 'exec "$0" -m router.cli policy show >&- <&-'
+    done = subprocess.run(["sh", "-c", shell, sys.executable], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
+
+
+@pytest.mark.usefixtures("interrupt")
+def test_an_interrupt_ends_with_130_and_every_decision_made_is_in_the_database(tmp_path: Path) -> None:
+    with process("route", "--jsonl", "-", "--data", tmp_path) as child:
+        child.stdin.write(b'{"prompt": "how tall is k2"}\n' * 40)
+        child.stdin.flush()
+        made = _until(
+            lambda: sum(x.read_bytes().count(b"how tall") for x in tmp_path.glob("spool/*.jsonl")), 32
+        )
+        child.send_signal(signal.SIGINT)
+        said = child.stderr.read()
+        assert child.wait(30) == 130
+    assert b"interrupted" in said and b"Traceback" not in said
+    assert rows(tmp_path) == [(made,)]
+
+
+@pytest.mark.usefixtures("interrupt")
+def test_an_interrupt_of_a_query_is_an_interrupt(tmp_path: Path) -> None:
+    code = """
+import os, signal, threading, duckdb
+from router.cli.errors import is_interrupt
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    query = "SELECT sum(hash(a.range, b.range)) FROM range(1000000) a, range(100000) b"
+    duckdb.connect().sql(query).to_arrow_table()
+except BaseException as error:
+    print(is_interrupt(error))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == "True\n", done.stderr
+
+
+def test_an_error_nobody_foresaw_shows_its_class_alone() -> None:
+    failing = typer.Typer(cls=errors.Group, pretty_exceptions_enable=False)
+    failing.callback()(lambda: None)
+    failing.command("v")(_fail)
+    done = CliRunner().invoke(failing, ["v"])
+    assert (done.exit_code, SECRET in done.output + done.stderr) == (1, False)
+    assert "error: unexpected ZeroDivisionError" in done.stderr
+
+
+def _fail() -> None:
+    raise ZeroDivisionError(SECRET)
+
+
+def _until(count: Any, wanted: int, seconds: float = 60) -> int:
+    end = time.monotonic() + seconds
+    while (found := count()) < wanted and time.monotonic() < end:
+        time.sleep(0.05)
+    assert found >= wanted
+    return found
