@@ -14,6 +14,7 @@ import pandas as pd
 from dashboard import formats, loaders
 from dashboard.untrusted import cell, name
 from router.log.queries import Filter
+from router.types import REPLIES
 
 _CAUSES = {
     "routed": "routed",
@@ -114,6 +115,12 @@ def _cost(row: dict[str, Any]) -> str:
     return f"{formats.milli_usd(row['cost_now'])} m${of}"
 
 
+def ended(row_cause: str, outcome: Any) -> str:
+    """Why the rule chose, in words; where the call gave no usable reply, how it ended stands first."""
+    words = cause(row_cause)
+    return words if missing(outcome) or outcome in REPLIES else f"{str(outcome).replace('_', ' ')} ({words})"
+
+
 def _outcome(row: dict[str, Any]) -> str:
     if missing(row["outcome"]):
         return "decided only, no call was made"
@@ -124,7 +131,8 @@ def _outcome(row: dict[str, Any]) -> str:
         if missing(row["first_token_ms"])
         else f", first token after {formats.duration(row['first_token_ms'])}"
     )
-    return words + total + first
+    kind = "" if missing(row["error_type"]) else f" ({row['error_type']})"
+    return words + kind + total + first
 
 
 def as_python(prompt: str) -> str:

@@ -10,10 +10,10 @@ import plotly.graph_objects as go
 
 from dashboard import formats, theme
 from dashboard.untrusted import plot_text
+from router.types import REPLIES
 
 ENDED = ("followed", "fell back", "failed")
 FAILED_CAUSES = ("classifier_error", "classifier_timeout")
-REPLIES = ("ok", "length", "tool_call", "refusal", "content_filter")
 
 
 def base(height: int, *, dark: bool | None = None, **layout: object) -> go.Figure:
@@ -78,6 +78,8 @@ def ended_bars(table: pd.DataFrame, width: timedelta, height: int, *, select: bo
             unselected={"marker": {"opacity": 1}},
         )
     figure.update_yaxes(rangemode="tozero", nticks=4 if height > 150 else 3, tickformat=",d")
+    if len(table) and table[list(ENDED)].sum(axis=1).max() < 4:
+        figure.update_yaxes(dtick=1)  # else whole numbers are written twice
     figure.update_xaxes(showgrid=False, nticks=9, tickformat=time_format(table["bucket"], width))
     figure.update_layout(
         margin={"l": 8, "r": 8, "t": 4, "b": 4}, dragmode="select" if select else False, selectdirection="h"
@@ -200,6 +202,8 @@ def share_area(series: pd.DataFrame, order: Sequence[str], height: int) -> go.Fi
     colors = theme.colors(dark)
     table = series.pivot_table(index="bucket", columns="model_used", values="n", aggfunc="sum", fill_value=0)
     models = sorted(table.columns, key=lambda model: table[model].sum())
+    if len(table) == 1:  # a single period is as wide as the chart, not a line without width
+        table.loc[table.index[0] + pd.Timedelta(minutes=1)] = table.iloc[0]
     shares = table[models].div(table.sum(axis=1), axis=0) * 100
     figure = base(height, hovermode="x unified")
     totals = table[models].sum() / max(table.to_numpy().sum(), 1)

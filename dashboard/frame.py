@@ -14,6 +14,7 @@ import streamlit as st
 from dashboard import formats, loaders, state, text
 from dashboard.components.repaint import repaint
 from dashboard.untrusted import visible
+from router.demo import DEMO_MARK
 from router.errors import PolicyError, RouterError
 from router.log.queries import Filter
 from router.policy import Policy
@@ -163,8 +164,9 @@ def _bar(page: str, policy: Policy) -> None:
                 _candidate(policy)
         if filtered:
             chosen = state.current_filter()
+            sample = text.SAMPLE if (state.settings().data / DEMO_MARK).exists() else ""
             shown = text.period(chosen.start, chosen.end, state.zone(), state.zone_name(), _now())
-            summary.caption(f"{shown} · {text.rows(loaders.log_counts(chosen))}")
+            summary.caption(f"{sample}{shown} · {text.rows(loaders.log_counts(chosen))}")
 
 
 def _range() -> None:

@@ -249,7 +249,7 @@ def margins(found: Overlap) -> tuple[go.Figure, str]:
         font={"size": 12.5, "color": colors.text},
         bgcolor=theme.with_opacity(colors.page, 0.82),
     )
-    figure.update_yaxes(rangemode="tozero", tickformat=",d")
+    figure.update_yaxes(rangemode="tozero", tickformat=",d", **({"dtick": 1} if found.n < 4 else {}))
     figure.update_xaxes(range=[0, 1])
     return figure, f"{share} of decisions have a margin below {found.bound:.2f}"
 

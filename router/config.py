@@ -29,6 +29,15 @@ class Endpoint:
     base_url: str | None = None
 
 
+def silence_telemetry() -> None:
+    """Keep onnxruntime from reporting to its maker; call before it is imported.
+
+    Its official builds open connections by default and keep a device id in the home folder. Nobody who routes prompts on
+    this machine asked for that. A value that the user set stays.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
 def data_dir(data: str | os.PathLike[str] | None = None) -> Path:
     """Folder of the policy and the log: the argument, else ``ROUTESCOPE_DATA``, else ``data`` here."""
     return Path(data if data is not None else os.environ.get("ROUTESCOPE_DATA") or "data")

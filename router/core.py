@@ -27,6 +27,7 @@ from router.policy import Policy, decide
 from router.prompts import Asked, ready
 from router.reply_stream import ReplyStream, settle
 from router.types import (
+    REPLIES,
     Cause,
     Choice,
     Classification,
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
 
 DEADLINE_S = 60.0
 EMPTY_PROMPT = "EmptyPrompt"
-
-_REPLIES = frozenset({"ok", "length", "tool_call", "refusal", "content_filter"})
 
 
 class _Base:
@@ -123,8 +122,12 @@ class _Base:
             answer = self.classifier.classify(asked.text, self.policy.labels)
         except ClassifierError as error:
             return error
-        except ConfigurationError:
-            raise  # a missing key or digest is the owner's to mend, before any traffic
+        except ConfigurationError as error:
+            # A missing key or digest is the owner's to mend, so it is raised; the request is in the log all the same.
+            text = "the classifier could not be set up; the error that was raised says why"
+            failed = named(ClassifierError(text), type(error).__name__)
+            self._log(self._decide(asked, failed, None, None))
+            raise
         except Exception as error:
             name = type(error).__name__
             return named(ClassifierError(f"the classifier raised {name}"), name)
@@ -253,9 +256,17 @@ class _Base:
             attempts=completion.attempts,
         )
         self._log(done)
-        if completion.outcome not in _REPLIES:
+        if completion.outcome not in REPLIES:
             raise failure(done, completion, self._deadline_s)
         return Reply(done, completion.text, usage, cost, completion.outcome)
+
+    def _cancelled(self, decision: Decision, started: float, error: BaseException) -> None:
+        spent, name = (time.monotonic() - started) * 1000, type(error).__name__
+        self._log(replace(decision, outcome="cancelled", error_type=name, total_ms=spent, attempts=1))
+
+    def _close_providers(self) -> None:
+        while self._providers:
+            self._providers.popitem()[1].close()
 
     def _cost(self, usage: Usage | None, model: str, day: date) -> Decimal | None:
         return None if usage is None else self.prices.price(usage, model, day)
@@ -316,13 +327,18 @@ class Router(_Base):
         asked = ready(prompt)
         decision = self._decide(asked, self._classify(asked), model, session_id)
         provider = self._provider_for(decision)
-        completion = provider.complete(
-            self.policy.model(decision.model_chosen),
-            asked.messages,
-            system=system,
-            deadline_s=self._deadline_s,
-            max_tokens=max_tokens,
-        )
+        started = time.monotonic()
+        try:
+            completion = provider.complete(
+                self.policy.model(decision.model_chosen),
+                asked.messages,
+                system=system,
+                deadline_s=self._deadline_s,
+                max_tokens=max_tokens,
+            )
+        except BaseException as error:  # Ctrl+C above all: the decision was made, so it is in the log
+            self._cancelled(decision, started, error)
+            raise
         return self._finish(decision, completion)
 
     def stream(
@@ -353,7 +369,8 @@ class Router(_Base):
             self._writer.flush()
 
     def close(self) -> None:
-        """Flush and stop. Idempotent."""
+        """Give back connections, flush and stop. Idempotent."""
+        self._close_providers()
         if self._writer is not None:
             self._writer.close()
 
@@ -398,13 +415,8 @@ class AsyncRouter(_Base):
                 deadline_s=self._deadline_s,
                 max_tokens=max_tokens,
             )
-        except asyncio.CancelledError:
-            spent = (time.monotonic() - started) * 1000
-            self._log(
-                replace(
-                    decision, outcome="cancelled", error_type="CancelledError", total_ms=spent, attempts=1
-                )
-            )
+        except asyncio.CancelledError as error:
+            self._cancelled(decision, started, error)
             raise
         return self._finish(decision, completion)
 
@@ -448,6 +460,7 @@ class AsyncRouter(_Base):
 
     async def close(self) -> None:
         """See ``Router.close``."""
+        await asyncio.to_thread(self._close_providers)
         if self._writer is not None:
             await asyncio.to_thread(self._writer.close)
 

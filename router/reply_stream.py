@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -34,6 +35,17 @@ class ReplyStream:
     def close(self) -> None:
         """Stop early: the call is logged as cancelled."""
         self._finish()
+
+    def __enter__(self) -> ReplyStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # Dropped without being read: the decision was made and the call begun, so the log must say so.
+        with contextlib.suppress(Exception):
+            self._finish()
 
     def _finish(self) -> None:
         if not self._done:

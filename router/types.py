@@ -9,6 +9,9 @@ from decimal import Decimal
 from typing import Any, Literal, Protocol, runtime_checkable
 
 Cause = Literal["routed", "low_confidence", "low_margin", "classifier_error", "classifier_timeout", "forced"]
+REPLIES: tuple[str, ...] = ("ok", "length", "tool_call", "refusal", "content_filter")
+"""Outcomes of a model call that gave something usable; every other one failed."""
+
 CAUSES: tuple[Cause, ...] = (
     "routed",
     "low_confidence",
@@ -127,7 +130,7 @@ class Usage:
 class Completion:
     """How one model call ended. ``text`` is what arrived, also of a reply that was cut."""
 
-    text: str
+    text: str = field(repr=False)
     model: str
     outcome: Outcome
     usage: Usage | None = None

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -343,3 +344,21 @@ def test_accuracy_and_calibration_on_real_prompts(mode, least):
     for label in LABELS:
         of_label = np.array([row["label"] == label.name for row in rows])
         assert right[of_label].mean() >= 0.6
+
+
+def test_onnxruntime_keeps_no_device_id_and_opens_no_connection(tmp_path):
+    code = """
+        import os, sys, time
+        from router import LocalClassifier, Policy
+        LocalClassifier().classify("hello", Policy.preset("seed").labels)
+        time.sleep(2)
+        names = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.islink(f"/proc/self/fd/{fd}")]
+        print(os.environ["ORT_DISABLE_TELEMETRY"], [name for name in names if name.startswith("socket:")])
+    """
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environ = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"} | home
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], env=environ, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "1 []", done.stderr
+    assert [path.name for path in tmp_path.rglob("*") if "onnxruntime" in str(path)] == []

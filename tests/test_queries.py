@@ -163,7 +163,7 @@ def assert_equal(frame, expected: dict, keys: list[str]) -> None:
     assert found.keys() == expected.keys()
     for key, values in expected.items():
         for name, value in values.items():
-            assert found[key][name] == pytest.approx(value, rel=1e-9, abs=1e-9), (key, name)
+            assert found[key][name] == pytest.approx(value, rel=1e-9, abs=1e-9, nan_ok=True), (key, name)
 
 
 RULES = [
@@ -263,7 +263,9 @@ def test_cells_equal_summing_row_by_row(case):
             cell["label_cost_sq"] += lc * lc
             cell["label_fallback"] += lc * fc
             cell["fallback_baseline"] += fc * bc
-            cell["classifier_cost"] += float(d.classifier_cost_usd or 0)
+            cell["classifier_cost"] += (
+                math.nan if d.classifier_cost_usd is None else float(d.classifier_cost_usd)
+            )
             cell["n_measured"] += d.usage_grade == "measured"
             cell["n_assumed"] += d.usage_grade == "assumed"
     assert_equal(queries.cells(log, Filter(), rule, book), expected, ["label", "bin"])

@@ -312,6 +312,9 @@ def test_a_configuration_error_of_the_classifier_reaches_its_owner(tmp_path):
         pytest.raises(MissingKeyError),
     ):
         router.route("hello")
+    assert rows(tmp_path, "cause, model_chosen, error_type") == [
+        ("classifier_error", "gpt-4o", "MissingKeyError")
+    ]
 
 
 def test_asking_without_a_key_names_the_variable_and_logs_the_decision(tmp_path):
@@ -434,3 +437,14 @@ def test_a_classifier_does_not_hold_up_the_event_loop(tmp_path):
 def test_every_error_of_the_router_has_one_base():
     assert issubclass(InputError, RouterError)
     assert issubclass(ClassifierTimeout, ClassifierError)
+
+
+def test_closing_gives_the_providers_connections_back(fake, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", fake.openai_url)
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", fake.anthropic_url)
+    router = Router(Policy.preset("seed"), classifier=Fixed(), data=tmp_path)
+    router.ask("hello")
+    (provider,) = router._providers.values()
+    router.close()
+    assert router._providers == {}
+    assert provider._built[1].is_closed()

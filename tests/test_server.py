@@ -61,6 +61,7 @@ def running(tmp_path_factory):
     yield {"port": port, "line": line, "wanted": wanted, "data": data, "process": process}
     process.send_signal(signal.SIGINT)
     process.wait(20)
+    process.stdout.close()
 
 
 def get(port, path, host=None):

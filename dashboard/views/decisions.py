@@ -12,7 +12,7 @@ from dashboard import describe, figures, formats, frame, loaders, state, theme, 
 from router.log.queries import PAGE_SIZE, Filter
 from router.types import CAUSES
 
-CAUSE, CONFIDENCE, UNMEASURED, NUMBER = "cause", "conf", "unmeasured", "page"
+CAUSE, CONFIDENCE, UNMEASURED, FAILED, NUMBER = "cause", "conf", "unmeasured", "failed", "page"
 TABLE, UPTO = "decisions_table", "decisions_upto"
 ANY_CAUSE = ""
 
@@ -27,6 +27,7 @@ def chosen_filter() -> Filter:
         causes=(cause,) if cause else (),
         confidence=None if (low, high) == (0.0, 1.0) else (low, high),
         unmeasured=bool(st.session_state.get(UNMEASURED)),
+        failed=bool(st.session_state.get(FAILED)),
     )
     seen = st.session_state.get(UPTO)
     if seen is None or seen[0] != narrowed:
@@ -66,6 +67,12 @@ def controls() -> None:
                 bind="query-params",
                 width=260,
                 help="The score of the winning label. A failed classifier has none.",
+            )
+            st.toggle(
+                "Call failed",
+                key=FAILED,
+                bind="query-params",
+                help="Only decisions whose model gave no usable reply.",
             )
             st.toggle(
                 "Cost not measured",
@@ -147,7 +154,7 @@ def table(rows: pd.DataFrame, order: list[str]) -> int:
             "Margin": rows["margin"],
             "Model": [untrusted.cell(model) for model in rows["model"]],
             "Cost": rows["cost_usd"].astype("float64") * 1000,
-            "Cause": [describe.cause(cause) for cause in rows["cause"]],
+            "Cause": [describe.ended(*pair) for pair in zip(rows["cause"], rows["outcome"], strict=True)],
         }
     )
     chips = theme.chips([label for label in rows["top_label"].dropna().unique()], order)

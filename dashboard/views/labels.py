@@ -95,12 +95,16 @@ def pair_card(found: Overlap, policy: Policy, pair: tuple[str, str], order: list
     chosen = next(p for p in found.pairs if (p.first, p.second) == pair)
     a, b = untrusted.name(chosen.first), untrusted.name(chosen.second)
     with st.container(border=True, gap="small"):
-        money = formats.NOT_MEASURED if chosen.at_stake_usd is None else formats.usd(chosen.at_stake_usd)
+        stake = (
+            "what hangs on them is not measured"
+            if chosen.at_stake_usd is None
+            else f"{formats.usd(chosen.at_stake_usd)} of spend depends on which of the two wins"
+        )
         with st.container(horizontal=True, vertical_alignment="center"):
             st.subheader(f"{a} and {b}", anchor=False, width="content")
             st.caption(
                 f"{formats.plural(chosen.n_close, 'close call')}, {formats.share(chosen.close_rate)} of decisions; "
-                f"{money} of spend depends on which of the two wins",
+                f"{stake}",
                 width="content",
             )
             st.space("stretch")

@@ -18,10 +18,11 @@ from router.analysis.savings import Savings, savings
 from router.log.queries import CLOSE_MARGIN, Filter, baseline_of
 from router.policy import Policy
 
-CARD_HEIGHT = 340
+CARD_HEIGHT = 356
 """Pixels: cards side by side are equally high, and a long list scrolls inside its card."""
 
 BADGES = {
+    "failed": ":red-badge[Failed]",
     "retiring": ":red-badge[Retiring]",
     "price": ":orange-badge[Price]",
     "unmeasured": ":gray-badge[Not measured]",
@@ -37,7 +38,7 @@ def sentence(now: dict[str, Any], saved: Savings, series: pd.DataFrame) -> str:
     """What the log shows, as markdown."""
     top = series.groupby("model_used")["n"].sum().sort_values(ascending=False)
     model, share = untrusted.name(top.index[0]), formats.share(top.iloc[0] / now["n"])
-    said = f"**{model}** took {share} of {formats.plural(now['n'], 'decision')}; {formats.share(now['n_fallback'] / now['n'])} fell back."
+    said = f"**{model}** was chosen for {share} of {formats.plural(now['n'], 'decision')}; {formats.share(now['n_fallback'] / now['n'])} fell back."
     if saved.savings_share is None:
         return f"{said} Cost is not measured."
     word = "less" if saved.savings_share >= 0 else "more"
@@ -151,8 +152,8 @@ def answered_card(series: pd.DataFrame, order: list[str]) -> None:
     """Who answered: share of decisions over time by model."""
     with st.container(border=True, height=CARD_HEIGHT, gap="xsmall"):
         with st.container(gap=None):
-            st.subheader("Who answered", anchor=False)
-            st.caption("Share of decisions over time, by model")
+            st.subheader("Where decisions went", anchor=False)
+            st.caption("Share of decisions over time, by the model that was used or chosen")
         shares = series.groupby("model_used")["n"].sum() / series["n"].sum()
         alt = "; ".join(
             f"{model} {formats.share(value)}" for model, value in shares.sort_values(ascending=False).items()
@@ -176,7 +177,7 @@ def attention_card(found: list[Finding]) -> None:
                 if found
                 else "Nothing: no retiring model, unknown price, dead zone or loss"
             )
-        for i, finding in enumerate(found[:6]):
+        for i, finding in enumerate(found[:5]):
             with st.container(horizontal=True, vertical_alignment="top", wrap=False, key=f"finding_{i}"):
                 st.markdown(
                     f"{BADGES.get(finding.kind, ':gray-badge[Note]')} {markdown(finding)}", width="stretch"
@@ -184,8 +185,10 @@ def attention_card(found: list[Finding]) -> None:
                 target = page_of(finding)
                 if target is not None:
                     st.page_link(**target, label="Open", width="content")
-        if len(found) > 6:
-            st.caption(f"{len(found) - 6} more: `routescope doctor` lists all.")
+        if len(found) > 5:
+            with st.popover(f"{len(found) - 5} more"):
+                for finding in found[5:]:
+                    st.markdown(f"{BADGES.get(finding.kind, ':gray-badge[Note]')} {markdown(finding)}")
 
 
 def markdown(finding: Finding) -> str:
@@ -225,7 +228,7 @@ def label_card(series: pd.DataFrame, policy: Policy, order: list[str]) -> None:
     with st.container(border=True, height=CARD_HEIGHT, gap="xsmall"):
         with st.container(gap=None):
             st.subheader("By label", anchor=False)
-            st.caption(f"Production threshold {formats.threshold(policy.threshold)}")
+            st.caption("As decided at the time")
         fell = series["cause"].isin(("low_confidence", "low_margin"))
         table = (
             series.assign(fell=series["n"].where(fell, 0))
@@ -293,7 +296,7 @@ def main() -> None:
         return
     baseline = baseline_of(policy)
     first, last = loaders.span(chosen)
-    width = max(figures.bucket_width(first, last, 40), timedelta(hours=1))
+    width = figures.bucket_width(first, last, 40)
     series = loaders.series(chosen, width)
     spend = loaders.spend(chosen, baseline)
     saved = savings(spend, baseline)

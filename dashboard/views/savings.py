@@ -18,14 +18,14 @@ from router.log.queries import baseline_of
 from router.policy import Policy
 
 BASELINE, UNDER = "baseline", "under"
-PRODUCTION, CANDIDATE = "Production", "Candidate"
+LOGGED, PRODUCTION, CANDIDATE = "As logged", "Production", "Candidate"
 
 
-def controls(policy: Policy) -> tuple[str, bool]:
+def controls(policy: Policy) -> tuple[str, str]:
     """Baseline and policy, at the right of the title; the baseline model and whether the candidate is meant."""
     models = list(dict.fromkeys([baseline_of(policy), *policy.model_names, *loaders.models_seen()]))
     st.session_state.setdefault(BASELINE, models[0])
-    st.session_state.setdefault(UNDER, PRODUCTION)
+    st.session_state.setdefault(UNDER, LOGGED)
     lines = {PRODUCTION: policy.threshold, CANDIDATE: state.candidate()}
     with frame.controls():
         st.selectbox(
@@ -39,13 +39,14 @@ def controls(policy: Policy) -> tuple[str, bool]:
         )
         st.segmented_control(
             "Policy",
-            [PRODUCTION, CANDIDATE],
+            [LOGGED, PRODUCTION, CANDIDATE],
             key=UNDER,
             bind="query-params",
             required=True,
-            format_func=lambda word: f"{word} {formats.threshold(lines[word])}",
+            format_func=lambda word: f"{word} {formats.threshold(lines[word])}" if word in lines else word,
+            help="As logged: what was paid under the policies of the time. The others replay the same decisions under one threshold.",
         )
-    return str(st.session_state[BASELINE]), st.session_state[UNDER] == CANDIDATE
+    return str(st.session_state[BASELINE]), str(st.session_state[UNDER])
 
 
 def in_order(spend: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
@@ -54,9 +55,9 @@ def in_order(spend: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
     return spend.sort_values("label", key=lambda names: names.map(place), kind="stable", na_position="last")
 
 
-def figures_row(found: Savings, candidate: bool) -> None:
+def figures_row(found: Savings, replayed: bool) -> None:
     """Baseline, paid, savings, not priced."""
-    paid = "Projected" if candidate else "Paid"
+    paid = "Would have paid" if replayed else "Paid"
     ground = [f"{found.grade} tokens"] if found.grade else []
     book = loaders.prices()
     if book.as_of is not None:
@@ -177,7 +178,7 @@ def projection_card(rows: list[tuple[str, Projection, bool]]) -> None:
     """The next 30 days, if traffic stays."""
     with st.container(border=True, height="stretch", gap="xsmall"):
         with st.container(gap=None):
-            st.subheader("Next 30 days, if traffic stays", anchor=False)
+            st.subheader("Spend over the next 30 days, if traffic stays", anchor=False)
             st.caption(_method(rows[0][1]) if rows else "Spend at the same traffic and prices")
         if not rows:
             st.caption("Not measured: this needs one full day of priced decisions.")
@@ -196,12 +197,21 @@ def _method(found: Projection) -> str:
 
 def projected(spend: pd.DataFrame, ratio: float | None) -> list[tuple[str, Projection, bool]]:
     """Spend over 30 days under production and, where it differs, under the candidate."""
-    if spend.empty or not spend["n_priced"].sum():
+    if not spend["n_priced"].sum():
         return []
-    daily = spend.assign(paid=spend["cost"] + spend["classifier_cost"]).groupby("day")["paid"].sum()
-    first, last = _full_days(spend)
+    days = (
+        spend.assign(paid=spend["cost"] + spend["classifier_cost"].fillna(0.0))
+        .groupby("day")[["paid", "n", "n_priced"]]
+        .sum()
+    )
+    # A day of which a part has no price is not a cheap day: its priced decisions stand for all of them, and a day with none
+    # of them says nothing.
+    unknown = {day.date() for day in days.index[days["n_priced"] == 0]}
+    days = days[days["n_priced"] > 0]
+    daily = days["paid"] * days["n"] / days["n_priced"]
+    first, last = _full_days(spend[spend["n_priced"] > 0])
     found = (
-        project({day.date(): float(value) for day, value in daily.items()}, first, last)
+        project({day.date(): float(value) for day, value in daily.items()}, first, last, unknown=unknown)
         if first <= last
         else None
     )
@@ -288,7 +298,7 @@ def main() -> None:
         )
         frame.show_nothing_found()
         return
-    baseline, candidate = controls(policy)
+    baseline, under = controls(policy)
     order = list(dict.fromkeys([*policy.label_names, *loaders.labels_seen()]))
     spend = in_order(loaders.spend(chosen, baseline), order)
     cells = loaders.cells(chosen, baseline, policy)
@@ -297,9 +307,10 @@ def main() -> None:
     under_production, under_candidate = (
         savings(projected_spend(cells, p), baseline) for p in (policy, tried)
     )
-    found = under_candidate if candidate else actual
-    frame.header("Savings", sentence(found, candidate))
-    figures_row(found, candidate)
+    found = {LOGGED: actual, PRODUCTION: under_production, CANDIDATE: under_candidate}[under]
+    replayed = under != LOGGED
+    frame.header("Savings", sentence(found, replayed))
+    figures_row(found, replayed)
     left, right = frame.wide_and_narrow()
     with left:
         waterfall_card(found, order)
@@ -316,11 +327,11 @@ def main() -> None:
     label_table(found, order)
 
 
-def sentence(found: Savings, candidate: bool) -> str:
+def sentence(found: Savings, replayed: bool) -> str:
     """What the page answers, as markdown."""
     if found.savings_usd is None:
         return "Not measured: no decision of the period has both a known cost and a known baseline."
-    how = "would have saved" if candidate else "saved"
+    how = "would have saved" if replayed else "saved"
     verb = how if found.savings_usd >= 0 else how.replace("saved", "cost") + " more:"
     # The same tokens under another model are an assumption, however well the tokens themselves were measured.
     grade = theme.grade_chip(found.baseline_grade)

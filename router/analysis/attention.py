@@ -14,6 +14,7 @@ from router.analysis.dead_zones import DeadZone
 from router.analysis.overlap import Overlap
 from router.policy import Policy
 from router.prices import PriceBook
+from router.types import REPLIES
 
 RETIRE_DAYS = 90
 """A model that stops being served within this many days is listed."""
@@ -27,9 +28,14 @@ CLOSE_SHARE = 0.05
 BACKLOG_BYTES = 1_000_000
 """More than this in the spools means that rows are missing from what is shown: one turn of ingest."""
 
-Kind = Literal["retiring", "price", "unmeasured", "dead_zone", "drops", "backlog", "overlap", "classifier"]
+Kind = Literal[
+    "failed", "retiring", "price", "unmeasured", "dead_zone", "drops", "backlog", "overlap", "classifier"
+]
 
 _FAILURES = ("classifier_error", "classifier_timeout")
+
+FAILED_SHARE = 0.01
+"""Model calls without a usable reply above this share of decisions are listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,7 @@ class Finding:
     ----------
     parts : the sentence in pieces, so that a page can escape and stress the names; ``text`` joins them.
     page, query : the page that shows the rows behind it, and its choices; None: the log itself, no rows.
-    share : decisions concerned, as a share of all in view; orders the list. Lost records come first whatever their number.
+    share : decisions concerned, as a share of all in view; orders the list. Lost records and failed calls come first whatever their number.
     """
 
     kind: Kind
@@ -89,6 +95,7 @@ def attention(
     by_model = series.groupby("model_used")["n"].sum().to_dict() if len(series) else {}
     found = [
         *_lost(drops, rejects),
+        *_failed(series, n),
         *_retiring(policy, by_model, prices, today, n),
         *_unpriced(by_model, prices, today, n),
         *_unmeasured(n, n_unmeasured),
@@ -100,7 +107,7 @@ def attention(
         found.append(
             Finding("backlog", (Part(f"{backlog_bytes / 1e6:,.1f} MB of new decisions are not shown yet."),))
         )
-    return sorted(found, key=lambda finding: (finding.kind != "drops", -finding.share))
+    return sorted(found, key=lambda finding: (finding.kind not in ("drops", "failed"), -finding.share))
 
 
 def _lost(drops: Mapping[str, int], rejects: Mapping[str, int]) -> list[Finding]:
@@ -112,6 +119,23 @@ def _lost(drops: Mapping[str, int], rejects: Mapping[str, int]) -> list[Finding]
         words = f"{_plural(damaged, 'damaged line')} in the spools, kept aside: {_reasons(rejects)}."
         found.append(Finding("drops", (Part(words),), share=1.0))
     return found
+
+
+def _failed(series: pd.DataFrame, n: int) -> list[Finding]:
+    """Model calls that gave no usable reply, under the way most of them ended."""
+    if not n or "outcome" not in series:
+        return []
+    failed = series[series["outcome"].notna() & ~series["outcome"].isin(REPLIES)]
+    count = int(failed["n"].sum())
+    if count / n <= FAILED_SHARE:
+        return []
+    outcome = str(failed.groupby("outcome")["n"].sum().idxmax())
+    parts = (
+        Part(f"{_plural(count, 'call')} ({_share(count / n)}) gave no usable reply, most often "),
+        Part(outcome, True),
+        Part("."),
+    )
+    return [Finding("failed", parts, "decisions", {"failed": "true"}, count / n)]
 
 
 def _retiring(

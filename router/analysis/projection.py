@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from math import fsum, sqrt
@@ -32,11 +32,14 @@ class Projection:
     method: Literal["weekday means", "mean of days"]
 
 
-def project(daily: Mapping[date, float], first: date, last: date, *, horizon: int = 30) -> Projection | None:
+def project(
+    daily: Mapping[date, float], first: date, last: date, *, horizon: int = 30, unknown: Collection[date] = ()
+) -> Projection | None:
     """Project the ``horizon`` days after ``last`` from the days ``first`` to ``last``; None when there is no such day.
 
     Give full days only: a part of a day (today, the day of the first decision) pulls the mean down. A day of that range
-    without an entry counts as 0: there was no traffic.
+    without an entry counts as 0: there was no traffic. Days in ``unknown`` had traffic that was not measured; they are left
+    out, so that they do not count as free.
 
     Notes
     -----

@@ -113,11 +113,14 @@ def savings(spend: pd.DataFrame, baseline: str) -> Savings:
     total = _totals(table)
     paid = fsum((total["cost"], total["classifier"], total["failed"]))
     has_share = n_priced > 0 and total["baseline"] > 0
-    days = table["day"].nunique() if "day" in table else None
+    priced = table[
+        table["n_priced"] > 0
+    ]  # a day without a priced decision says nothing about how days differ
+    days = priced["day"].nunique() if "day" in table else None
     by_days = days is not None and days >= MIN_DAYS
     half = None
     if has_share:
-        half = known(_half_by_days(table) if by_days else _half_by_decisions(table, n_priced, total))
+        half = known(_half_by_days(priced) if by_days else _half_by_decisions(table, n_priced, total))
     saved = total["baseline"] - paid
     some = n_priced > 0
     return Savings(

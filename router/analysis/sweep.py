@@ -17,6 +17,9 @@ from router.analysis.estimates import known, mean_half_width, ratio_half_width, 
 from router.policy import GRID, Policy, confidence_bin, grid_neighbours
 from router.types import Grade
 
+VISIBLE_STEP = 10
+"""Steps of the grid between two thresholds that people are offered: 0.001."""
+
 PLATEAU = 0.01
 """Operating points within this share of the cheapest one count as equally cheap."""
 
@@ -240,17 +243,21 @@ def operating_point(curve: Sweep, threshold: float) -> OperatingPoint:
 
 
 def cheapest(curve: Sweep) -> Cheapest | None:
-    """Find the cheapest threshold and its plateau; None when no cost is measured.
+    """Find the cheapest threshold in steps of 0.001 and its plateau; None when no cost is measured.
 
+    Of equally cheap ones the nearest to production, then the lower: a log cannot tell thresholds apart between which no
+    decision lies.
     Cheapest is not best: nothing here knows whether the answers were good.
     """
     cost = curve.cost_per_1000
     if cost is None:
         return None
-    least = float(cost.min())
-    best = int(
-        np.argmax(cost <= least * (1 + 1e-12))
-    )  # running sums carry rounding: equals within it are equals
+    steps = np.arange(0, GRID + 1, VISIBLE_STEP)
+    least = float(cost[steps].min())
+    equal = steps[
+        cost[steps] <= least * (1 + 1e-12)
+    ]  # running sums carry rounding: equals within it are equals
+    best = int(equal[np.argmin(np.abs(equal - grid_index(curve.production)))])
     dearer = np.flatnonzero(cost > least * (1 + PLATEAU))
     after = int(np.searchsorted(dearer, best))  # the dearer points next to the best one end its plateau
     low = int(dearer[after - 1]) + 1 if after > 0 else 0

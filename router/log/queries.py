@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from router.log.reader import Log
 from router.log.schema import sql
 from router.policy import Policy
+from router.types import REPLIES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +59,7 @@ class Filter:
     session_id: str | None = None
     outcomes: tuple[str, ...] = ()
     unmeasured: bool = False
+    failed: bool = False
     upto: int | None = None
 
     def without(self, name: str) -> Filter:
@@ -110,6 +112,8 @@ def where(chosen: Filter) -> tuple[str, dict[str, Any]]:
         add("d.session_id = $session", session=chosen.session_id)
     if chosen.unmeasured:
         add(f"NOT {_usage_known()}")
+    if chosen.failed:
+        add("d.outcome IS NOT NULL AND NOT list_contains($replies, d.outcome)", replies=list(REPLIES))
     if chosen.upto is not None:
         add("d.rowid < $upto", upto=chosen.upto)
     return " AND ".join(parts), values

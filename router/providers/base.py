@@ -73,6 +73,10 @@ class Provider(Protocol):
     ) -> AsyncCompletionStream:
         """``stream`` for asyncio; not awaited itself."""
 
+    def close(self) -> None:
+        """Give back connections. Idempotent."""
+        ...
+
 
 class SdkProvider:
     """Runs calls of one SDK. A subclass builds its client, sends one request, and reads the SDK's exceptions."""

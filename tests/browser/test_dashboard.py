@@ -16,6 +16,7 @@ from served import demo, free_port
 from router import Classification, Policy, Router, open_log
 
 pytestmark = pytest.mark.browser
+expect.set_options(timeout=30_000)  # a busy machine is slow, not wrong
 
 PAGES = {
     "Overview": ("", "Needs attention"),

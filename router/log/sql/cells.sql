@@ -5,7 +5,7 @@ WITH priced AS (
   SELECT
     d.top_label AS label, confidence_bin(d.confidence) AS bin, d.usage_grade,
     {label_cost} AS lc, {fallback_cost} AS fc, {baseline_cost} AS bc,
-    CAST(coalesce(d.classifier_cost_usd, 0) AS DOUBLE) AS cc
+    CAST(d.classifier_cost_usd AS DOUBLE) AS cc
   FROM decisions d
   JOIN routes ON routes.label = d.top_label
   LEFT JOIN rates l ON l.model = routes.model AND l.day = CAST(d.decided_at AS DATE)
@@ -29,7 +29,8 @@ SELECT
   coalesce(sum(lc * fc) FILTER (WHERE priced), 0) AS label_fallback,
   coalesce(sum(lc * bc) FILTER (WHERE priced), 0) AS label_baseline,
   coalesce(sum(fc * bc) FILTER (WHERE priced), 0) AS fallback_baseline,
-  coalesce(sum(cc) FILTER (WHERE priced), 0) AS classifier_cost,
+  CASE WHEN count(*) FILTER (WHERE priced AND cc IS NULL) = 0  -- one unknown part makes the sum unknown, never smaller
+    THEN coalesce(sum(cc) FILTER (WHERE priced), 0) END AS classifier_cost,
   count(*) FILTER (WHERE priced AND usage_grade = 'measured') AS n_measured,
   count(*) FILTER (WHERE priced AND usage_grade = 'assumed') AS n_assumed
 FROM known

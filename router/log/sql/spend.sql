@@ -4,7 +4,9 @@ WITH priced AS (
   SELECT
     CAST(d.decided_at AS DATE) AS day, d.top_label AS label, coalesce(d.model_used, d.model_chosen) AS model_used,
     d.cause, d.usage_grade, {cost} AS c, {baseline_cost} AS b, {label_cost} AS lc,
-    CAST(coalesce(d.classifier_cost_usd, 0) AS DOUBLE) AS cc
+    -- A classifier that gave no scores is not taken to have charged; one that did and named no price is unknown.
+    CASE WHEN d.confidence IS NULL THEN coalesce(d.classifier_cost_usd, 0) ELSE d.classifier_cost_usd END::DOUBLE AS cc,
+    coalesce(d.attempts, 1) > 1 AS retried
   FROM decisions d
   LEFT JOIN routes ON routes.label = d.top_label
   LEFT JOIN rates r ON r.model = d.model_used AND r.day = CAST(d.decided_at AS DATE)
@@ -22,7 +24,10 @@ SELECT
   coalesce(sum(b * b) FILTER (WHERE priced), 0) AS baseline_sq,
   coalesce(sum(c * b) FILTER (WHERE priced), 0) AS cost_baseline,
   coalesce(sum(coalesce(lc, c)) FILTER (WHERE priced), 0) AS label_cost,
-  coalesce(sum(cc) FILTER (WHERE priced), 0) AS classifier_cost,
+  CASE WHEN count(*) FILTER (WHERE priced AND cc IS NULL) = 0
+    THEN coalesce(sum(cc) FILTER (WHERE priced), 0) END AS classifier_cost,
+  -- Nobody says what an attempt that failed before the reply cost: unknown where there was one.
+  CASE WHEN count(*) FILTER (WHERE priced AND retried) = 0 THEN 0.0::DOUBLE END AS failed_cost,
   count(*) FILTER (WHERE NOT priced) AS n_unpriced,
   count(*) FILTER (WHERE priced AND usage_grade = 'measured') AS n_measured,
   count(*) FILTER (WHERE priced AND usage_grade = 'assumed') AS n_assumed
