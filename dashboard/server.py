@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import errno
 import hashlib
 import logging
 import re
 import socket
 import sys
+import time
 import traceback
 import webbrowser
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -29,9 +31,13 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from router.log.owner import Owner
+
 ADDRESS = "127.0.0.1"
 PORT = 8501
 PORTS_TRIED = 100
+READY_SECONDS = 30.0
+"""How long the address waits to be said for the port to listen and the log to be open; it is said then in any case."""
 HOSTS = ("127.0.0.1", "localhost")
 SCRIPT = Path(__file__).with_name("app.py")
 
@@ -62,20 +68,24 @@ def serve(
     free = free_port(wanted)
     url = f"http://{ADDRESS}:{free}"
 
-    def ready() -> None:
+    def ready(owner: Owner) -> None:
+        _wait_for_port(free)
+        owner.wait_ready(READY_SECONDS)
         taken = f" (port {wanted} is taken)" if free != wanted else ""
         announce(f"Dashboard: {url}{taken}. Stop it with Ctrl+C.")
         if open_browser:
-            # Its own thread: some browsers block until their window closes.
-            Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+            webbrowser.open(url)
 
     build_app(data, policy_file, on_ready=ready).run(config=options(free))
 
 
 def build_app(
-    data: Path, policy_file: Path | None = None, *, on_ready: Callable[[], None] | None = None
+    data: Path, policy_file: Path | None = None, *, on_ready: Callable[[Owner], None] | None = None
 ) -> st.App:
-    """The ASGI app: pages, ``/healthz``, security headers, and the owner for as long as it lives."""
+    """The ASGI app: pages, ``/healthz``, security headers, and the owner for as long as it lives.
+
+    ``on_ready`` runs in a thread of its own once the owner was started; it may wait.
+    """
     state.configure(state.Settings(Path(data), policy_file))
     _quiet_logs()
 
@@ -87,7 +97,8 @@ def build_app(
         owner.start()
         try:
             if on_ready is not None:
-                on_ready()
+                # The port listens only after this; and some browsers block until their window closes.
+                Thread(target=on_ready, args=(owner,), daemon=True).start()
             yield {"owner": owner}
         finally:
             owner.stop()
@@ -107,6 +118,15 @@ def build_app(
         on_script_error=show_error,
     )
     return app
+
+
+def _wait_for_port(port: int) -> None:
+    """Wait until something listens on a port of this machine, at most ``READY_SECONDS``."""
+    end = time.monotonic() + READY_SECONDS
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError), socket.create_connection((ADDRESS, port), timeout=1):
+            return
+        time.sleep(0.02)
 
 
 def options(port: int) -> dict[str, Any]:

@@ -161,3 +161,18 @@ def test_pairs_that_often_collide_link_to_the_pair():
     (close,) = found(overlap=overlap(rows, labels))
     assert close.text == f"{labels[2]} and {labels[3]} are close in 40 decisions (40.0 %)."
     assert close.query == {"pair": f"{labels[2]}~{labels[3]}"}
+
+
+def test_failed_calls_come_before_what_is_larger_and_link_to_their_rows():
+    table = pd.DataFrame(
+        [
+            {"model_used": "claude-opus-4-6", "cause": "routed", "outcome": "ok", "n": 80},
+            {"model_used": "claude-opus-4-6", "cause": "routed", "outcome": None, "n": 10},
+            {"model_used": "claude-opus-4-6", "cause": "routed", "outcome": "rate_limited", "n": 4},
+            {"model_used": "claude-opus-4-6", "cause": "routed", "outcome": "timeout", "n": 6},
+        ]
+    )
+    rows = found(series=table, n_unmeasured=20)
+    assert [row.kind for row in rows] == ["failed", "unmeasured"]
+    assert rows[0].text == "10 calls (10.0 %) gave no usable reply, most often timeout."
+    assert rows[0].query == {"failed": "true"}

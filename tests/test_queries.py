@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from log_samples import START, decision
 
+from router.analysis.savings import savings
+from router.analysis.sweep import sweep
 from router.log import Log, queries
 from router.log.ingest import ingest_all
 from router.log.queries import Filter
@@ -500,3 +502,37 @@ def test_losses_add_up_by_reason(tmp_path):
             "n_drops": 5,
             "n_rejects": 2,
         }
+
+
+def test_a_classifier_that_names_no_price_and_a_retry_make_costs_a_lower_bound(tmp_path):
+    rule = policy()
+    label = rule.label_names[0]
+    known = {
+        "top_label": label, "confidence": 0.9, "scores": {label: 0.9}, "cause": "routed", "decided_at": START,
+        "model_chosen": MODELS[0], "model_used": MODELS[0], "input_tokens": 10, "output_tokens": 5,
+        "usage_grade": "measured", "outcome": "ok",
+    }  # fmt: skip
+    book = PriceBook(rule.models)
+    cases = (
+        (Decimal(0), 1, True, True),
+        (None, 1, False, True),
+        (Decimal(0), 2, True, False),
+    )
+    for number, (price, attempts, classifier_known, failed_known) in enumerate(cases):
+        folder = tmp_path / str(number)
+        made = [
+            decision(i, **known, classifier_cost_usd=price if i else Decimal(0), attempts=attempts)
+            for i in range(2)
+        ]
+        with opened(folder, made) as log:
+            found = savings(queries.spend(log, Filter(), rule, book), MODELS[0])
+            curve = sweep(queries.cells(log, Filter(), rule, book, baseline=MODELS[0]), rule)
+        assert found.n_priced == 2
+        assert (found.classifier_known, found.failed_known) == (classifier_known, failed_known)
+        assert curve.classifier_known is classifier_known
+
+
+def test_failed_calls_are_a_filter(tmp_path):
+    outcomes = ["ok", "timeout", None, "refusal", "no_key"]
+    with opened(tmp_path, [decision(i, outcome=outcome) for i, outcome in enumerate(outcomes)]) as log:
+        assert queries.count(log, Filter(failed=True)) == 2

@@ -448,3 +448,11 @@ def test_closing_gives_the_providers_connections_back(fake, tmp_path, monkeypatc
     router.close()
     assert router._providers == {}
     assert provider._built[1].is_closed()
+
+
+def test_a_stream_that_nobody_reads_is_in_the_log(fake, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", fake.openai_url)
+    with Router(SEED, classifier=Fixed(), data=tmp_path) as router:
+        stream = router.stream("hello")
+        del stream
+    assert rows(tmp_path, "cause, outcome") == [("routed", "cancelled")]

@@ -324,3 +324,20 @@ def test_the_projection_covers_what_comes_nineteen_times_in_twenty():
         assert found is not None
         inside += found.low <= x[28:].sum() <= found.high
     assert inside >= 365  # 380 expected, 15 is more than three standard errors
+
+
+def test_days_that_were_not_measured_are_left_out_of_a_projection_and_never_free():
+    first = date(2026, 11, 2)
+    daily = {first + timedelta(days=i): 10.0 for i in range(5)}
+    unknown = {first + timedelta(days=i) for i in range(5, 10)}
+    found = project(daily, first, first + timedelta(days=9), unknown=unknown)
+    assert (found.total, found.days) == (300.0, 5)
+    assert project({}, first, first, unknown={first}) is None
+
+
+def test_days_without_a_priced_decision_do_not_make_an_interval_narrow():
+    priced = [row("easy", "small", "routed", 1.0 + i, 10.0, day=date(2026, 11, 1)) for i in range(4)]
+    rest = [row("easy", "small", "routed", None, None, day=date(2026, 11, 2 + i)) for i in range(8)]
+    found = savings(table(priced + rest), "big")
+    assert (found.units, found.days) == ("decisions", 1)
+    assert found.share_half > 0

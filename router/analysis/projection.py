@@ -48,13 +48,12 @@ def project(
     means plus the days' own spread, with a Student t quantile. From 7 to 13 days the one mean m of all days is used, with
     ``s2 (horizon^2 / days + horizon)`` and days - 1 degrees of freedom. It takes days as independent around their mean.
     """
-    count = (last - first).days + 1
+    span = [first + timedelta(days=i) for i in range((last - first).days + 1)]
+    values = [(day, float(daily.get(day, 0.0))) for day in span if day not in unknown]
+    count = len(values)
     if count < 1:
         return None
-    values = [
-        (first + timedelta(days=i), float(daily.get(first + timedelta(days=i), 0.0))) for i in range(count)
-    ]
-    by_weekday = count >= FULL_WEEKS
+    by_weekday = count >= FULL_WEEKS and len({day.weekday() for day, _ in values}) == 7
 
     def group(day: date) -> int:
         return day.weekday() if by_weekday else 0
