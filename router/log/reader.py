@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from router.errors import LogError, LogTooNew
+from router.errors import LogError, LogLocked, LogTooNew
 from router.log.ingest import backlog_bytes, ingest_all, spools
 from router.log.lock import LOCK, Holder, OwnerLock, holder
 from router.log.owner import local_owner
@@ -175,7 +175,7 @@ def open_log(data: str | os.PathLike[str] = "data", *, wait_s: float = 2.0, take
     except LogTooNew:
         lock.release()
         raise
-    except LogError as error:  # damaged, or the disk is full: the spools can still be read
+    except LogError as error:  # damaged, open elsewhere, or the disk is full: the spools can still be read
         note = str(error)
     except BaseException:
         lock.release()
@@ -212,9 +212,9 @@ def _read_only(folder: Path) -> Log:
             locked = False
         try:
             con = connect(folder / DATABASE, read_only=True)
-        except Exception:
+        except Exception as error:
             lock.release()
-            return _from_spools(folder, None, note)
+            return _from_spools(folder, None, str(error) if isinstance(error, LogLocked) else note)
         if backlog_bytes(con, folder) == 0:
             return Log(folder, con, "file", lock=lock if locked else None, note=note)
         con.close()

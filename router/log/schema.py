@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from router.errors import LogDamaged, LogError, LogTooNew
+from router.errors import LogDamaged, LogError, LogLocked, LogTooNew
 
 if TYPE_CHECKING:
     import duckdb
@@ -27,6 +27,7 @@ _NO_ACCESS = (
     "read-only file system",
     "disk quota",
     "too many open files",
+    "no locks available",
 )
 _connections: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -60,6 +61,8 @@ def connect(path: Path | None, *, read_only: bool = False) -> duckdb.DuckDBPyCon
         The file cannot be opened as a database.
     LogTooNew
         It was written by a newer version.
+    LogLocked
+        Another program has it open, without the owner's lock.
     LogError
         The file may be sound, but the system refuses access to it or the disk is full.
     """
@@ -76,12 +79,15 @@ def connect(path: Path | None, *, read_only: bool = False) -> duckdb.DuckDBPyCon
         name = DATABASE if path is None else path.name
         if "newer version" in text or "version number" in text:
             raise LogTooNew(f"{name} was written by a newer DuckDB than this one; upgrade duckdb") from None
-        if isinstance(error, duckdb.IOException) and "lock" in text.lower():
-            raise
         reason = next((x for x in _NO_ACCESS if x in text.lower()), None)
         if isinstance(error, duckdb.IOException) and reason is not None:
             raise LogError(
                 f"{name} cannot be opened ({reason}); decisions stay in the spool until it can"
+            ) from None
+        if _is_open_elsewhere(error):
+            raise LogLocked(
+                f"{name} is open in another program{_pid_in(text)}; close it there. "
+                "Every decision is safe in the spool."
             ) from None
         raise LogDamaged(
             f"{name} cannot be opened as a database ({type(error).__name__}); move it aside and run "
@@ -101,6 +107,24 @@ def connect(path: Path | None, *, read_only: bool = False) -> duckdb.DuckDBPyCon
         con.close()
         raise
     return con
+
+
+def _is_open_elsewhere(error: duckdb.Error) -> bool:
+    import duckdb
+
+    text = str(error).lower()
+    if isinstance(error, duckdb.IOException):
+        return "could not set lock on file" in text or "conflicting lock" in text
+    # A connection of this very process that was not made here.
+    return isinstance(error, duckdb.ConnectionException) and "different configuration" in text
+
+
+def _pid_in(text: str) -> str:
+    """The process that DuckDB says holds the file, as " (PID n)"; nothing else of its text, which has paths in it."""
+    if "different configuration" in text:
+        return f" (PID {os.getpid()}, this one)"
+    found = re.search(r"\(PID (\d+)\)", text[text.lower().rfind("conflicting lock") :])
+    return f" (PID {found[1]})" if found and int(found[1]) else ""
 
 
 def keep_private(path: Path) -> None:

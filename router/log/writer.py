@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
+import sys
 import threading
+import time
 import weakref
 from collections import Counter
 from collections.abc import Mapping
@@ -13,15 +16,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from router.errors import LogError
+from router.errors import LogError, LogLocked
 from router.log.record import MAX_LINE_BYTES, decision_payload
 from router.log.spool import Spool
 from router.policy import Policy
 from router.types import Decision
 
 TURN_SECONDS = 0.5
+RETRY_SECONDS = 10 * TURN_SECONDS
+"""How long a turn that failed waits for the next, and how often an owner that stays is looked for."""
+
+_CLOCK_STEP_NS = 100_000_000  # more than a file's time may lag behind the clock
 _logger = logging.getLogger("routescope")
 _writers: weakref.WeakSet[Writer] = weakref.WeakSet()
+_closes_first = False
+_closes_in_worker = False
+_forked_midway = False
+"""This process was forked while DuckDB may have been at work: its locks may be held by threads that are not here."""
 
 
 class Writer:
@@ -41,6 +52,9 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._start_lock = threading.Lock()
         self._closed = False
+        self._said = ""
+        self._has_children = False
+        self._flushed_ns = 0
         self._pid = os.getpid()
         _writers.add(self)
 
@@ -76,21 +90,17 @@ class Writer:
         from router.log.owner import ingest_now
 
         self._pending.clear()
+        self._flushed_ns = time.time_ns()
         try:
             return ingest_now(self.data, wait_s=wait_s, role="turn") is not None
-        except Exception as error:  # DuckDB's messages quote the row: only our own words are shown
+        except Exception as error:
             self._pending.set()
-            text = (
-                str(error)
-                if isinstance(error, LogError)
-                else getattr(error, "strerror", None) or type(error).__name__
-            )
-            _logger.error("routescope: rows are in the spool but not in DuckDB yet (%s)", text)
+            self._say("rows are in the spool but not in DuckDB yet", error)
             return False
 
     def close(self) -> None:
         """Stop the turns and flush. Idempotent; what is logged after it reaches DuckDB at the next ``close`` or exit."""
-        if self._closed and not self._pending.is_set():
+        if self._closed and not self._pending.is_set() and not self._children_wrote():
             return
         self._closed = True
         self._stop.set()
@@ -99,13 +109,14 @@ class Writer:
             self._thread.join()
             self._thread = None
         self.spool.close()
-        if self.spool.written:
+        if self.spool.written or self._children_wrote():
             self.flush()
         self._pending.clear()  # what could not be ingested was said once; the rows are in the spool
 
     def _start(self) -> None:
         with self._start_lock:
             if self._thread is None and not self._stop.is_set():
+                _close_in_worker()
                 thread = threading.Thread(target=self._run, name="routescope-turns", daemon=True)
                 try:
                     thread.start()
@@ -114,24 +125,61 @@ class Writer:
                 self._thread = thread
 
     def _run(self) -> None:
+        stays = False
+        while not self._stop.is_set():
+            # An owner that stays may be killed before it reads the rows it was left: it is looked for again.
+            self._pending.wait(RETRY_SECONDS if stays else None)
+            if self._stop.wait(TURN_SECONDS):
+                return
+            try:
+                stays = self._turn()
+            except Exception as error:  # the thread must live; the rows are safe in the spool
+                self._pending.set()
+                # The interpreter's exit may interrupt a turn a moment before it closes the writer, which flushes.
+                if self._stop.wait(TURN_SECONDS) or sys.is_finalizing():
+                    return
+                self._say("a turn as the log's owner failed", error)
+                self._stop.wait(RETRY_SECONDS - TURN_SECONDS)
+
+    def _turn(self) -> bool:
+        """Take a turn, or leave the rows to an owner that stays; True when there is one."""
+        import duckdb  # noqa: F401
+        import pyarrow  # noqa: F401
+
+        _close_first()
         from router.log.ingest import warm_up
         from router.log.lock import holder
         from router.log.owner import take_turn
 
-        while not self._stop.is_set():
-            self._pending.wait()
-            if self._stop.wait(TURN_SECONDS):
-                return
-            self._pending.clear()
-            try:
-                warm_up()
-                if take_turn(self.data) is None:
-                    who = holder(self.data)
-                    if who is None or not who.stays:
-                        self._pending.set()  # somebody's short turn: try again
-            except Exception as error:  # the thread must live; the rows are safe in the spool
-                _logger.error("routescope: a turn as the log's owner failed (%s)", type(error).__name__)
-                self._stop.wait(10 * TURN_SECONDS)
+        warm_up()
+        if self._stop.is_set():
+            return False  # close() flushes
+        self._pending.clear()
+        if take_turn(self.data) is not None:
+            self._said = ""
+            return False
+        who = holder(self.data)
+        if who is not None and who.stays:
+            return True
+        self._pending.set()  # somebody's short turn: try again
+        return False
+
+    def _say(self, what: str, error: Exception) -> None:
+        """Report a failure once, until a turn works again. DuckDB's messages quote rows: only our own words are shown."""
+        text = (
+            str(error)
+            if isinstance(error, LogError)
+            else getattr(error, "strerror", None) or type(error).__name__
+        )
+        if text != self._said:
+            self._said = text
+            level = logging.WARNING if isinstance(error, LogLocked) else logging.ERROR
+            _logger.log(level, "routescope: %s (%s)", what, text)
+
+    def _children_wrote(self) -> bool:
+        """Whether forked children may have left rows since the last flush: a worker often ends without closing."""
+        since = self._flushed_ns - _CLOCK_STEP_NS
+        return self._has_children and any(changed > since for changed in _changes(self.spool.folder))
 
     def _after_fork(self) -> None:
         self._thread = None
@@ -139,6 +187,7 @@ class Writer:
         self._pending = threading.Event()
         self._stop = threading.Event()
         self._start_lock = threading.Lock()
+        self._has_children = False
         self._pid = os.getpid()
 
 
@@ -159,9 +208,54 @@ def policy_payload(policy: Policy, seen: datetime) -> dict[str, Any]:
     return record
 
 
+def _changes(folder: Path) -> list[int]:
+    """When each spool of a folder was last written to (ns since the epoch)."""
+    found = []
+    for path in folder.glob("*.jsonl"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(path.stat().st_mtime_ns)
+    return found
+
+
 def _forked() -> None:
+    global _forked_midway, _closes_in_worker
+    busy = any(writer._thread is not None for writer in list(_writers))
+    _forked_midway = _forked_midway or busy or "duckdb" in sys.modules
+    _closes_in_worker = False
     for writer in list(_writers):
         writer._after_fork()
+
+
+def _has_forked() -> None:
+    for writer in list(_writers):
+        writer._has_children = True
+
+
+def _close_first() -> None:
+    """Have writers closed before DuckDB's own exit hook, which interrupts its connections.
+
+    Hooks run last in, first out, and DuckDB sets its own at its import. The older hook stays: one that is set while
+    hooks run is never called.
+    """
+    global _closes_first
+    if not _closes_first:
+        _closes_first = True
+        atexit.register(_close_all)
+
+
+def _close_in_worker() -> None:
+    """Close at the end of a ``multiprocessing`` worker too: it ends without calling exit hooks.
+
+    Not in one forked beside a DuckDB at work, where opening another could wait for ever: the parent's close() brings
+    its rows in.
+    """
+    global _closes_in_worker
+    util, process = (sys.modules.get(f"multiprocessing.{name}") for name in ("util", "process"))
+    if util is None or process is None or _closes_in_worker or _forked_midway:
+        return
+    if process.parent_process() is not None:
+        _closes_in_worker = True
+        util.Finalize(None, _close_all, exitpriority=0)
 
 
 def _close_all() -> None:
@@ -176,5 +270,5 @@ def _close_all() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+    os.register_at_fork(after_in_parent=_has_forked, after_in_child=_forked)
 atexit.register(_close_all)
