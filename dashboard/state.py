@@ -25,6 +25,9 @@ RANGE, FIRST_DAY, LAST_DAY, POLICY, LABELS, MODELS, SEARCH, ZONE, CANDIDATE = (
 """Keys of the bound widgets, which are the names in the URL."""
 _KEYS = (RANGE, FIRST_DAY, LAST_DAY, POLICY, LABELS, MODELS, SEARCH, ZONE, CANDIDATE)
 
+PERIOD = (RANGE, FIRST_DAY, LAST_DAY, ZONE)
+"""Keys that together say which period is meant."""
+
 _PAGE = "routescope_page"
 
 RANGES = ("24h", "7d", "30d", "All", "Custom")

@@ -16,6 +16,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard import loaders, state
 from router import Policy
+from router.cli.demo import build
 from router.log.owner import ingest_now
 from router.log.record import decision_payload, unix_ms, uuid7
 from router.log.spool import Spool
@@ -128,6 +129,25 @@ def test_page_of_a_log_with_many_decisions(page: str, data: Path) -> None:
     test = open_page(page)
     assert test.title[0].value == TITLES[page]
     assert "No decision" not in words(test)
+
+
+@pytest.fixture(scope="module")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A demo as the command makes it: real classifications, drawn traffic, assumed tokens, a policy file."""
+    folder = tmp_path_factory.mktemp("pages") / "demo"
+    build(folder, 200)
+    return folder
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_of_the_demo(page: str, data: Path, demo_folder: Path) -> None:
+    state.configure(state.Settings(demo_folder))
+    test = open_page(page)
+    assert not test.exception
+    assert test.title[0].value == TITLES[page]
+    assert page == "playground" or "Sample traffic" in words(test)
+    if page == "savings":
+        assert "assumed" in words(test)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -29,12 +29,14 @@ def chosen_filter() -> Filter:
         unmeasured=bool(st.session_state.get(UNMEASURED)),
         failed=bool(st.session_state.get(FAILED)),
     )
+    # The choices, not the moment that "24h" starts at now: a page must not shift because an hour went by.
+    choices = (replace(narrowed, start=None, end=None), *(st.session_state.get(key) for key in state.PERIOD))
     seen = st.session_state.get(UPTO)
-    if seen is None or seen[0] != narrowed:
-        seen = (narrowed, loaders.version())
+    if seen is None or seen[0] != choices:
+        seen = (choices, replace(narrowed, upto=loaders.version()))
         st.session_state[UPTO] = seen
         st.session_state.pop(TABLE, None)
-    return replace(narrowed, upto=seen[1])
+    return seen[1]
 
 
 def show_new() -> None:
