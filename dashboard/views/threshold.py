@@ -14,6 +14,7 @@ from router.policy import Policy
 CURVE = "threshold_curve"
 SAID = "threshold_said"
 FLIPS_SHOWN = 100
+NAMES_SHOWN = 4
 
 
 def pull() -> None:
@@ -95,7 +96,15 @@ def write(old: str, new: str) -> None:
 def sentence(policy: Policy) -> str:
     """What the page answers, in one line."""
     model = f"**{untrusted.name(policy.fallback_model)}**"
-    return f"Below the line {model} answers. Drag it, or use ← and →."
+    said = f"Below the line {model} answers. Drag it, or use ← and →."
+    own = [f"**{untrusted.name(label.name)}**" for label in policy.labels if label.threshold is not None]
+    if not own:
+        return said
+    if len(own) == 1:
+        return f"{said} {own[0]} keeps a threshold of its own."
+    if len(own) > NAMES_SHOWN:
+        own = [*own[:NAMES_SHOWN], f"{len(own) - NAMES_SHOWN} more"]
+    return f"{said} {', '.join(own[:-1])} and {own[-1]} keep thresholds of their own."
 
 
 def changes(policy: Policy, candidate: Policy) -> None:

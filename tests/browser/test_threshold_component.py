@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 import tomllib
+from collections.abc import Iterator
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from playwright.sync_api import Page
+from served import demo, free_port
 
 from dashboard.components.threshold import CELL_COLUMNS, cheapest, payload
 from router.policy import GRID, Policy, confidence_bin, decide
@@ -22,6 +26,7 @@ pytestmark = pytest.mark.browser
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 MODELS = ("small", "large", "middle", HOSTILE)
+LONG = "claude-opus-4-6-latest"
 RATES = {"small": 0.4, "large": 6.0, "middle": 2.0, HOSTILE: 3.0}
 NAMES = ("simple", "reasoning", "creative", "other")
 ANSWERS = dict(zip(NAMES, ("small", "large", "middle", HOSTILE), strict=True))
@@ -127,6 +132,13 @@ def full_cells() -> pd.DataFrame:
 
 
 ROWS = raw_rows()
+CHEAP = ROWS[ROWS["label"].isin(["reasoning", "other"])].head(2000)
+CHEAP = CHEAP.assign(
+    confidence=CHEAP["confidence"].clip(upper=0.9).where(CHEAP.index != CHEAP.index[0], 0.9995)
+)
+"""Decisions that cost less the more of them fall back, the surest one included."""
+WILD = ROWS.head(12).assign(**{x: ROWS[x].head(12) * np.array([1] * 11 + [4000]) for x in (*MODELS, "own")})
+"""One decision that costs more than all others: the interval of the mean reaches below nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -149,10 +161,14 @@ def site(serve_script: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
         ),
         "partial": payload(cells_of(ROWS, priced=some), POLICY, candidate=0.64, colors=COLORS),
         "own": payload(cells_of(ROWS, OWN), OWN, candidate=0.64, colors=COLORS),
+        "reviewed": payload(cells, POLICY, candidate=0.64, colors=COLORS, reviewed=17),
+        "fallback": payload(cells_of(CHEAP), POLICY, candidate=0.64, colors=COLORS),
+        "wild": payload(cells_of(WILD), POLICY, candidate=0.64, colors=COLORS),
         "many": payload(many, MANY, candidate=0.64, colors={}),
         "empty": payload(cells.head(0), POLICY, candidate=0.64, colors=COLORS),
         "one": payload(cells_of(ROWS.head(1)), POLICY, candidate=0.64, colors=COLORS),
     }
+    bodies["long"] = {**bodies["partial"], "baseline": LONG, "version": "long"}
     for name, body in bodies.items():
         (folder / f"{name}.json").write_text(json.dumps(body))
     script = folder / "page.py"
@@ -368,7 +384,14 @@ def test_numbers_are_written_the_house_way(open_page: Any) -> None:
         ["m.threshold(6400)", "0.640"],
         ["m.threshold(6401)", "0.6401"],
         ["m.axisCount(2000)", "2k"],
-        ["m.plateauText({ k: 7280, from: 6810, to: 7790 })", "cheapest 0.728, within 1 % from 0.69 to 0.77"],
+        [
+            "m.plateauText({ k: 7280, from: 6810, to: 7790 }, 'gpt')",
+            "cheapest 0.728, within 1 % from 0.69 to 0.77",
+        ],
+        ["m.plateauText({ k: 10000, all: true }, 'gpt')", "cheapest 1.000: everything to gpt"],
+        ["m.plateauText({ k: 10000, all: true })", "cheapest 1.000: everything falls back"],
+        ["m.reviewsText([0, 240])", "a log cannot tell"],
+        ["m.reviewsText([17, 240])", "17 of 240 reviews done"],
     ]
     found = in_module(
         open_page(),
@@ -388,7 +411,7 @@ def test_the_strip_shows_what_the_rows_say(curve: Any, t: float) -> None:
     assert f"{100 * plain['savings']:.1f} % ± {100 * plain['savings_half']:.1f}".replace(
         "-", "−"
     ) in shown.figure("Savings, baseline all large")
-    assert shown.figure("Quality") == "Quality Not measured 0 of 240 reviews done"
+    assert shown.figure("Quality") == "Quality Not measured a log cannot tell"
     name = f"{t:.3f}" if round(t * GRID) % 10 == 0 else f"{t:.4f}"
     assert (
         shown.slider.get_attribute("aria-valuetext")
@@ -488,6 +511,18 @@ def test_s_snaps_to_the_cheapest_and_b_goes_back_to_production(curve: Any) -> No
     assert "none cross the line" in shown.figure("Decisions that change model")
 
 
+def test_a_population_that_does_not_fit_beside_the_name_stands_below_it(curve: Any, keep_shot: Any) -> None:
+    shown = curve("long")
+    keep_shot(shown.page, "long")
+    box = shown.page.get_by_role("group", name=f"Savings, baseline all {LONG}, of 12,040 priced")
+    assert box.locator(".name").inner_text() == f"Savings, baseline all {LONG}"
+    assert box.locator(".part").inner_text() == "of 12,040 priced"
+    assert box.locator(".name").evaluate("(x) => x.scrollWidth <= x.clientWidth")
+    shown.page.set_viewport_size({"width": 1900, "height": 1000})
+    box.locator(".name", has_text="of 12,040 priced").wait_for()
+    assert box.locator(".part").inner_text() == ""
+
+
 def test_url_number_and_line_follow_each_other_and_the_line_may_return_to_where_it_was_dropped(
     curve: Any,
 ) -> None:
@@ -536,6 +571,123 @@ def test_a_cost_of_a_part_names_the_part(curve: Any) -> None:
     assert f"of {int(some.sum()):,} priced" in shown.figure("Cost per 1,000 decisions")
     assert f"${replay(0.64, ROWS[some])['cost']:.2f}" in shown.figure("Cost per 1,000 decisions")
     assert f"{100 * replay(0.64)['share']:.1f} %" in shown.figure("Fallback share")
+
+
+@pytest.mark.parametrize("width", [1440, 900, 720])
+def test_every_figure_of_money_names_its_part_and_no_name_is_cut(
+    curve: Any, keep_shot: Any, width: int
+) -> None:
+    shown = curve("partial", width=width)
+    keep_shot(shown.page, f"partial-{width}")
+    part = f"of {int((np.random.default_rng(1).random(len(ROWS)) < 0.6).sum()):,} priced"
+    for name in ("Cost per 1,000 decisions", "Savings, baseline all large"):
+        assert shown.figure(name).count(part) == 1
+        assert shown.page.get_by_role("group", name=f"{name}, {part}").is_visible()
+    for name in ("Fallback share", "Decisions that change model", "Quality"):
+        assert part not in shown.figure(name)
+    cut = shown.page.locator(".figure .name").evaluate_all(
+        "(all) => all.map((x) => x.scrollWidth - x.clientWidth)"
+    )
+    assert cut == [0] * 5
+    whole = curve("plain", width=width)
+    assert "priced" not in whole.page.locator(".strip").inner_text()
+
+
+def test_quality_says_what_a_log_can_tell_and_counts_reviews_when_there_are_some(curve: Any) -> None:
+    words = curve().page.locator(".threshold")
+    assert words.get_by_text(
+        "Not measured: a routing log does not say whether an answer was good."
+    ).is_visible()
+    assert "review" not in words.inner_text()
+    shown = curve("reviewed")
+    assert shown.figure("Quality") == "Quality Not measured 17 of 240 reviews done"
+    assert shown.page.get_by_text("Not measured: 17 of 240 reviews done. 240 uniform reviews").is_visible()
+
+
+def test_where_the_cheapest_lets_everything_fall_back_the_words_say_so(curve: Any) -> None:
+    best = cheapest(payload(cells_of(CHEAP), POLICY, candidate=0.64, colors=COLORS))
+    shown = curve("fallback")
+    assert best is not None and (CHEAP["confidence"] < best).all()
+    assert best == 1.0
+    assert shown.page.locator(".plot svg text", has_text="cheapest 1.000: everything to middle").is_visible()
+    assert "everything" not in curve("plain").page.locator(".plot").inner_text()
+
+
+def test_the_band_of_the_cost_ends_at_nothing(curve: Any, keep_shot: Any) -> None:
+    plain = replay(0.64, WILD)
+    assert plain["half"] > plain["cost"] > 0
+    shown = curve("wild")
+    keep_shot(shown.page, "wild")
+    zero = (
+        shown.page.locator(".plot svg text").filter(has_text=re.compile(r"^\$0(\.00)?$")).first.bounding_box()
+    )
+    band = shown.page.locator(".plot .tint").bounding_box()
+    assert zero is not None and band is not None
+    assert band["y"] + band["height"] == pytest.approx(zero["y"] + zero["height"] / 2, abs=2.5)
+
+
+def areas(shown: Curve) -> dict[str, float]:
+    """Decisions a colour of the large histogram stands for: painted area, clip paths applied, over px per decision."""
+    return dict(
+        shown.page.locator(".plot svg").evaluate("""(svg) => {
+        const sums = { amber: 0, grey: 0, striped: 0, total: 0 };
+        for (const path of svg.querySelectorAll("path.fallback, path.served, path[fill='url(#stripes)']")) {
+            const id = /#(\\w+)/.exec(path.getAttribute("clip-path") || "");
+            const clip = id ? svg.querySelector(`#${id[1]} rect`) : null;
+            const from = clip ? Number(clip.getAttribute("x")) : -Infinity;
+            const to = clip ? from + Number(clip.getAttribute("width")) : Infinity;
+            let area = 0;
+            for (const [, l, b, t, r] of (path.getAttribute("d") || "").matchAll(/M([\\d.]+) ([\\d.]+)V([\\d.]+)H([\\d.]+)V[\\d.]+Z/g)) {
+                const wide = Math.min(Number(r), to) - Math.max(Number(l), from);
+                if (wide > 0) area += (wide / (r - l)) * (b - t);
+            }
+            sums[path.classList.contains("fallback") ? "amber" : path.classList.contains("served") ? "grey" : "striped"] += area;
+        }
+        return sums;
+    }""")
+    )
+
+
+@pytest.mark.parametrize("t", [0.3, 0.55, 0.6, 0.9, 1.0])
+def test_bars_have_the_colour_of_the_rule_also_for_labels_with_a_threshold_of_their_own(
+    curve: Any, t: float
+) -> None:
+    shown = curve("own", t=str(t))
+    plain = replay(t, policy=OWN)
+    found = areas(shown)
+    total = found["amber"] + found["grey"]
+    assert found["amber"] / total == pytest.approx(plain["share"], abs=0.004)
+    between = ROWS["confidence"].between(min(t, 0.55), max(t, 0.55), inclusive="left")
+    crossing = int((between & (ROWS["label"] != "creative")).sum())
+    assert found["striped"] / total == pytest.approx(crossing / len(ROWS), abs=0.004)
+    words = shown.page.locator(".plot").inner_text() + shown.figure("Decisions that change model")
+    if 0.4 < t < 1 and t != 0.55:
+        assert f"{crossing:,} cross" in words
+        assert f"{plain['fallback']:,} fall back" in words
+    assert ("none cross the line" in words) == (t == 0.55)
+
+
+def test_a_drag_moves_the_clips_and_leaves_the_fixed_part_alone(curve: Any) -> None:
+    shown = curve("own")
+    fixed = shown.page.locator(".plot svg .own-part")
+    drawn = (
+        "(all) => all.map((x) => [x.getAttribute('class'), x.getAttribute('d'), x.getAttribute('clip-path')])"
+    )
+    before = fixed.evaluate_all(drawn)
+    assert [x[0] for x in before] == ["fallback own-part", "served own-part"]
+    assert all(d and clip is None for _, d, clip in before)
+    moving = shown.page.locator(".plot svg path.fallback:not(.own-part)")
+    path = moving.get_attribute("d")
+    shown.drag(0.64, 0.8, 0.75)
+    at = shown.value()
+    found = areas(shown)
+    assert at == pytest.approx(0.75, abs=0.0011)
+    assert found["amber"] / (found["amber"] + found["grey"]) == pytest.approx(
+        replay(at, policy=OWN)["share"], abs=0.004
+    )
+    assert fixed.evaluate_all(drawn) == before
+    assert moving.get_attribute("d") == path, "a drag draws no bar anew"
+    shown.page.mouse.up()
 
 
 def test_a_label_with_its_own_threshold_stays_where_it_is(curve: Any) -> None:
@@ -695,3 +847,66 @@ def test_a_drag_over_ten_thousand_bins_a_label_keeps_the_frame(curve: Any) -> No
     )
     assert len(took) >= 100
     assert middle <= 16
+
+
+@pytest.fixture(scope="module")
+def own_demo(chromium_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A running demo; its policy file may be rewritten."""
+    folder = tmp_path_factory.mktemp("own") / "demo"
+    with demo(folder, free_port(), requests=2000) as address:
+        yield address, folder / "policy.toml"
+
+
+def set_own(file: Path, **own: float) -> Policy:
+    """Give labels of the policy file thresholds of their own."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    kept = []
+    for at, line in enumerate(lines):
+        if line.startswith("threshold = ") and any(x.startswith("[[labels]]") for x in lines[:at]):
+            continue
+        kept.append(line)
+        kept += [f"threshold = {x}" for name, x in own.items() if line.strip() == f'name = "{name}"']
+    file.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    return Policy.load(file)
+
+
+@pytest.mark.parametrize(
+    ("own", "said", "width", "scheme"),
+    [
+        ({}, "answers. Drag it, or use ← and →.", 1440, "light"),
+        ({"creative": 0.75}, "creative keeps a threshold of its own.", 900, "dark"),
+        (
+            {"coding": 0.4, "creative": 0.75},
+            "coding and creative keep thresholds of their own.",
+            1440,
+            "dark",
+        ),
+    ],
+    ids=["none", "one", "two"],
+)
+def test_the_page_names_the_labels_that_the_line_does_not_move(
+    own_demo: tuple[str, Path],
+    open_page: Any,
+    keep_shot: Any,
+    own: dict[str, float],
+    said: str,
+    width: int,
+    scheme: str,
+) -> None:
+    address, file = own_demo
+    policy = set_own(file, **own)
+    page = open_page(f"{address}/threshold?t=0.65", width=width, color_scheme=scheme)
+    page.locator(".threshold[data-server]").wait_for(state="attached")
+    line = page.locator(
+        "[data-testid=stCaptionContainer]", has_text=f"Below the line {policy.fallback_model} answers."
+    )
+    text = line.first.inner_text().strip()
+    assert text.endswith(said)
+    assert line.first.locator("strong").all_inner_texts() == [policy.fallback_model, *own]
+    assert (
+        page.locator(".plot .own-part[d^=M]").count() > 0
+        if own
+        else page.locator(".plot .own-part[d^=M]").count() == 0
+    )
+    page.wait_for_timeout(500)
+    keep_shot(page, f"page-{len(own)}-{width}-{scheme}")

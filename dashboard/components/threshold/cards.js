@@ -9,7 +9,7 @@ export function buildStrip(view) {
     const box = html("div", "figure", strip);
     box.setAttribute("role", "group");
     box.setAttribute("aria-label", name);
-    html("div", "name", box, name);
+    const named = html("div", "name", box, name);
     const line = html("div", "value", box);
     const below = html("div", "below", box);
     const pair = (parent, first, second) => {
@@ -19,20 +19,35 @@ export function buildStrip(view) {
     };
     const [value, half] = pair(line, "number", "half");
     const [produced, changed] = pair(below, "", "change");
-    return { box, value, half, produced, change: changed };
+    return { box, name, named, value, half, produced, change: changed, part: html("span", "part", below) };
   };
-  const part = model.priced && model.priced < model.n ? `, of ${count(model.priced)} priced` : "";
   view.figures = {
     share: figure("Fallback share"),
-    cost: figure(`Cost per 1,000 decisions${part}`),
+    cost: figure("Cost per 1,000 decisions"),
     savings: figure(payload.baseline === null ? "Savings" : `Savings, baseline all ${payload.baseline}`),
     changed: figure("Decisions that change model"),
     quality: figure("Quality"),
   };
-  const [done, needed] = payload.reviews;
-  unmeasured(view.figures.quality, `${count(done)} of ${count(needed)} reviews done`);
+  unmeasured(view.figures.quality, reviewsText(payload.reviews));
   if (!model.priced) unmeasured(view.figures.cost, missingText(payload, "cost"));
   if (!model.savings) unmeasured(view.figures.savings, missingText(payload, "savings"));
+}
+
+// Money is said of the priced decisions alone. Which these are stands in the name, or on a line of its own where the
+// name would be cut.
+export function namePopulation(view) {
+  const { model, figures } = view;
+  if (!model.priced || model.priced === model.n) return;
+  const part = `of ${count(model.priced)} priced`;
+  const money = model.savings ? [figures.cost, figures.savings] : [figures.cost];
+  const room = money.map((figure) => figure.named.clientWidth);
+  money.forEach((figure, i) => {
+    const name = `${figure.name}, ${part}`;
+    const fits = textWidth(name, view.font(12, 400)) <= room[i];
+    figure.box.setAttribute("aria-label", name);
+    say(figure.named, fits ? name : figure.name);
+    say(figure.part, fits ? "" : part);
+  });
 }
 
 function unmeasured(figure, why) {

@@ -59,14 +59,17 @@ export function forgetWidths() {
   widths.clear();
 }
 
-function barsPath(bars, x, low, width, base, height, most) {
+// `piled`, px per bar, is where each bar starts and is raised by what is drawn, so that the next path stands on this one.
+function barsPath(bars, x, low, width, ground, height, most, piled = new Float64Array(bars.length)) {
   let path = "";
   bars.forEach((value, i) => {
     if (!value) return;
+    const base = (ground - piled[i]).toFixed(2);
     const left = x(low + i * width) + 0.5;
     const right = x(Math.min(low + (i + 1) * width, GRID)) - 0.5;
     const tall = Math.max((value / most) * height, 0.75);
-    path += `M${left.toFixed(2)} ${base}V${(base - tall).toFixed(2)}H${right.toFixed(2)}V${base}Z`;
+    path += `M${left.toFixed(2)} ${base}V${(ground - piled[i] - tall).toFixed(2)}H${right.toFixed(2)}V${base}Z`;
+    piled[i] += tall;
   });
   return path;
 }
@@ -126,11 +129,11 @@ export function buildPlot(view) {
   else buildUnmeasured(view, Y.cost, `Not measured: ${missingText(payload, "cost")}.`, right);
   title(view, Y.title3, "Cost per 1,000 decisions");
   title(view, Y.title4, "Quality");
-  buildUnmeasured(view, Y.quality, qualityText(payload), right);
+  buildUnmeasured(view, Y.quality, qualityText(payload.reviews), right);
   buildAxis(view, right);
   buildLines(view);
   svg.insertBefore(parts.over, parts.shareDot);
-  const finding = model.best ? plateauText(model.best) : "cost not measured";
+  const finding = model.best ? plateauText(model.best, payload.fallback) : "cost not measured";
   svg.setAttribute("aria-label", `Decisions by confidence, fallback share, cost per 1,000 decisions and quality by threshold: ${finding}`);
 }
 
@@ -138,17 +141,11 @@ function title(view, y, text) {
   node("text", { class: "title halo", x: 0, y }, view.parts.over, text);
 }
 
-function qualityText(payload) {
-  const [done, needed] = payload.reviews;
-  const have = done ? `${count(done)} of ${count(needed)} reviews done` : "no reviewed decisions";
-  return `Not measured: ${have}. ${count(needed)} uniform reviews would place it within ± 5 points.`;
-}
-
 function buildUnmeasured(view, [top, bottom], text, right) {
   node("rect", { x: GUTTER, y: top, width: right - GUTTER, height: bottom - top, fill: "url(#unmeasured)" }, view.svg);
   const middle = (GUTTER + right) / 2;
-  const long = textWidth(text, view.font(12, 400)) > right - GUTTER - 16;
-  const short = long ? text.split(/(?<=\.) /)[0] : text;
+  const fits = (words) => textWidth(words, view.font(12, 400)) <= right - GUTTER - 16;
+  const short = [text, text.split(/(?<=\.) /)[0]].find(fits) ?? text.split(":")[0];
   node("text", { class: "muted halo", x: middle, y: (top + bottom) / 2 + 4, "text-anchor": "middle" }, view.parts.over, short);
 }
 
@@ -165,15 +162,19 @@ function xGrid(view, [top, bottom]) {
 
 function buildBars(view, right) {
   const { svg, model, payload, parts } = view;
-  const bars = histogram(model.labels, view.low, BAR);
-  const most = Math.max(...bars, 1);
+  const bars = stack(model, view.low, BAR);
+  const most = Math.max(...bars.all, 1);
   const [top, base] = Y.bars;
   const height = base - top;
   yAxis(view, ticks(0, most, 4).filter((x) => Number.isInteger(x)), (x) => base - (x / most) * height, right, (x) => (x ? axisCount(x) : "0"));
-  const path = barsPath(bars, view.x, view.low, BAR, base, height, most);
+  const piled = new Float64Array(bars.all.length);
+  const part = (values) => barsPath(values, view.x, view.low, BAR, base, height, most, piled);
+  const path = part(bars.moving); // at the bottom, so that what the line moves is compared on one base
   node("path", { d: path, class: "served", "clip-path": "url(#above)" }, svg);
   node("path", { d: path, class: "fallback", "clip-path": "url(#below)" }, svg);
   node("path", { d: path, fill: "url(#stripes)", "clip-path": "url(#between)" }, svg);
+  node("path", { d: part(bars.fallen), class: "fallback own-part" }, svg);
+  node("path", { d: part(bars.kept), class: "served own-part" }, svg);
   title(view, Y.title1, "Decisions by confidence");
   const start = textWidth("Decisions by confidence", view.font(13, 600)) + 16;
   parts.asides = node("text", { class: "muted halo", x: start, y: Y.title1 }, parts.over, asides(payload));
@@ -214,15 +215,16 @@ function buildCost(view, points, right) {
   const digits = marks.every((x) => Math.abs(x - Number(x.toFixed(2))) < 1e-12) ? (high >= 1000 ? 0 : 2) : 4;
   yAxis(view, marks, view.costY, right, (x) => usd(x, digits));
   const upper = linePath(points.map(([k, p]) => [k, view.costY(p.cost + spread(p))]), view.x);
-  const lower = linePath(points.map(([k, p]) => [k, view.costY(p.cost - spread(p))]).reverse(), view.x);
+  const lower = linePath(points.map(([k, p]) => [k, view.costY(Math.max(p.cost - spread(p), 0))]).reverse(), view.x);
   node("path", { class: "tint", d: `${upper}L${lower.slice(1)}Z` }, svg);
   node("path", { class: "curve", d: linePath(points.map(([k, p]) => [k, view.costY(p.cost)]), view.x) }, svg);
-  const plateau = plateauText(model.best);
+  const start = textWidth("Cost per 1,000 decisions", view.font(13, 600)) + 24;
+  const spelled = plateauText(model.best, payload.fallback);
+  const plateau = textWidth(spelled, view.font(12, 600)) <= right - start ? spelled : plateauText(model.best);
   node("text", { class: "accent strong halo", x: right, y: Y.title3, "text-anchor": "end" }, view.parts.over, plateau);
   const notes = model.priced > 1 ? ["95 % interval shaded"] : [];
   if (low > 0) notes.push("axis not from zero");
   if (model.priced < model.n) notes.unshift(`of ${count(model.priced)} priced`);
-  const start = textWidth("Cost per 1,000 decisions", view.font(13, 600)) + 24;
   const room = right - textWidth(plateau, view.font(12, 600)) - 24 - start;
   while (notes.length && textWidth(notes.join(", "), view.font(12, 400)) > room) notes.pop();
   node("text", { class: "muted halo", x: start, y: Y.title3 }, view.parts.over, notes.join(", "));

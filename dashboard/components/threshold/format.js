@@ -72,14 +72,26 @@ export function ticks(low, high, most) {
   return found;
 }
 
-// "cheapest 0.728, within 1 % from 0.69 to 0.77"; rounded inward, so that both ends keep the promise.
-export function plateauText(best) {
+// "cheapest 0.728, within 1 % from 0.69 to 0.77"; rounded inward, so that both ends keep the promise. Where the cheapest
+// is to let every decision fall back, that is the finding, and not the number.
+export function plateauText(best, fallbackModel) {
+  if (best.all) return `cheapest ${threshold(best.k)}: everything ${fallbackModel ? `to ${fallbackModel}` : "falls back"}`;
   const from = Math.ceil(best.from / 100) * 100;
   const to = Math.floor(best.to / 100) * 100;
   const ends = from <= best.k && best.k <= to && from < to
     ? [(from / GRID).toFixed(2), (to / GRID).toFixed(2)]
     : [threshold(best.from), threshold(best.to)];
   return `cheapest ${threshold(best.k)}, within 1 % from ${ends[0]} to ${ends[1]}`;
+}
+
+// Whether answers were good: a log alone cannot tell, so without a review the figure promises nothing.
+export function reviewsText([done, needed]) {
+  return done ? `${count(done)} of ${count(needed)} reviews done` : "a log cannot tell";
+}
+
+export function qualityText([done, needed]) {
+  if (!done) return "Not measured: a routing log does not say whether an answer was good.";
+  return `Not measured: ${reviewsText([done, needed])}. ${count(needed)} uniform reviews would place it within ± 5 points.`;
 }
 
 export function fallingBackText(label, fallbackModel) {

@@ -142,19 +142,36 @@ export function cheapest(model) {
   const near = (k) => routedCost(model, k) + fixed <= best.cost * 1.01;
   best.from = best.k;
   best.to = best.k;
+  best.all = model.labels.every((label) => positionOf(label, best.k) === label.last); // every decision falls back there
   while (best.from - STEP >= model.lowest && near(best.from - STEP)) best.from -= STEP;
   while (best.to + STEP <= GRID && near(best.to + STEP)) best.to += STEP;
   return best;
 }
 
-// Decisions per bar of `width` grid units from `low`; the last bar takes confidence 1.
-export function histogram(labels, low, width) {
+const wholly = (label) => [0, label.last];
+
+// Decisions per bar of `width` grid units from `low`; the last bar takes confidence 1. `span` says which of a label's bins.
+export function histogram(labels, low, width, span = wholly) {
   const bars = new Float64Array(Math.ceil((GRID - low) / width));
   for (const label of labels) {
-    for (let i = 0; i < label.last; i += 1) {
+    const [from, to] = span(label);
+    for (let i = from; i < to; i += 1) {
       const at = Math.floor((label.bins[i] - low) / width);
       bars[Math.min(Math.max(at, 0), bars.length - 1)] += label.counts[i];
     }
   }
   return bars;
+}
+
+// The large histogram's parts: decisions that move with the line, and those under a label's own threshold, whose
+// side no candidate changes.
+export function stack(model, low, width) {
+  const own = model.labels.filter((label) => label.own !== null);
+  const split = (label) => binsBelow(label.bins, label.own);
+  return {
+    all: histogram(model.labels, low, width),
+    moving: histogram(model.labels.filter((label) => label.own === null), low, width),
+    fallen: histogram(own, low, width, (label) => [0, split(label)]),
+    kept: histogram(own, low, width, (label) => [split(label), label.last]),
+  };
 }

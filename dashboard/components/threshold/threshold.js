@@ -40,6 +40,7 @@ function layout(view) {
   if (!view.width || !view.model.n) return;
   const all = [];
   for (let k = view.low; k <= GRID; k += 1000) all.push(k);
+  namePopulation(view);
   view.ticks = all.length > 9 ? all.filter((k) => k % 2000 === 0) : all;
   buildPlot(view);
   sizeCards(view);
