@@ -81,6 +81,7 @@ def ended_bars(table: pd.DataFrame, width: timedelta, height: int, *, select: bo
     if len(table) and table[list(ENDED)].sum(axis=1).max() < 4:
         figure.update_yaxes(dtick=1)  # else whole numbers are written twice
     figure.update_xaxes(showgrid=False, nticks=9, tickformat=time_format(table["bucket"], width))
+    _few_ticks(figure, table["bucket"] + width / 2)
     figure.update_layout(
         margin={"l": 8, "r": 8, "t": 4, "b": 4}, dragmode="select" if select else False, selectdirection="h"
     )
@@ -196,13 +197,20 @@ def score_bars(
     return figure
 
 
+def _few_ticks(figure: go.Figure, times: Sequence[pd.Timestamp]) -> None:
+    """One tick a period where there are few: between two of them Plotly would write the same minute again."""
+    if 0 < len(times) < 5:
+        figure.update_xaxes(tickvals=list(times))
+
+
 def share_area(series: pd.DataFrame, order: Sequence[str], height: int) -> go.Figure:
     """Share of decisions per period by model, stacked; each model is named at the right edge with its share of all."""
     dark = theme.is_dark()
     colors = theme.colors(dark)
     table = series.pivot_table(index="bucket", columns="model_used", values="n", aggfunc="sum", fill_value=0)
     models = sorted(table.columns, key=lambda model: table[model].sum())
-    if len(table) == 1:  # a single period is as wide as the chart, not a line without width
+    single = len(table) == 1
+    if single:  # a single period is as wide as the chart, not a line without width
         table.loc[table.index[0] + pd.Timedelta(minutes=1)] = table.iloc[0]
     shares = table[models].div(table.sum(axis=1), axis=0) * 100
     figure = base(height, hovermode="x unified")
@@ -230,6 +238,7 @@ def share_area(series: pd.DataFrame, order: Sequence[str], height: int) -> go.Fi
     figure.update_yaxes(range=[0, 100], ticksuffix=" %", nticks=3)
     width = pd.Timedelta(days=1) if len(shares) < 2 else shares.index[1] - shares.index[0]
     figure.update_xaxes(tickformat=time_format(pd.Series(shares.index), width.to_pytimedelta()))
+    _few_ticks(figure, table.index[:1] if single else shares.index)
     return figure
 
 

@@ -18,7 +18,7 @@ from router.analysis.savings import Savings, savings
 from router.log.queries import CLOSE_MARGIN, Filter, baseline_of
 from router.policy import Policy
 
-CARD_HEIGHT = 356
+CARD_HEIGHT = 380
 """Pixels: cards side by side are equally high, and a long list scrolls inside its card."""
 
 BADGES = {
@@ -177,7 +177,7 @@ def attention_card(found: list[Finding]) -> None:
                 if found
                 else "Nothing: no retiring model, unknown price, dead zone or loss"
             )
-        for i, finding in enumerate(found[:5]):
+        for i, finding in enumerate(found[:4]):
             with st.container(horizontal=True, vertical_alignment="top", wrap=False, key=f"finding_{i}"):
                 st.markdown(
                     f"{BADGES.get(finding.kind, ':gray-badge[Note]')} {markdown(finding)}", width="stretch"
@@ -185,9 +185,9 @@ def attention_card(found: list[Finding]) -> None:
                 target = page_of(finding)
                 if target is not None:
                     st.page_link(**target, label="Open", width="content")
-        if len(found) > 5:
-            with st.popover(f"{len(found) - 5} more"):
-                for finding in found[5:]:
+        if len(found) > 4:
+            with st.popover(f"{len(found) - 4} more"):
+                for finding in found[4:]:
                     st.markdown(f"{BADGES.get(finding.kind, ':gray-badge[Note]')} {markdown(finding)}")
 
 

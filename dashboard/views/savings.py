@@ -125,15 +125,11 @@ def ways_card(found: Savings) -> None:
             st.subheader("Ways to count", anchor=False)
             st.caption("This log beside the guide's table, which assumes its traffic")
         tables = scenarios()
-        rows = [
-            (
-                "This log",
-                found.baseline_grade,
-                found.baseline_usd,
-                found.paid_usd,
-                found.savings_share,
+        rows = []
+        if found.savings_share is not None:
+            rows.append(
+                ("This log", found.baseline_grade, found.baseline_usd, found.paid_usd, found.savings_share)
             )
-        ]
         rows += [
             (
                 item.title,

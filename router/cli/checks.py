@@ -72,7 +72,8 @@ def log(data: Path) -> Iterator[Finding]:
     with open_log(data) as opened:
         if opened.note:
             # A damaged file loses nothing (the spools have it all), but no dashboard can work on it.
-            yield Finding("log", "note" if opened.holder else "fail", opened.note)
+            busy = "another program" in opened.note  # nothing is lost, and closing it there mends it
+            yield Finding("log", "note" if opened.holder or busy else "fail", opened.note)
         yield from _rows(opened)
         yield from _losses(opened)
 
