@@ -278,14 +278,6 @@ class _Base:
 
 class Router(_Base):
     """Routes prompts and logs every decision. Thread-safe; use as a context manager.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from router import Policy, Router
-    >>> with Router(Policy.preset("seed"), data=tempfile.mkdtemp()) as router:  # doctest: +SKIP
-    ...     print(router.route("What is the capital of Japan?").top_label)
-    simple
     """
 
     def route(self, prompt: Prompt, *, model: str | None = None, session_id: str | None = None) -> Decision:
