@@ -277,8 +277,7 @@ class _Base:
 
 
 class Router(_Base):
-    """Routes prompts and logs every decision. Thread-safe; use as a context manager.
-    """
+    """Routes prompts and logs every decision. Thread-safe; use as a context manager."""
 
     def route(self, prompt: Prompt, *, model: str | None = None, session_id: str | None = None) -> Decision:
         """Decide which model should answer, and log it. No key needed.
