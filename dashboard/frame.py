@@ -152,7 +152,7 @@ def _bar(page: str, policy: Policy) -> None:
         if filtered:
             _names(policy)
             st.text_input(
-                text.SEARCH, key=state.SEARCH, type="search", live="300ms", bind="query-params", width=190,
+                text.SEARCH, key=state.SEARCH, type="search", live="300ms", bind="query-params", width=150,
                 placeholder=text.SEARCH, label_visibility="collapsed", icon=":material/search:",
             )  # fmt: skip
         st.space("stretch")
@@ -205,7 +205,7 @@ def _names(policy: Policy) -> None:
         (state.MODELS, "Models", models, text.ALL_MODELS),
     ):
         st.multiselect(
-            name, options, key=key, bind="query-params", placeholder=placeholder, width=150,
+            name, options, key=key, bind="query-params", placeholder=placeholder, width=140,
             label_visibility="collapsed",
         )  # fmt: skip
 

@@ -159,7 +159,7 @@ def answered_card(series: pd.DataFrame, order: list[str]) -> None:
             f"{model} {formats.share(value)}" for model, value in shares.sort_values(ascending=False).items()
         )
         st.plotly_chart(
-            figures.share_area(series, order, 250),
+            figures.share_area(series, order, 286),
             theme=None,
             config=theme.plotly_config(),
             key="answered",
@@ -215,7 +215,7 @@ def ended_card(series: pd.DataFrame, width: timedelta) -> None:
         table = figures.ended_table(series)
         alt = "; ".join(f"{word} {formats.count(int(table[word].sum()))}" for word in figures.ENDED)
         st.plotly_chart(
-            figures.ended_chart(table, width, 250),
+            figures.ended_chart(table, width, 286),
             theme=None,
             config=theme.plotly_config(),
             key="ended",

@@ -48,7 +48,7 @@ export function plusMinus(half, digits) {
 // A change with its sign, or "no change" where it rounds to nothing.
 export function change(value, digits, unit) {
   if (value === 0) return "no change";
-  if (Number(Math.abs(value).toFixed(digits)) === 0) return `${value < 0 ? MINUS : "+"}< ${fixed(10 ** -digits, digits)}${unit}`;
+  if (Number(Math.abs(value).toFixed(digits)) === 0) return `${value < 0 ? `> ${MINUS}` : "< +"}${fixed(10 ** -digits, digits)}${unit}`;
   return `${value < 0 ? MINUS : "+"}${fixed(Math.abs(value), digits)}${unit}`;
 }
 
