@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -130,19 +129,16 @@ def test_a_drag_moves_the_numbers_before_release_and_the_list_after_it(visit: Ca
     assert float(re.search(r"[?&]t=([\d.]+)", page.url)[1]) == pytest.approx(value, abs=5e-4)  # type: ignore[index]
 
 
-def test_rows_of_another_process_show_up_within_two_seconds(
+def test_rows_of_another_process_show_up_by_themselves(
     visit: Callable[..., Page], served: SimpleNamespace
 ) -> None:
     page = visit("decisions", "Decisions")
     settled(page)
     with Router(Policy.preset("seed"), classifier=Fixed(), data=served.data) as client:
         client.route("a prompt from elsewhere")
-        start = time.monotonic()
-        expect(page.get_by_role("button", name="1 new")).to_be_visible(timeout=10_000)
-        waited = time.monotonic() - start
-    assert waited < 5.0  # two seconds, and room for a machine that is busy with these very tests
+        expect(page.get_by_role("button", name="1 new")).to_be_visible()
     page.get_by_role("button", name="1 new").click()
-    expect(page.get_by_text("a prompt from elsewhere").first).to_be_visible()
+    expect(page.locator("[data-testid=stCode]").first).to_contain_text("a prompt from elsewhere")
 
 
 def test_j_goes_to_the_next_row_and_the_detail_says_why(visit: Callable[..., Page]) -> None:
@@ -199,7 +195,7 @@ def test_a_prompt_is_tried_and_the_log_stays_as_it_was(
     box.press("Control+Enter")
     expect(page.get_by_text("What it would cost")).to_be_visible()
     settled(page)
-    expect(page.get_by_text("creative").first).to_be_visible()
+    expect(page.get_by_text("Candidate: goes to")).to_be_visible()
     expect(page.get_by_text(re.compile("No (openai|OpenAI) key"))).to_be_visible()
     with open_log(served.data) as log:
         assert log.count() == before
