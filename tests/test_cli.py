@@ -621,3 +621,16 @@ def _until(count: Any, wanted: int, seconds: float = 60) -> int:
         time.sleep(0.05)
     assert found >= wanted
     return found
+
+
+def test_a_long_wait_is_said_once_and_a_short_one_is_not(capsys, monkeypatch):
+    from router.cli import output
+
+    monkeypatch.setattr(output, "WAIT_SECONDS", 0.05)
+    with output.waiting("fitting"):
+        time.sleep(0.3)
+    assert capsys.readouterr().err == "fitting ...\n"
+    with output.waiting("fitting"):
+        pass
+    time.sleep(0.2)
+    assert capsys.readouterr().err == ""

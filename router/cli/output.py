@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +16,9 @@ from typing import IO, Any
 
 import orjson
 import typer
+
+WAIT_SECONDS = 2.0
+"""What takes longer than this is announced."""
 
 REPORT_SECONDS = 5.0
 """How often progress is said where it cannot be drawn."""
@@ -90,6 +94,22 @@ def progress(text: str, total: int | None, *, unit: str = "") -> Iterator[Callab
             say(f"{text}:{share} {f'({done:,} {unit})' if unit else ''}".rstrip())
 
     yield advance_quietly
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Say what is waited for, where no one can tell how far it is: a moving bar, or one line after two seconds."""
+    if sys.stderr.isatty():
+        with _bar(text, None, sys.stderr):
+            yield
+        return
+    later = threading.Timer(WAIT_SECONDS, say, (f"{text} ...",))
+    later.daemon = True
+    later.start()
+    try:
+        yield
+    finally:
+        later.cancel()
 
 
 @contextmanager

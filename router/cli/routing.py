@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from router.cli.options import Data, Json, PolicyFile, Text, read_prompt
-from router.cli.output import emit, logged_errors, say, share, table, utc
+from router.cli.output import emit, logged_errors, say, share, table, utc, waiting
 from router.errors import ClassifierError, InputError
 
 if TYPE_CHECKING:
@@ -145,7 +145,11 @@ def _say_broken(done: Done) -> None:
 def warm_up(classifier: Classifier, policy: Policy) -> None:
     """Load a local classifier's weights first, so that the time logged is that of classifying alone."""
     if hasattr(classifier, "warm_up"):
-        with contextlib.suppress(ClassifierError):  # the decision itself will say it
+        # Labels of one's own get a head fitted here, once, which takes seconds.
+        with (
+            contextlib.suppress(ClassifierError),  # the decision itself will say it
+            waiting("preparing the classifier for these labels"),
+        ):
             classifier.warm_up(policy.labels)
 
 
