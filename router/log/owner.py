@@ -132,6 +132,7 @@ class Owner:
             self._state = "waiting"
             return False
         self._con = connect(self.data / DATABASE)
+        self._error = None  # before the state: whoever sees "owning" must not see why it was not
         self._state, self._since = "owning", _now()
         return True
 
