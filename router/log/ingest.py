@@ -26,7 +26,15 @@ COMPACT_ROWS = 500
 
 _BREATH = 64
 _PAUSE_SECONDS = 1e-6  # not 0, after which this thread would have the GIL back before the other wakes up
-_TABLES = {"decision": "decisions", "policy": "policies", "drop": "drops"}
+_TABLES = {
+    "decision": "decisions",
+    "policy": "policies",
+    "drop": "drops",
+    "feedback": "feedback",
+    "view": "saved_views",
+    "erasure": "erasures",
+}
+"""Kinds of records and the tables they become rows of."""
 
 
 @dataclass(slots=True)

@@ -78,6 +78,41 @@ def decision_payload(decision: Decision) -> dict[str, Any]:
     return payload
 
 
+def feedback_payload(
+    decision_id: str,
+    verdict: str,
+    judged_at: datetime,
+    *,
+    queue: str | None = None,
+    inclusion_probability: float | None = None,
+    correct_label: str | None = None,
+    note: str | None = None,
+    judged_by: str | None = None,
+) -> dict[str, Any]:
+    """The record of a person's judgement of a decision; the columns of ``feedback``."""
+    return {
+        "kind": "feedback",
+        "decision_id": decision_id,
+        "queue": queue,
+        "inclusion_probability": inclusion_probability,
+        "verdict": verdict,
+        "correct_label": correct_label,
+        "note": note,
+        "judged_by": judged_by,
+        "judged_at": judged_at,
+    }
+
+
+def view_payload(name: str, page: str, query: str | None, saved_at: datetime) -> dict[str, Any]:
+    """The record of a named view of a page; a ``query`` of None takes the name away."""
+    return {"kind": "view", "name": name, "page": page, "query": query, "saved_at": saved_at}
+
+
+def erasure_payload(selector: str, n: int, erased_at: datetime) -> dict[str, Any]:
+    """The record of an erasure: by what it was selected ("id", "session", "days", ...), never by which value."""
+    return {"kind": "erasure", "selector": selector, "n": n, "erased_at": erased_at}
+
+
 def encode(payload: Mapping[str, Any]) -> bytes:
     """One line: the record as JSON with the CRC-32 of its bytes as first key, ended by a newline.
 
