@@ -11,6 +11,7 @@ import errno
 import fcntl
 import json
 import os
+import threading
 import weakref
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,11 +19,19 @@ from pathlib import Path
 
 LOCK = "owner.lock"
 _held: weakref.WeakSet[OwnerLock] = weakref.WeakSet()
+_inherited: set[Path] = set()
+"""Locks that were held here when this process was forked off. DuckDB would hand the child its parent's open database, as it
+was at the fork, and the child would write over what the parent wrote since (measured: rows doubled). It never gets them."""
+
+_no_fork = threading.RLock()  # held while a locked descriptor is not in ``_held`` yet, where a child finds it
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds the lock: process, role ("dashboard" stays; "turn", "ingest", "read" are short) and since when (UTC)."""
+    """Who holds the lock: process, role ("dashboard" stays; "turn", "ingest", "read" are short) and since when (UTC).
+
+    Role "fork": nobody may, but this process was forked beside the open database and leaves its rows to others.
+    """
 
     pid: int
     role: str
@@ -31,7 +40,7 @@ class Holder:
     @property
     def stays(self) -> bool:
         """Whether the holder keeps the log open for long and ingests what others write."""
-        return self.role == "dashboard"
+        return self.role in ("dashboard", "fork")
 
 
 class OwnerLock:
@@ -47,7 +56,7 @@ class OwnerLock:
         return self._fd >= 0
 
     def acquire(self, role: str) -> bool:
-        """Take the lock without waiting; False when another holds it.
+        """Take the lock without waiting; False when another holds it, or this process was forked beside the open log.
 
         Raises
         ------
@@ -56,6 +65,12 @@ class OwnerLock:
         """
         if self.held:
             return True
+        if self.path.resolve() in _inherited:
+            return False
+        with _no_fork:
+            return self._take(role)
+
+    def _take(self, role: str) -> bool:
         try:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except PermissionError:
@@ -74,7 +89,7 @@ class OwnerLock:
             raise
         self._fd = fd
         if not self.is_current():  # the file was deleted between open and lock: others lock another one
-            self._after_fork()
+            self._drop()
             return False
         _held.add(self)
         note = {"pid": os.getpid(), "role": role, "since": datetime.now(UTC).replace(tzinfo=None).isoformat()}
@@ -93,33 +108,37 @@ class OwnerLock:
 
     def release(self) -> None:
         """Give the lock up."""
-        if self.held:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, 0)
-            os.close(self._fd)
-            self._fd = -1
+        with _no_fork:
+            if self.held:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._fd, 0)
+                self._drop()
+
+    def _drop(self) -> None:
+        fd, self._fd = self._fd, -1
+        os.close(fd)
 
     def _after_fork(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)  # closes the child's copy; the parent still holds the lock
-            self._fd = -1
+        if self.held:
+            _inherited.add(self.path.resolve())
+            self._drop()  # the child's copy; the parent still holds the lock
 
 
 def holder(data: Path) -> Holder | None:
     """Who holds the lock now, or None when it is free. Takes no lock that others could trip over for long."""
     path = Path(data) / LOCK
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
+    with _no_fork:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return _read_note(fd)
-        return None
-    finally:
-        os.close(fd)
+        finally:
+            os.close(fd)
+    return Holder(os.getpid(), "fork", None) if path.resolve() in _inherited else None
 
 
 def _read_note(fd: int) -> Holder:
@@ -130,10 +149,20 @@ def _read_note(fd: int) -> Holder:
         return Holder(0, "unknown", None)
 
 
+def _fork_begins() -> None:
+    _no_fork.acquire()
+
+
+def _fork_is_done() -> None:
+    _no_fork.release()
+
+
 def _forked() -> None:
+    global _no_fork
+    _no_fork = threading.RLock()
     for lock in list(_held):
         lock._after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+    os.register_at_fork(before=_fork_begins, after_in_parent=_fork_is_done, after_in_child=_forked)
