@@ -483,8 +483,9 @@ def test_policies_labels_and_models_seen_are_those_of_the_rows(one_log):
     log, made, rule = one_log
     (seen,) = queries.policies_seen(log)
     assert (seen["fingerprint"], seen["n"], seen["toml"]) == (rule.fingerprint, len(made), rule.to_toml())
-    assert queries.labels_seen(log) == list(dict.fromkeys(d.top_label for d in made if d.top_label))
-    assert queries.models_seen(log) == list(dict.fromkeys(answered(d) for d in made))
+    in_time = sorted(made, key=lambda d: d.decided_at)
+    assert queries.labels_seen(log) == list(dict.fromkeys(d.top_label for d in in_time if d.top_label))
+    assert queries.models_seen(log) == list(dict.fromkeys(answered(d) for d in in_time))
 
 
 def test_losses_add_up_by_reason(tmp_path):

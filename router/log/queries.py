@@ -1,122 +1,59 @@
-"""The read side of the log: filters, and queries that reduce it to small tables."""
+"""The read side of the log: queries that reduce it to small tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from router.log import sources
+from router.log.filters import Filter, where
+from router.log.pricing import are_banded, rates_table, routes_table, row_cost, sum_cost, sum_product
 from router.log.reader import Log
+from router.log.rollups import MS_BASE
 from router.log.schema import sql
 from router.policy import Policy
 from router.types import REPLIES
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
     from router.prices import PriceBook
 
+__all__ = [
+    "CLOSE_MARGIN",
+    "PAGE_SIZE",
+    "Filter",
+    "baseline_of",
+    "bounds",
+    "cells",
+    "close_calls",
+    "count",
+    "decision",
+    "flip_counts",
+    "flips",
+    "labels_seen",
+    "latency",
+    "losses",
+    "models_seen",
+    "page",
+    "pairs",
+    "policies_seen",
+    "series",
+    "spend",
+    "summary",
+    "total",
+    "where",
+]
+
 PAGE_SIZE = 100
 CLOSE_MARGIN = 0.10
+EXACT_ROWS = 200_000
+"""Up to so many decisions a quantile of the classifier's time is exact; above, it is within 1 %, from bins."""
 
-_RATE_COLUMNS = (
-    "input",
-    "output",
-    "cache_read",
-    "cache_write",
-    "tier_input",
-    "tier_output",
-    "tier_cache_read",
-    "tier_cache_write",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which decisions are meant; None or empty means all.
-
-    Attributes
-    ----------
-    start, end : naive UTC, half-open ``[start, end)``.
-    policy : a policy's fingerprint.
-    labels, models, causes : any of these; ``models`` are those that answered (or were to answer).
-    confidence : (low, high), ``low <= confidence < high``; a high of 1 or more includes 1.
-    text : the prompt contains it, whatever the case; taken literally.
-    upto : only the first ``upto`` rows in the order they were ingested, so that pages do not shift.
-    """
-
-    start: datetime | None = None
-    end: datetime | None = None
-    policy: str | None = None
-    labels: tuple[str, ...] = ()
-    models: tuple[str, ...] = ()
-    causes: tuple[str, ...] = ()
-    confidence: tuple[float, float] | None = None
-    text: str | None = None
-    source: str | None = None
-    session_id: str | None = None
-    outcomes: tuple[str, ...] = ()
-    unmeasured: bool = False
-    failed: bool = False
-    upto: int | None = None
-
-    def without(self, name: str) -> Filter:
-        """The filter with one condition taken away."""
-        kept = {field.name: getattr(self, field.name) for field in fields(Filter) if field.name != name}
-        return Filter(**kept)
-
-    @property
-    def active(self) -> tuple[str, ...]:
-        """Names of the conditions that are set, the time range and ``upto`` aside."""
-        return tuple(
-            field.name
-            for field in fields(self)
-            if field.name not in ("start", "end", "upto") and getattr(self, field.name) != field.default
-        )
-
-
-def where(chosen: Filter) -> tuple[str, dict[str, Any]]:
-    """A filter as a SQL condition on ``d`` and its bound values."""
-    parts, values = ["true"], {}
-
-    def add(condition: str, **bound: Any) -> None:
-        parts.append(condition)
-        values.update(bound)
-
-    if chosen.start is not None:
-        add("d.decided_at >= $start", start=chosen.start)
-    if chosen.end is not None:
-        add("d.decided_at < $end", end=chosen.end)
-    if chosen.policy is not None:
-        add("d.policy_fingerprint = $policy", policy=chosen.policy)
-    if chosen.labels:
-        add("list_contains($labels, d.top_label)", labels=list(chosen.labels))
-    if chosen.models:
-        add("list_contains($models, coalesce(d.model_used, d.model_chosen))", models=list(chosen.models))
-    if chosen.causes:
-        add("list_contains($causes, d.cause)", causes=list(chosen.causes))
-    if chosen.outcomes:
-        add("list_contains($outcomes, d.outcome)", outcomes=list(chosen.outcomes))
-    if chosen.confidence is not None:
-        low, high = chosen.confidence
-        add("d.confidence >= $low", low=low)
-        if high < 1.0:
-            add("d.confidence < $high", high=high)
-    if chosen.text:
-        add("contains(lower(d.prompt), lower($text))", text=chosen.text)
-    if chosen.source is not None:
-        add("d.source = $source", source=chosen.source)
-    if chosen.session_id is not None:
-        add("d.session_id = $session", session=chosen.session_id)
-    if chosen.unmeasured:
-        add(f"NOT {_usage_known()}")
-    if chosen.failed:
-        add("d.outcome IS NOT NULL AND NOT list_contains($replies, d.outcome)", replies=list(REPLIES))
-    if chosen.upto is not None:
-        add("d.rowid < $upto", upto=chosen.upto)
-    return " AND ".join(parts), values
+_HOUR = timedelta(hours=1)
+_DAY = timedelta(days=1)
+_BY_DAY = "CAST(d.decided_at AS DATE)"
 
 
 def total(log: Log) -> int:
@@ -126,112 +63,181 @@ def total(log: Log) -> int:
 
 def count(log: Log, chosen: Filter) -> int:
     """Number of decisions that match."""
-    condition, values = where(chosen)
-    return int(log.rows(f"SELECT count(*) FROM decisions d WHERE {condition}", values)[0][0])
+    found = sources.source(log, chosen, "hourly", period="date_trunc('day', d.decided_at)")
+    if found.reads_rows:
+        condition, values = where(chosen)
+        return int(log.rows(f"SELECT count(*) FROM decisions d WHERE {condition}", values)[0][0])
+    return int(log.rows(f"SELECT coalesce(sum(n), 0) FROM ({found.sql})", found.values)[0][0])
 
 
 def page(
     log: Log, chosen: Filter, prices: PriceBook, *, number: int = 1, size: int = PAGE_SIZE
 ) -> pd.DataFrame:
     """One page of the log, newest first; ``number`` counts from 1."""
-    return _run(log, "page", chosen, prices, costs={"cost": "r"}, limit=size, skip=(number - 1) * size)
+    rates = rates_table(prices, sources.models(log), sources.days(log, chosen))
+    values = {"limit": size, "skip": (number - 1) * size}
+    return _rows(log, "page", chosen, {"cost": "r"}, {"rates": rates}, values)
 
 
 def decision(log: Log, id: str, prices: PriceBook) -> dict[str, Any] | None:
     """Every column of one decision, and ``cost_now`` in USD; None when there is none."""
-    row = _run(log, "decision", Filter(), prices, costs={"cost": "r"}, used=False, id=id)
+    used = log.rows(
+        "SELECT model_used, CAST(decided_at AS DATE) FROM decisions WHERE id = CAST($id AS UUID)", {"id": id}
+    )
+    if not used:
+        return None
+    model, day = used[0]
+    rates = rates_table(prices, [model] if model else [], [day] if day else [])
+    row = log.frame(sql("decision").replace("{cost}", row_cost("r")), {"id": id}, {"rates": rates})
     return None if row.empty else dict(row.iloc[0])
 
 
 def summary(log: Log, chosen: Filter, prices: PriceBook) -> dict[str, Any]:
-    """Counts, USD and classifier latency of a period; see ``summary.sql``."""
-    frame = _run(log, "summary", chosen, prices, costs={"cost": "r"})
-    return {key: _plain(value) for key, value in frame.iloc[0].items()}
+    """Counts, USD and classifier latency (ms) of a period; see ``summary.sql``.
+
+    ``latency_exact`` is False where the quantiles come from bins; then they are within 1 %.
+    """
+    rates = rates_table(prices, sources.models(log, chosen), sources.days(log, chosen))
+    found = sources.source(
+        log, chosen, "hourly", period="date_trunc('day', d.decided_at)", whole=are_banded(rates)
+    )
+    query = sql("summary").replace("{source}", found.sql).replace("{cost}", sum_cost("r"))
+    frame = log.frame(query, found.values | {"replies": list(REPLIES)}, {"rates": rates})
+    row = {key: _plain(value) for key, value in frame.iloc[0].items()}
+    exact = row["n"] <= EXACT_ROWS
+    times = _latency(log, chosen, timedelta(days=365_000), exact=exact)
+    p50, p95 = (None, None) if times.empty else (times["p50_ms"].iloc[0], times["p95_ms"].iloc[0])
+    return row | {"classify_p50_ms": _plain(p50), "classify_p95_ms": _plain(p95), "latency_exact": exact}
 
 
 def series(log: Log, chosen: Filter, prices: PriceBook, *, width: timedelta) -> pd.DataFrame:
     """Counts and USD over time; see ``series.sql``."""
-    return _run(
-        log, "series", chosen, prices, costs={"cost": "r"}, width=f"{int(width.total_seconds())} seconds"
-    )
+    rates = rates_table(prices, sources.models(log, chosen), sources.days(log, chosen))
+    whole, period = not width % _HOUR, "date_trunc('hour', d.decided_at)"
+    if not whole:
+        period = "d.decided_at" if width % timedelta(minutes=1) else "date_trunc('minute', d.decided_at)"
+    found = sources.source(log, chosen, "hourly", period=period, whole=whole and are_banded(rates))
+    query = sql("series").replace("{source}", found.sql).replace("{cost}", sum_cost("r"))
+    return log.frame(query, found.values | {"width": _interval(width)}, {"rates": rates})
 
 
 def latency(log: Log, chosen: Filter, *, width: timedelta) -> pd.DataFrame:
-    """Time the classifier took (ms), by period; see ``latency.sql``."""
-    condition, values = where(chosen)
-    query = sql("latency").replace("{filter}", condition)
-    return log.frame(query, values | {"width": f"{int(width.total_seconds())} seconds"})
+    """Time the classifier took (ms), by period; see ``latency.sql``. Within 1 % above ``EXACT_ROWS`` decisions."""
+    return _latency(log, chosen, width, exact=bool(width % _DAY) or count(log, chosen) <= EXACT_ROWS)
+
+
+def _latency(log: Log, chosen: Filter, width: timedelta, *, exact: bool) -> pd.DataFrame:
+    found = None if exact else sources.source(log, chosen, "latencies", period=_BY_DAY)
+    if found is None:
+        condition, values = where(chosen)
+        return log.frame(sql("latency").replace("{filter}", condition), values | {"width": _interval(width)})
+    query = sql("latency_binned").replace("{source}", found.sql)
+    return log.frame(query, found.values | {"width": _interval(width), "base": MS_BASE})
 
 
 def cells(
     log: Log, chosen: Filter, policy: Policy, prices: PriceBook, *, baseline: str | None = None
 ) -> pd.DataFrame:
     """Sums per label and confidence bin for the sweep; see ``cells.sql``. Labels outside the policy are left out."""
-    return _run(
-        log,
-        "cells",
-        chosen,
-        prices,
-        policy=policy,
-        costs={"label_cost": "l", "fallback_cost": "f", "baseline_cost": "b"},
-        fallback=policy.fallback_model,
-        baseline=baseline or baseline_of(policy),
-    )
+    baseline = baseline or baseline_of(policy)
+    costs = {
+        "label_cost": sum_cost("l"),
+        "fallback_cost": sum_cost("f"),
+        "baseline_cost": sum_cost("b"),
+        "label_sq": sum_product("l", "l"),
+        "fallback_sq": sum_product("f", "f"),
+        "baseline_sq": sum_product("b", "b"),
+        "label_fallback": sum_product("l", "f"),
+        "label_baseline": sum_product("l", "b"),
+        "fallback_baseline": sum_product("f", "b"),
+    }
+    models = [*(label.model for label in policy.labels), policy.fallback_model, baseline]
+    values = {"fallback": policy.fallback_model, "baseline": baseline}
+    return _monthly(log, "cells", "cells", chosen, policy, prices, models, costs, values)
 
 
 def pairs(log: Log, chosen: Filter, policy: Policy, prices: PriceBook) -> pd.DataFrame:
     """How close the two best labels are; see ``pairs.sql``."""
-    return _run(log, "pairs", chosen, prices, policy=policy, costs={"label_cost": "l", "other_cost": "t"})
+    costs = {"label_cost": sum_cost("l"), "other_cost": sum_cost("t")}
+    models = [label.model for label in policy.labels]
+    return _monthly(log, "pairs", "margins", chosen, policy, prices, models, costs, {})
+
+
+def _monthly(
+    log: Log,
+    name: str,
+    table: str,
+    chosen: Filter,
+    policy: Policy,
+    prices: PriceBook,
+    models: Sequence[str],
+    costs: Mapping[str, str],
+    values: Mapping[str, Any],
+) -> pd.DataFrame:
+    """Run a query over a roll-up by month, priced by the book where a month has one price, else from its rows."""
+    seen = sources.days(log, chosen)
+    varying = sources.varying_months(prices, models, seen)
+    rates = rates_table(prices, models, {*seen, *(day.replace(day=1) for day in seen)})
+    found = sources.source(log, chosen, table, period=_BY_DAY, whole=are_banded(rates), rows_for=varying)
+    query = _with_costs(sql(name).replace("{source}", found.sql), costs)
+    return log.frame(
+        query, found.values | dict(values), {"rates": rates, "routes": routes_table(policy, policy)}
+    )
 
 
 def spend(
     log: Log, chosen: Filter, policy: Policy, prices: PriceBook, *, baseline: str | None = None
 ) -> pd.DataFrame:
     """What was paid beside the baseline; see ``spend.sql``."""
-    return _run(
-        log,
-        "spend",
-        chosen,
-        prices,
-        policy=policy,
-        costs={"cost": "r", "baseline_cost": "b", "label_cost": "l"},
-        baseline=baseline or baseline_of(policy),
+    baseline = baseline or baseline_of(policy)
+    models = [*sources.models(log, chosen), *(label.model for label in policy.labels), baseline]
+    rates = rates_table(prices, models, sources.days(log, chosen))
+    found = sources.source(
+        log, chosen, "hourly", period="date_trunc('day', d.decided_at)", whole=are_banded(rates)
     )
+    costs = {
+        "cost": sum_cost("r"),
+        "baseline_cost": sum_cost("b"),
+        "label_cost": sum_cost("l"),
+        "cost_sq": sum_product("r", "r"),
+        "baseline_sq": sum_product("b", "b"),
+        "cost_baseline": sum_product("r", "b"),
+    }
+    query = _with_costs(sql("spend").replace("{source}", found.sql), costs)
+    tables = {"rates": rates, "routes": routes_table(policy, policy)}
+    return log.frame(query, found.values | {"baseline": baseline}, tables)
 
 
 def flips(
     log: Log, chosen: Filter, policy: Policy, candidate: Policy, prices: PriceBook, *, limit: int = PAGE_SIZE
 ) -> pd.DataFrame:
     """Decisions that a candidate policy (other thresholds) sends to another model; see ``flips.sql``."""
-    return _run(
-        log,
-        "flips",
-        chosen,
-        prices,
-        policy=policy,
-        candidate=candidate,
-        costs={"candidate_cost": "c", "production_cost": "p"},
-        fallback=policy.fallback_model,
-        min_margin=policy.min_margin,
-        limit=limit,
-    )
+    return _flips(log, "flips", chosen, policy, candidate, prices, {"limit": limit})
 
 
 def flip_counts(
     log: Log, chosen: Filter, policy: Policy, candidate: Policy, prices: PriceBook
 ) -> pd.DataFrame:
     """Decisions that cross a line, by model before and after; see ``flip_counts.sql``."""
-    return _run(
-        log,
-        "flip_counts",
-        chosen,
-        prices,
-        policy=policy,
-        candidate=candidate,
-        costs={"candidate_cost": "c", "production_cost": "p"},
-        fallback=policy.fallback_model,
-        min_margin=policy.min_margin,
-    )
+    return _flips(log, "flip_counts", chosen, policy, candidate, prices, {})
+
+
+def _flips(
+    log: Log,
+    name: str,
+    chosen: Filter,
+    policy: Policy,
+    candidate: Policy,
+    prices: PriceBook,
+    values: Mapping[str, Any],
+) -> pd.DataFrame:
+    models = [*(label.model for label in policy.labels), policy.fallback_model]
+    tables = {
+        "rates": rates_table(prices, models, sources.days(log, chosen)),
+        "routes": routes_table(policy, candidate),
+    }
+    bound = {"fallback": policy.fallback_model, "min_margin": policy.min_margin, **values}
+    return _rows(log, name, chosen, {"candidate_cost": "c", "production_cost": "p"}, tables, bound)
 
 
 def close_calls(
@@ -255,9 +261,9 @@ def bounds(log: Log, chosen: Filter | None = None) -> tuple[datetime | None, dat
 def policies_seen(log: Log) -> list[dict[str, Any]]:
     """Policies that made decisions, newest use first: fingerprint, name, decisions, last use, TOML (or None)."""
     rows = log.rows(
-        "SELECT d.policy_fingerprint, any_value(p.name), count(*), max(d.decided_at), any_value(p.toml) "
-        "FROM decisions d LEFT JOIN (SELECT fingerprint, any_value(name) AS name, any_value(toml) AS toml FROM policies "
-        "GROUP BY fingerprint) p ON p.fingerprint = d.policy_fingerprint GROUP BY 1 ORDER BY 4 DESC"
+        "SELECT d.policy_fingerprint, any_value(p.name), CAST(sum(d.n) AS BIGINT), max(d.last_at), any_value(p.toml) "
+        "FROM hourly d LEFT JOIN (SELECT fingerprint, any_value(name) AS name, any_value(toml) AS toml FROM policies "
+        "GROUP BY fingerprint) p ON p.fingerprint = d.policy_fingerprint GROUP BY 1 ORDER BY 4 DESC, 1"
     )
     names = ("fingerprint", "name", "n", "last_at", "toml")
     return [dict(zip(names, row, strict=True)) for row in rows]
@@ -268,19 +274,14 @@ def labels_seen(log: Log) -> list[str]:
     return [
         row[0]
         for row in log.rows(
-            "SELECT top_label FROM decisions WHERE top_label IS NOT NULL GROUP BY 1 ORDER BY min(rowid)"
+            "SELECT label FROM hourly WHERE label IS NOT NULL GROUP BY 1 ORDER BY min(first_at), 1"
         )
     ]
 
 
 def models_seen(log: Log) -> list[str]:
     """Models in the order of their first decision."""
-    return [
-        row[0]
-        for row in log.rows(
-            "SELECT coalesce(model_used, model_chosen) AS m FROM decisions GROUP BY 1 ORDER BY min(rowid)"
-        )
-    ]
+    return sources.models(log)
 
 
 def losses(log: Log) -> dict[str, Any]:
@@ -300,87 +301,29 @@ def baseline_of(policy: Policy) -> str:
     return policy.baseline or (policy.tiers[-1] if policy.tiers else policy.fallback_model)
 
 
-def _run(
+def _rows(
     log: Log,
     name: str,
     chosen: Filter,
-    prices: PriceBook,
-    *,
     costs: Mapping[str, str],
-    policy: Policy | None = None,
-    candidate: Policy | None = None,
-    used: bool = True,
-    **values: Any,
+    tables: Mapping[str, Any],
+    values: Mapping[str, Any],
 ) -> pd.DataFrame:
-    """Run a packaged query over a filter, priced by the book: ``costs`` names each cost and the join it is read from."""
+    """Run a query over decisions: ``costs`` names each cost and the join that it is read from."""
     condition, bound = where(chosen)
-    query = sql(name).replace("{filter}", condition).replace("{usage_known}", _usage_known())
-    for key, alias in costs.items():
-        query = query.replace("{" + key + "}", _cost(alias))
-    tables: dict[str, Any] = {"rates": rates_table(log, chosen, prices, policy, extra=values.get("baseline"))}
-    if policy is not None:
-        tables["routes"] = _routes(policy, candidate or policy)
-    if not used:
-        bound = {}
-    return log.frame(query, bound | values, tables)
+    query = sql(name).replace("{filter}", condition)
+    query = _with_costs(query, {key: row_cost(alias) for key, alias in costs.items()})
+    return log.frame(query, bound | dict(values), tables)
 
 
-def rates_table(
-    log: Log, chosen: Filter, prices: PriceBook, policy: Policy | None, *, extra: str | None = None
-) -> pa.Table:
-    """Rates in USD per token of every model that the filter's decisions used or could have, by day."""
-    import pyarrow as pa
-
-    condition, values = where(replace(chosen, text=None, confidence=None))
-    # The days there are, not all between the first and the last: one wrong clock would mean a million of them.
-    days = log.rows(
-        f"SELECT DISTINCT CAST(d.decided_at AS DATE) AS day FROM decisions d WHERE {condition} ORDER BY day",
-        values,
-    )
-    models = list(models_seen(log)) + list(policy.model_names if policy else ()) + ([extra] if extra else [])
-    rows = prices.table(models, [day for (day,) in days if day is not None])
-    schema = pa.schema(
-        [("model", pa.string()), ("day", pa.date32()), ("tier_from", pa.int64())]
-        + [(name, pa.float64()) for name in _RATE_COLUMNS]
-    )
-    return pa.Table.from_pylist([{key: row.get(key) for key in schema.names} for row in rows], schema)
+def _with_costs(query: str, costs: Mapping[str, str]) -> str:
+    for key, text in costs.items():
+        query = query.replace("{" + key + "}", text)
+    return query
 
 
-def _routes(policy: Policy, candidate: Policy) -> pa.Table:
-    import pyarrow as pa
-
-    return pa.table(
-        {
-            "label": pa.array(policy.label_names, pa.string()),
-            "model": pa.array([label.model for label in policy.labels], pa.string()),
-            "production": pa.array([policy.threshold_for(name) for name in policy.label_names], pa.float64()),
-            "candidate": pa.array(
-                [candidate.threshold_for(name) for name in policy.label_names], pa.float64()
-            ),
-        }
-    )
-
-
-def _usage_known() -> str:
-    """Tokens that can be priced: input and output known, and not all zero (router.prices.countable)."""
-    return (
-        "(d.input_tokens IS NOT NULL AND d.output_tokens IS NOT NULL AND d.input_tokens + d.output_tokens"
-        " + coalesce(d.cache_read_tokens, 0) + coalesce(d.cache_write_tokens, 0) > 0)"
-    )
-
-
-def _cost(alias: str) -> str:
-    """USD of a row's tokens at the rates joined as ``alias``; NULL when either is unknown (router.prices.Rate.cost)."""
-
-    def at(prefix: str) -> str:
-        return (
-            f"d.input_tokens * {alias}.{prefix}input + d.output_tokens * {alias}.{prefix}output"
-            f" + coalesce(d.cache_read_tokens, 0) * {alias}.{prefix}cache_read"
-            f" + coalesce(d.cache_write_tokens, 0) * {alias}.{prefix}cache_write"
-        )
-
-    tokens = "d.input_tokens + coalesce(d.cache_read_tokens, 0) + coalesce(d.cache_write_tokens, 0)"
-    return f"(CASE WHEN NOT {_usage_known()} THEN NULL WHEN {tokens} > {alias}.tier_from THEN {at('tier_')} ELSE {at('')} END)"
+def _interval(width: timedelta) -> str:
+    return f"{int(width.total_seconds())} seconds"
 
 
 def _plain(value: Any) -> Any:

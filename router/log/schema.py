@@ -34,8 +34,9 @@ _connections: weakref.WeakSet[Any] = weakref.WeakSet()
 
 @cache
 def sql(name: str) -> str:
-    """Text of a packaged query, ``router/log/sql/<name>.sql``."""
-    return resources.files("router.log").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+    """Text of a packaged query, ``router/log/sql/<name>.sql``, without its lines of comment: they name placeholders."""
+    text = resources.files("router.log").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
 
 
 @cache

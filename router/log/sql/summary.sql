@@ -1,24 +1,22 @@
 -- One row: the counts of a period. Costs in USD at the price book's rates for each decision's day.
-WITH picked AS (
-  SELECT d.*, {cost} AS cost
-  FROM decisions d
-  LEFT JOIN rates r ON r.model = d.model_used AND r.day = CAST(d.decided_at AS DATE)
-  WHERE {filter}
+-- {source}: rows of `hourly`. Joined: rates.
+WITH priced AS (
+  SELECT s.*, {cost} AS cost
+  FROM ({source}) s
+  LEFT JOIN rates r ON s.answered AND r.model = s.model AND r.day = CAST(s.hour AS DATE)
 )
 SELECT
-  count(*) AS n,
-  count(*) FILTER (WHERE confidence IS NOT NULL) AS n_scored,
-  count(*) FILTER (WHERE is_fallback) AS n_fallback,
-  count(*) FILTER (WHERE cause IN ('classifier_error', 'classifier_timeout')) AS n_classifier_failed,
-  count(*) FILTER (WHERE outcome IS NOT NULL AND outcome NOT IN ('ok', 'length', 'tool_call', 'refusal', 'content_filter')) AS n_failed,
-  count(cost) AS n_costed,
-  count(*) FILTER (WHERE usage_grade = 'assumed' AND cost IS NOT NULL) AS n_assumed,
-  count(*) FILTER (WHERE NOT {usage_known}) AS n_unmeasured,
-  count(*) FILTER (WHERE {usage_known} AND cost IS NULL) AS n_unpriced,
+  CAST(coalesce(sum(n), 0) AS BIGINT) AS n,
+  CAST(coalesce(sum(n_scored), 0) AS BIGINT) AS n_scored,
+  CAST(coalesce(sum(n_fallback), 0) AS BIGINT) AS n_fallback,
+  CAST(coalesce(sum(n) FILTER (WHERE cause IN ('classifier_error', 'classifier_timeout')), 0) AS BIGINT) AS n_classifier_failed,
+  CAST(coalesce(sum(n) FILTER (WHERE outcome IS NOT NULL AND NOT list_contains($replies, outcome)), 0) AS BIGINT) AS n_failed,
+  CAST(coalesce(sum(n) FILTER (WHERE cost IS NOT NULL), 0) AS BIGINT) AS n_costed,
+  CAST(coalesce(sum(n) FILTER (WHERE usage_grade = 'assumed' AND cost IS NOT NULL), 0) AS BIGINT) AS n_assumed,
+  CAST(coalesce(sum(n) FILTER (WHERE NOT usage_known), 0) AS BIGINT) AS n_unmeasured,
+  CAST(coalesce(sum(n) FILTER (WHERE usage_known AND cost IS NULL), 0) AS BIGINT) AS n_unpriced,
   sum(cost) AS cost_usd,
-  sum(classifier_cost_usd) AS classifier_cost_usd,
-  quantile_cont(classify_ms, 0.5) AS classify_p50_ms,
-  quantile_cont(classify_ms, 0.95) AS classify_p95_ms,
-  min(decided_at) AS first_at,
-  max(decided_at) AS last_at
-FROM picked d
+  CAST(sum(classifier_cost) FILTER (WHERE n > n_classifier_unknown) AS DECIMAL(38, 12)) AS classifier_cost_usd,
+  min(first_at) AS first_at,
+  max(last_at) AS last_at
+FROM priced
