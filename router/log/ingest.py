@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import time
 from array import array
 from collections.abc import Callable
@@ -56,11 +57,12 @@ class Ingested:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Whole lines of one spool from ``start`` up to ``upto`` (bytes), sorted by kind; ``rejects`` as (pos, bytes, why)."""
+    """Whole lines of one spool up to byte ``upto``, by kind, and where each begins; ``rejects`` as (pos, bytes, why)."""
 
     spool: str
     upto: int
     lines: dict[str, list[bytes]]
+    places: dict[str, list[int]]
     rejects: list[tuple[int, int, str]]
     rows: int
     bytes: int
@@ -73,7 +75,21 @@ def spools(data: Path) -> list[Path]:
         parts = path.stem.rsplit("-", 2)
         return (parts[1] if len(parts) == 3 else "", path.name)
 
-    return sorted((Path(data) / "spool").glob("*.jsonl"), key=started)
+    try:
+        # A link could name a spool twice, a FIFO would block; what others put there must not hold up the spools.
+        with os.scandir(Path(data) / "spool") as found:
+            names = [x.name for x in found if x.name.endswith(".jsonl") and x.is_file(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []
+    return sorted((Path(data) / "spool" / name for name in names if _is_text(name)), key=started)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False  # not a name that we gave, and none that DuckDB could hold
+    return True
 
 
 def backlog_bytes(con: duckdb.DuckDBPyConnection, data: Path) -> int:
@@ -113,6 +129,7 @@ def read_batch(path: Path, start: int, limit: int = BATCH_BYTES) -> Batch | None
         if end == 0:
             end = len(block)  # or no newline in more bytes than a record may have: damage
     lines: dict[str, list[bytes]] = {}
+    places: dict[str, list[int]] = {}
     rejects: list[tuple[int, int, str]] = []
     rows, position = 0, 0
     for number, line in enumerate(block[:end].split(b"\n")):
@@ -122,20 +139,30 @@ def read_batch(path: Path, start: int, limit: int = BATCH_BYTES) -> Batch | None
             )  # hands the GIL to whoever waits for it: a thread that routes should not wait for a batch
         size = len(line) + 1
         if line:
-            why = "cut off" if cut else fault(line)
-            found = kind(line) if why is None else ""
-            if why is None and found not in _TABLES:
+            why = fault(line)
+            found = _kind(line) if why is None else ""
+            if why is not None and cut:
+                why = "cut off"
+            elif why is None and found not in _TABLES:
                 why = "unknown kind of record"
             if why is not None:
                 rejects.append((start + position, len(line), why))
             else:
                 lines.setdefault(found, []).append(_utf8(line))
+                places.setdefault(found, []).append(start + position)
                 rows += found == "decision"
         position += size
         if position >= limit and position < end:
             end = position
             break
-    return Batch(path.name, start + end, lines, rejects, rows, end)
+    return Batch(path.name, start + end, lines, places, rejects, rows, end)
+
+
+def _kind(line: bytes) -> str:
+    try:
+        return kind(line)
+    except ValueError:
+        return ""  # the checksum fits, and it is no JSON
 
 
 def _utf8(line: bytes) -> bytes:
@@ -172,15 +199,19 @@ def ingest_batch(con: duckdb.DuckDBPyConnection, batch: Batch) -> Batch:
 
 
 def _sifted(con: duckdb.DuckDBPyConnection, batch: Batch) -> Batch:
-    kept: dict[str, list[bytes]] = {}
-    lost = 0
-    for name, lines in batch.lines.items():
-        valid = [line for line in lines if _is_json(con, line)]
-        lost += (len(lines) - len(valid)) * (name == "decision")
-        kept[name] = valid
-    n = sum(map(len, batch.lines.values())) - sum(map(len, kept.values()))
-    rejects = [*batch.rejects, *[(batch.upto - batch.bytes, 0, "not JSON, in the batch from here")] * n]
-    return Batch(batch.spool, batch.upto, kept, rejects, batch.rows - lost, batch.bytes)
+    lines: dict[str, list[bytes]] = {}
+    places: dict[str, list[int]] = {}
+    rejects = list(batch.rejects)
+    for name, found in batch.lines.items():
+        lines[name], places[name] = [], []
+        for line, place in zip(found, batch.places[name], strict=True):
+            if _is_json(con, line):
+                lines[name].append(line)
+                places[name].append(place)
+            else:
+                rejects.append((place, len(line), "not JSON"))
+    rows = len(lines.get("decision", ()))
+    return Batch(batch.spool, batch.upto, lines, places, rejects, rows, batch.bytes)
 
 
 def _is_json(con: duckdb.DuckDBPyConnection, line: bytes) -> bool:
@@ -199,10 +230,13 @@ def _commit(con: duckdb.DuckDBPyConnection, batch: Batch) -> None:
                 _insert_decisions(con, lines)
             else:
                 _insert(con, _TABLES[name], lines)
-        for pos, size, why in batch.rejects:
+        if batch.rejects:
+            # One statement: a file of short lines that are none of ours has half a million rejects in a batch.
+            pos, size, why = zip(*batch.rejects, strict=True)
             con.execute(
-                "INSERT INTO rejects VALUES ($spool, $pos, $size, $why, $now)",
-                {"spool": batch.spool, "pos": pos, "size": size, "why": why, "now": now},
+                "INSERT INTO rejects SELECT $spool, unnest($pos::BIGINT[]), unnest($size::BIGINT[]), "
+                "unnest($why::VARCHAR[]), $now",
+                {"spool": batch.spool, "pos": list(pos), "size": list(size), "why": list(why), "now": now},
             ).fetchall()
         con.execute(
             "INSERT INTO ingest VALUES ($spool, $upto, $now)",
@@ -248,8 +282,8 @@ def ingest_once(
             if path.stat().st_size <= start:
                 continue
             batch = read_batch(path, start)
-        except FileNotFoundError:
-            continue  # deleted between listing and reading
+        except OSError:
+            continue  # deleted since, or not to be read now: its bytes stay in the backlog, the others go on
         if batch is None:
             continue
         batch = ingest_batch(con, batch)

@@ -1,0 +1,72 @@
+"""SIGKILL at random moments: nothing that was acknowledged is lost, nothing is there twice, every start works."""
+
+from __future__ import annotations
+
+import random
+import time
+
+from log_torture import counted, crew, kill, owner_process, sizes
+
+WRITERS = 8
+SPAN_SECONDS = 1.6
+
+
+def killed_at_random(pids: list[int], rng: random.Random, *, first: float, span: float) -> None:
+    """Kill each process at a moment of its own between ``first`` and ``span`` seconds from now."""
+    moments = sorted((rng.uniform(first, span), pid) for pid in pids)
+    begun = time.monotonic()
+    for at, pid in moments:
+        time.sleep(max(begun + at - time.monotonic(), 0))
+        kill(pid)
+
+
+def judged(data, acknowledged: set[str], killed: int, seed: int) -> None:
+    """Rows are the acknowledged ones and at most the one in flight at each kill."""
+    found = counted(data)
+    told = f"seed {seed}, {len(acknowledged):,} acknowledged"
+    assert len(acknowledged) > killed, told
+    assert acknowledged - set(found.ids) == set(), f"lost; {told}"
+    assert found.twice == [], f"twice; {told}"
+    in_flight = set(found.ids) - acknowledged
+    torn = found.rejects.pop("cut off", 0)
+    assert len(in_flight) + torn <= killed, told
+    assert not found.rejects, told
+    print(f"\n{told}, {killed} kills, {len(in_flight)} in flight, {torn} torn; 0 lost, 0 twice")
+
+
+@sizes(4, 100)
+def test_killing_eight_writers_and_the_owner_loses_and_doubles_nothing(tmp_path, size):
+    seed = random.randrange(10**6)
+    rng, data, acknowledged = random.Random(seed), tmp_path / "data", set()
+    for number in range(size):
+        names = [f"w{number}-{n}" for n in range(WRITERS)]
+        with owner_process(data) as owner, crew(data, tmp_path, names, chars=40_000, seed=seed) as writers:
+            if number % 2:
+                owner.owns()  # else the kills begin while it starts
+            pids = [*writers.pids.values(), owner.process.pid]
+            killed_at_random(pids, rng, first=0.1, span=SPAN_SECONDS)
+            writers.end()
+            states = owner.end(kill=True)
+            assert set(states) <= {"stopped", "waiting", "owning"}, (seed, states)
+            acknowledged |= writers.acknowledged()
+            assert writers.refused() == 0
+            assert writers.said() == ""
+    with owner_process(data) as owner:  # the last start is left alone
+        owner.owns()
+        assert set(owner.end()) == {"stopped", "waiting", "owning"}
+    judged(data, acknowledged, size * WRITERS, seed)
+
+
+@sizes(4, 100)
+def test_killing_routers_that_take_turns_loses_and_doubles_nothing(tmp_path, size):
+    seed = random.randrange(10**6)
+    rng, data, acknowledged = random.Random(seed), tmp_path / "data", set()
+    for number in range(size):
+        names = [f"w{number}-{n}" for n in range(WRITERS)]
+        with crew(data, tmp_path, names, chars=40_000, seed=seed) as writers:
+            killed_at_random(list(writers.pids.values()), rng, first=0.5, span=SPAN_SECONDS)
+            writers.end()
+            acknowledged |= writers.acknowledged()
+            assert writers.refused() == 0
+            assert writers.said() == "", seed
+    judged(data, acknowledged, size * WRITERS, seed)
