@@ -39,6 +39,9 @@ _TABLES = {
 }
 """Kinds of records and the tables they become rows of."""
 
+ERASED = "erased"
+"""Kind of the record that stands where another one was erased, as long as that was: a row of nothing."""
+
 
 @dataclass(slots=True)
 class Ingested:
@@ -143,11 +146,11 @@ def read_batch(path: Path, start: int, limit: int = BATCH_BYTES) -> Batch | None
             found = _kind(line) if why is None else ""
             if why is not None and cut:
                 why = "cut off"
-            elif why is None and found not in _TABLES:
+            elif why is None and found not in _TABLES and found != ERASED:
                 why = "unknown kind of record"
             if why is not None:
                 rejects.append((start + position, len(line), why))
-            else:
+            elif found != ERASED:
                 lines.setdefault(found, []).append(_utf8(line))
                 places.setdefault(found, []).append(start + position)
                 rows += found == "decision"
@@ -369,6 +372,11 @@ def _insert(con: duckdb.DuckDBPyConnection, table: str, lines: list[bytes]) -> N
     finally:
         with contextlib.suppress(Exception):  # refused after an error, whose ROLLBACK is still to come
             con.unregister("spool_lines")
+
+
+def insert_lines(con: duckdb.DuckDBPyConnection, name: str, lines: list[bytes]) -> None:
+    """Insert whole records of one kind, not decisions, in the caller's transaction."""
+    _insert(con, _TABLES[name], lines)
 
 
 def warm_up() -> None:
