@@ -7,6 +7,7 @@ import ctypes
 import os
 import re
 import weakref
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -28,6 +29,13 @@ _NO_ACCESS = (
     "disk quota",
     "too many open files",
     "no locks available",
+)
+_DAMAGE = (
+    "corrupt",
+    "could not read enough bytes",
+    "not a valid duckdb database",
+    "replaying wal",
+    "checksum",
 )
 _connections: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -79,7 +87,10 @@ def connect(path: Path | None, *, read_only: bool = False) -> duckdb.DuckDBPyCon
         text = str(error)
         name = DATABASE if path is None else path.name
         if "newer version" in text or "version number" in text:
-            raise LogTooNew(f"{name} was written by a newer DuckDB than this one; upgrade duckdb") from None
+            raise LogTooNew(
+                f"{name} was written by a newer DuckDB than this one ({duckdb.__version__}); upgrade duckdb, or move the "
+                "file elsewhere and run 'routescope rebuild': archive and spools hold every decision"
+            ) from None
         reason = next((x for x in _NO_ACCESS if x in text.lower()), None)
         if isinstance(error, duckdb.IOException) and reason is not None:
             raise LogError(
@@ -91,8 +102,8 @@ def connect(path: Path | None, *, read_only: bool = False) -> duckdb.DuckDBPyCon
                 "Every decision is safe in the spool."
             ) from None
         raise LogDamaged(
-            f"{name} cannot be opened as a database ({type(error).__name__}); move it aside and run "
-            "'routescope ingest': every decision is still in the spool"
+            f"{name} cannot be opened as a database ({type(error).__name__}); 'routescope rebuild' makes it again: archive "
+            "and spools hold every decision"
         ) from None
     try:
         _connections.add(con)
@@ -108,6 +119,26 @@ def connect(path: Path | None, *, read_only: bool = False) -> duckdb.DuckDBPyCon
         con.close()
         raise
     return con
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether an error says that the database file itself is broken; a full disk or a refused access does not."""
+    import duckdb
+
+    if isinstance(error, LogDamaged):
+        return True
+    text = str(error).lower()
+    # The exact classes (2.0 raises its base class for a bad checksum): messages of others may quote a row.
+    if type(error) not in (duckdb.Error, duckdb.IOException, duckdb.FatalException, duckdb.InternalException):
+        return isinstance(error, duckdb.SerializationException)
+    return any(x in text for x in _DAMAGE) and not any(x in text for x in _NO_ACCESS)
+
+
+def is_fatal(error: BaseException) -> bool:
+    """Whether DuckDB has given this instance up. The file may be sound: it is to be opened again first."""
+    import duckdb
+
+    return isinstance(error, duckdb.FatalException | duckdb.InternalException)
 
 
 def _is_open_elsewhere(error: duckdb.Error) -> bool:
@@ -135,7 +166,11 @@ def keep_private(path: Path) -> None:
 
 
 def migrate(con: duckdb.DuckDBPyConnection) -> int:
-    """Apply what is missing, each step in a transaction; returns the version reached."""
+    """Apply what is missing, each step in a transaction; returns the version reached.
+
+    No copy of the file is kept: a step that fails is rolled back whole, and archive and spools, which no migration
+    touches, make the database again.
+    """
     version = schema_version(con)
     known = migrations()[-1][0]
     if version > known:
@@ -146,8 +181,9 @@ def migrate(con: duckdb.DuckDBPyConnection) -> int:
         con.execute("BEGIN").fetchall()
         try:
             con.execute(script).fetchall()
-            con.execute("DELETE FROM meta WHERE key = 'schema_version'").fetchall()
-            con.execute("INSERT INTO meta VALUES ('schema_version', $v)", {"v": str(number)}).fetchall()
+            if number in _AFTER:
+                _AFTER[number](con)
+            set_meta(con, "schema_version", str(number))
             con.execute("COMMIT").fetchall()
         except BaseException:
             con.execute("ROLLBACK").fetchall()
@@ -156,13 +192,54 @@ def migrate(con: duckdb.DuckDBPyConnection) -> int:
     return version
 
 
+def _fill_rollups(con: duckdb.DuckDBPyConnection) -> None:
+    from router.log import rollups
+
+    if con.execute("SELECT 1 FROM decisions LIMIT 1").fetchone():
+        rollups.refill(con)
+
+
+_AFTER: dict[int, Callable[[duckdb.DuckDBPyConnection], None]] = {2: _fill_rollups}
+"""What a migration does to rows that are there already, beyond its SQL; in its transaction."""
+
+
 def schema_version(con: duckdb.DuckDBPyConnection) -> int:
     """Version of the schema in a database; 0 when it is empty."""
     has = con.execute("SELECT count(*) FROM information_schema.tables WHERE table_name = 'meta'").fetchone()
     if not has or not has[0]:
         return 0
-    row = con.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
-    return int(row[0]) if row else 0
+    return int(get_meta(con, "schema_version") or 0)
+
+
+def get_meta(con: duckdb.DuckDBPyConnection, key: str) -> str | None:
+    """What the database notes about itself under a key."""
+    row = con.execute("SELECT value FROM meta WHERE key = $key", {"key": key}).fetchone()
+    return None if row is None else str(row[0])
+
+
+def set_meta(con: duckdb.DuckDBPyConnection, key: str, value: str | None) -> None:
+    """Note something about the database; None takes it away. In the caller's transaction, if there is one."""
+    con.execute("DELETE FROM meta WHERE key = $key", {"key": key}).fetchall()
+    if value is not None:
+        con.execute("INSERT INTO meta VALUES ($key, $value)", {"key": key, "value": value}).fetchall()
+
+
+def generation(con: duckdb.DuckDBPyConnection) -> int:
+    """How often rows were erased or the file was rewritten: what was read under another number must not be shown again."""
+    return int(get_meta(con, "generation") or 0)
+
+
+@contextlib.contextmanager
+def transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Commit what is done inside, or nothing of it."""
+    con.execute("BEGIN").fetchall()
+    try:
+        yield
+        con.execute("COMMIT").fetchall()
+    except BaseException:
+        with contextlib.suppress(Exception):  # an error in COMMIT has ended the transaction already
+            con.execute("ROLLBACK").fetchall()
+        raise
 
 
 def _check_version(con: duckdb.DuckDBPyConnection) -> None:
@@ -173,8 +250,8 @@ def _check_version(con: duckdb.DuckDBPyConnection) -> None:
 
 def _too_new(version: int, known: int) -> None:
     raise LogTooNew(
-        f"{DATABASE} has schema {version}, this version knows up to {known}; upgrade routescope, or read the spool "
-        "with another data folder"
+        f"{DATABASE} has schema {version}, this version knows up to {known}; upgrade routescope, or move the file "
+        "elsewhere and run 'routescope rebuild': archive and spools hold every decision"
     )
 
 
