@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from router.log.schema import DATABASE
+
 LOCK = "owner.lock"
 _held: weakref.WeakSet[OwnerLock] = weakref.WeakSet()
 _inherited: set[Path] = set()
@@ -120,8 +122,10 @@ class OwnerLock:
 
     def _after_fork(self) -> None:
         if self.held:
-            _inherited.add(self.path.resolve())
+            path = self.path.resolve()
+            _inherited.add(path)
             self._drop()  # the child's copy; the parent still holds the lock
+            _blind(path.with_name(DATABASE))
 
 
 def holder(data: Path) -> Holder | None:
@@ -147,6 +151,20 @@ def _read_note(fd: int) -> Holder:
         return Holder(int(note["pid"]), str(note["role"]), datetime.fromisoformat(note["since"]))
     except (ValueError, KeyError, TypeError, OSError):
         return Holder(0, "unknown", None)
+
+
+def _blind(database: Path) -> None:
+    # Turns the inherited descriptors of a database into ones of the null device. So nothing that DuckDB does here, even
+    # when it is closed, reaches the parent's file, and the numbers stay taken. Where /proc tells what is open (Linux).
+    try:
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/self/fd/{name}").startswith(str(database)):
+                    os.dup2(null, int(name), inheritable=False)
+        os.close(null)
+    except OSError:
+        return
 
 
 def _fork_begins() -> None:
