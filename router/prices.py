@@ -127,6 +127,7 @@ class PriceBook:
 
     overrides: Mapping[str, Model] = field(default_factory=dict)
     _cache: dict[tuple[str, date], Rate | None] = field(default_factory=dict, repr=False)
+    _rows: dict[tuple[str, date], dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @property
     def version(self) -> str:
@@ -168,7 +169,10 @@ class PriceBook:
             for day in dates:
                 rate = self.rate(model, day)
                 if rate is not None:
-                    rows.append(_row(rate, day))
+                    key = (model, day)
+                    if key not in self._rows:
+                        self._rows[key] = _row(rate, day)
+                    rows.append(self._rows[key])
         return rows
 
     def provider(self, model: str) -> Literal["openai", "anthropic"] | None:

@@ -18,6 +18,7 @@ from router.log import queries, rollups, sources
 from router.log.queries import Filter
 from router.policy import Model, PriceOverride
 from router.prices import PriceBook
+from router.types import Usage
 
 RULE = policy()
 FIRST = datetime(2026, 10, 20, 7, 0)
@@ -211,13 +212,45 @@ def test_a_month_in_which_a_price_changes_is_read_from_its_rows(log):
     assert found["label_cost"].sum() > plain["label_cost"].sum()
 
 
-def test_a_price_tier_that_starts_at_no_known_step_is_read_from_rows():
-    import pyarrow as pa
+def test_a_price_tier_that_starts_at_no_known_step_is_read_from_rows_exactly(tmp_path):
+    class Odd(PriceBook):
+        """A book in which one model is dearer above 150 input tokens."""
 
-    from router.log.pricing import are_banded
+        def rate(self, model, day):
+            rate = super().rate(model, day)
+            if model != "own-price":
+                return rate
+            return replace(
+                rate,
+                tier_from=150,
+                **{f"tier_{x}": Decimal(30) for x in ("input", "output", "cache_read", "cache_write")},
+            )
 
-    assert are_banded(pa.table({"tier_from": pa.array([None, 200_000, 272_000], pa.int64())}))
-    assert not are_banded(pa.table({"tier_from": pa.array([None, 150_000], pa.int64())}))
+    made = [
+        decision(
+            i,
+            top_label="c",
+            confidence=0.9,
+            input_tokens=n,
+            output_tokens=10,
+            usage_grade="measured",
+            model_used="own-price",
+        )
+        for i, n in enumerate((149, 150, 151, 40_000))
+    ]
+    book = Odd(RULE.models)
+    with opened(tmp_path, made) as log:
+        expected = [
+            float(book.price(Usage(d.input_tokens, d.output_tokens), "own-price", d.decided_at.date()))
+            for d in made
+        ]
+        assert queries.summary(log, Filter(), book)["cost_usd"] == pytest.approx(sum(expected), rel=1e-12)
+        found = queries.cells(log, Filter(), RULE, book)
+        assert found["label_cost"].sum() == pytest.approx(sum(expected), rel=1e-12)
+        assert found["label_cost_sq"].sum() == pytest.approx(sum(x * x for x in expected), rel=1e-12)
+        assert queries.series(log, Filter(), book, width=timedelta(days=1))[
+            "cost_usd"
+        ].sum() == pytest.approx(sum(expected))
 
 
 def test_every_tier_of_the_installed_price_book_starts_at_a_step():

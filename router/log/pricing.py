@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
-from router.log.rollups import PRICE_BANDS, USAGE_KNOWN
+from router.log.rollups import USAGE_KNOWN
 from router.policy import Policy
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
     import pyarrow as pa
 
     from router.prices import PriceBook
@@ -25,6 +28,7 @@ _RATE_COLUMNS = (
     "tier_cache_write",
 )
 
+_HELD = (*_RATE_COLUMNS, "tier_from")
 _BUCKETS = ("input", "read", "write", "output")
 """Kinds of tokens that are priced, as the products of the roll-ups name them (router/log/sql/migrations/002)."""
 
@@ -58,6 +62,7 @@ def routes_table(policy: Policy, candidate: Policy) -> pa.Table:
     return pa.table(
         {
             "label": pa.array(policy.label_names, pa.string()),
+            "place": pa.array(range(len(policy.labels)), pa.int32()),
             "model": pa.array([label.model for label in policy.labels], pa.string()),
             "production": pa.array([policy.threshold_for(name) for name in policy.label_names], pa.float64()),
             "candidate": pa.array(
@@ -67,9 +72,9 @@ def routes_table(policy: Policy, candidate: Policy) -> pa.Table:
     )
 
 
-def are_banded(rates: pa.Table) -> bool:
-    """Whether every price tier starts at a step that roll-ups tell apart."""
-    return all(start is None or start in PRICE_BANDS for start in rates["tier_from"].to_pylist())
+def tiers(rates: pa.Table) -> set[int]:
+    """Where price tiers start: numbers of input tokens above which a request is dearer."""
+    return {start for start in rates["tier_from"].to_pylist() if start is not None}
 
 
 def row_cost(alias: str) -> str:
@@ -113,3 +118,126 @@ def sum_product(one: str, two: str) -> str:
 def _rate(alias: str, bucket: str) -> str:
     name = _RATE[bucket]
     return f"(CASE WHEN s.price_band >= {alias}.tier_from THEN {alias}.tier_{name} ELSE {alias}.{name} END)"
+
+
+def epochs(prices: PriceBook, models: Sequence[str], days: Iterable[date]) -> tuple[pa.Table, list[date]]:
+    """Days (or first days of months) numbered by the prices that hold then, and one day for each number."""
+    import pyarrow as pa
+
+    number: dict[tuple[Any, ...], int] = {}
+    first: list[date] = []
+    rows = []
+    for day in days:
+        held = tuple(
+            tuple((prices.table([model], [day]) or [{}])[0].get(x) for x in _HELD) for model in models
+        )
+        if held not in number:
+            number[held] = len(first)
+            first.append(day)
+        rows.append((day, number[held]))
+    table = {
+        "day": pa.array([x for x, _ in rows], pa.date32()),
+        "number": pa.array([x for _, x in rows], pa.int32()),
+    }
+    return pa.table(table), first
+
+
+def price_cells(
+    found: Mapping[str, np.ndarray], policy: Policy, baseline: str, days: Sequence[date], prices: PriceBook
+) -> pd.DataFrame:
+    """Sums of tokens by label and bin as sums of costs (router.analysis.tables.CELLS).
+
+    The cost of a decision is linear in its four token counts, so sums of costs are products of sums with rates, and sums
+    of squares and products of costs are products of the sums of token products: two matrix products for each (label,
+    time with the same prices, price band), whatever the number of decisions. In SQL the same takes five times as long.
+
+    Parameters
+    ----------
+    found : columns of cells.sql.
+    days : a day with the prices of each ``epoch``.
+    """
+    import numpy as np
+    import pandas as pd
+
+    bands, band = np.unique(found["price_band"], return_inverse=True)
+    n_segments = len(days) * len(bands)
+    segment = (found["place"] * n_segments + found["epoch"] * len(bands) + band).astype(np.int64)
+    tokens = np.stack([found[_TOKENS[x]] for x in _BUCKETS], axis=1)
+    products = np.stack([found[f"{x}_{y}"] for x, y in _PAIRS], axis=1)
+    costs = np.zeros((segment.size, len(_COSTS)))
+    priced = np.array(found["usage_known"], dtype=bool)
+    order = np.argsort(segment, kind="stable")
+    edges = [*np.flatnonzero(np.diff(segment[order], prepend=-1)).tolist(), segment.size]
+    for start, end in pairwise(edges):
+        rows = order[start:end]
+        label, rest = divmod(int(segment[rows[0]]), n_segments)
+        day, lower = days[rest // len(bands)], int(bands[rest % len(bands)])
+        models = (policy.labels[label].model, policy.fallback_model, baseline)
+        rates = [_rates(prices, model, day, lower) for model in models]
+        if any(rate is None for rate in rates):
+            priced[rows] = False
+            continue
+        linear, quadratic = _coefficients(np.array(rates))
+        costs[rows, :3] = tokens[rows] @ linear
+        costs[rows, 3:] = products[rows] @ quadratic
+    costs[~priced] = 0.0
+    key = found["place"].astype(np.int64) * _BINS + found["bin"]
+    n_keys = len(policy.labels) * _BINS
+
+    def total(values: Any) -> np.ndarray:
+        return np.bincount(key, weights=values, minlength=n_keys)[there]
+
+    there = np.flatnonzero(np.bincount(key, minlength=n_keys))
+    n = found["n"]
+    table = {
+        "label": np.asarray(policy.label_names, dtype=object)[there // _BINS],
+        "bin": there % _BINS,
+        "n": total(n).astype(np.int64),
+        "n_priced": total(n * priced).astype(np.int64),
+    }
+    table |= {name: total(costs[:, i]) for i, name in enumerate(_COSTS)}
+    # One unknown part makes the sum unknown, never smaller.
+    unknown = total(found["n_classifier_unknown"] * priced)
+    table["classifier_cost"] = np.where(unknown > 0, np.nan, total(found["classifier_cost"] * priced))
+    for name, grade in (("n_measured", 1), ("n_assumed", 2)):
+        table[name] = total(n * (priced & (found["grade"] == grade))).astype(np.int64)
+    return pd.DataFrame(table).sort_values(["label", "bin"], ignore_index=True)
+
+
+_BINS = 10_001
+_PAIRS = tuple((x, y) for i, x in enumerate(_BUCKETS) for y in _BUCKETS[i:])
+_COSTS = (
+    "label_cost",
+    "fallback_cost",
+    "baseline_cost",
+    "label_cost_sq",
+    "fallback_cost_sq",
+    "baseline_cost_sq",
+    "label_fallback",
+    "label_baseline",
+    "fallback_baseline",
+)
+_FACTORS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+"""The two of (label, fallback, baseline) whose costs are multiplied, for the last six of ``_COSTS``."""
+
+
+def _rates(prices: PriceBook, model: str, day: date, lower: int) -> list[float] | None:
+    """Rates in USD per token of the four kinds, in the tier of requests above ``lower`` input tokens."""
+    for row in prices.table([model], [day]):
+        tier = "tier_" if row["tier_from"] is not None and lower >= row["tier_from"] else ""
+        return [row[tier + _RATE[x]] for x in _BUCKETS]
+    return None
+
+
+def _coefficients(rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What token sums and token products are multiplied with; ``rates`` holds a row for each of three models."""
+    import numpy as np
+
+    quadratic = np.empty((len(_PAIRS), len(_FACTORS)))
+    place = {x: i for i, x in enumerate(_BUCKETS)}
+    for column, (one, two) in enumerate(_FACTORS):
+        for row, (x, y) in enumerate(_PAIRS):
+            a, b = rates[one], rates[two]
+            i, k = place[x], place[y]
+            quadratic[row, column] = a[i] * b[k] + (a[k] * b[i] if i != k else 0.0)
+    return rates.T, quadratic

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from router.log import sources
 from router.log.filters import Filter, where
-from router.log.pricing import are_banded, rates_table, routes_table, row_cost, sum_cost, sum_product
+from router.log.pricing import (
+    epochs,
+    price_cells,
+    rates_table,
+    routes_table,
+    row_cost,
+    sum_cost,
+    sum_product,
+    tiers,
+)
 from router.log.reader import Log
 from router.log.rollups import MS_BASE
 from router.log.schema import sql
@@ -99,7 +108,7 @@ def summary(log: Log, chosen: Filter, prices: PriceBook) -> dict[str, Any]:
     """
     rates = rates_table(prices, sources.models(log, chosen), sources.days(log, chosen))
     found = sources.source(
-        log, chosen, "hourly", period="date_trunc('day', d.decided_at)", whole=are_banded(rates)
+        log, chosen, "hourly", period="date_trunc('day', d.decided_at)", tiers=tiers(rates)
     )
     query = sql("summary").replace("{source}", found.sql).replace("{cost}", sum_cost("r"))
     frame = log.frame(query, found.values | {"replies": list(REPLIES)}, {"rates": rates})
@@ -116,7 +125,7 @@ def series(log: Log, chosen: Filter, prices: PriceBook, *, width: timedelta) -> 
     whole, period = not width % _HOUR, "date_trunc('hour', d.decided_at)"
     if not whole:
         period = "d.decided_at" if width % timedelta(minutes=1) else "date_trunc('minute', d.decided_at)"
-    found = sources.source(log, chosen, "hourly", period=period, whole=whole and are_banded(rates))
+    found = sources.source(log, chosen, "hourly", period=period, whole=whole, tiers=tiers(rates))
     query = sql("series").replace("{source}", found.sql).replace("{cost}", sum_cost("r"))
     return log.frame(query, found.values | {"width": _interval(width)}, {"rates": rates})
 
@@ -140,49 +149,34 @@ def cells(
 ) -> pd.DataFrame:
     """Sums per label and confidence bin for the sweep; see ``cells.sql``. Labels outside the policy are left out."""
     baseline = baseline or baseline_of(policy)
-    costs = {
-        "label_cost": sum_cost("l"),
-        "fallback_cost": sum_cost("f"),
-        "baseline_cost": sum_cost("b"),
-        "label_sq": sum_product("l", "l"),
-        "fallback_sq": sum_product("f", "f"),
-        "baseline_sq": sum_product("b", "b"),
-        "label_fallback": sum_product("l", "f"),
-        "label_baseline": sum_product("l", "b"),
-        "fallback_baseline": sum_product("f", "b"),
-    }
     models = [*(label.model for label in policy.labels), policy.fallback_model, baseline]
-    values = {"fallback": policy.fallback_model, "baseline": baseline}
-    return _monthly(log, "cells", "cells", chosen, policy, prices, models, costs, values)
+    found, days = _monthly(log, "cells", chosen, prices, models)
+    table, priced_on = epochs(prices, models, days)
+    tables = {"routes": routes_table(policy, policy), "epochs": table}
+    sums = log.arrays(sql("cells").replace("{source}", found.sql), found.values, tables)
+    return price_cells(sums, policy, baseline, priced_on, prices)
 
 
 def pairs(log: Log, chosen: Filter, policy: Policy, prices: PriceBook) -> pd.DataFrame:
     """How close the two best labels are; see ``pairs.sql``."""
-    costs = {"label_cost": sum_cost("l"), "other_cost": sum_cost("t")}
     models = [label.model for label in policy.labels]
-    return _monthly(log, "pairs", "margins", chosen, policy, prices, models, costs, {})
+    found, days = _monthly(log, "margins", chosen, prices, models)
+    costs = {"label_cost": sum_cost("l"), "other_cost": sum_cost("t")}
+    query = _with_costs(sql("pairs").replace("{source}", found.sql), costs)
+    tables = {"rates": rates_table(prices, models, days), "routes": routes_table(policy, policy)}
+    return log.frame(query, found.values, tables)
 
 
 def _monthly(
-    log: Log,
-    name: str,
-    table: str,
-    chosen: Filter,
-    policy: Policy,
-    prices: PriceBook,
-    models: Sequence[str],
-    costs: Mapping[str, str],
-    values: Mapping[str, Any],
-) -> pd.DataFrame:
-    """Run a query over a roll-up by month, priced by the book where a month has one price, else from its rows."""
+    log: Log, table: str, chosen: Filter, prices: PriceBook, models: Sequence[str]
+) -> tuple[sources.Source, list[date]]:
+    """A roll-up by month where the book has one price in a month, else its rows by day; and all their periods."""
     seen = sources.days(log, chosen)
+    months = {day.replace(day=1) for day in seen}
     varying = sources.varying_months(prices, models, seen)
-    rates = rates_table(prices, models, {*seen, *(day.replace(day=1) for day in seen)})
-    found = sources.source(log, chosen, table, period=_BY_DAY, whole=are_banded(rates), rows_for=varying)
-    query = _with_costs(sql(name).replace("{source}", found.sql), costs)
-    return log.frame(
-        query, found.values | dict(values), {"rates": rates, "routes": routes_table(policy, policy)}
-    )
+    starts = tiers(rates_table(prices, models, {*months, *seen} if varying else months))
+    found = sources.source(log, chosen, table, period=_BY_DAY, rows_for=varying, tiers=starts)
+    return found, sorted(months | set(seen) if found.reads_rows else months)
 
 
 def spend(
@@ -193,7 +187,7 @@ def spend(
     models = [*sources.models(log, chosen), *(label.model for label in policy.labels), baseline]
     rates = rates_table(prices, models, sources.days(log, chosen))
     found = sources.source(
-        log, chosen, "hourly", period="date_trunc('day', d.decided_at)", whole=are_banded(rates)
+        log, chosen, "hourly", period="date_trunc('day', d.decided_at)", tiers=tiers(rates)
     )
     costs = {
         "cost": sum_cost("r"),

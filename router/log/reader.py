@@ -94,6 +94,21 @@ class Log:
         finally:
             cursor.close()
 
+    def arrays(
+        self,
+        query: str,
+        parameters: Mapping[str, Any] | None = None,
+        tables: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Run a query into numpy arrays by column; for numbers without NULL, where a DataFrame would cost more."""
+        cursor = self.cursor()
+        try:
+            for name, table in (tables or {}).items():
+                cursor.register(name, table)
+            return dict(cursor.execute(query, dict(parameters or {})).fetchnumpy())
+        finally:
+            cursor.close()
+
     def count(self) -> int:
         """Number of decisions."""
         return int(self.rows("SELECT count(*) FROM decisions")[0][0])

@@ -8,6 +8,7 @@ that they cannot differ.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
@@ -70,17 +71,33 @@ _EARLIEST = ("first_at",)
 _LATEST = ("last_at",)
 
 
-def select(rollup: Rollup, rows: str, condition: str = "true", period: str | None = None) -> str:
-    """SQL for the sums of some rows: ``rows`` is a table or a subquery with the columns of ``decisions``, named ``d``."""
+def select(
+    rollup: Rollup,
+    rows: str,
+    condition: str = "true",
+    period: str | None = None,
+    steps: Sequence[int] = PRICE_BANDS,
+) -> str:
+    """SQL for the sums of some rows: ``rows`` is a table or a subquery with the columns of ``decisions``, named ``d``.
+
+    ``steps`` other than ``PRICE_BANDS`` tell other price tiers apart; only rows that are not kept may have them.
+    """
+    band = "price_band(i + r + w)" if tuple(steps) == PRICE_BANDS else _band(steps)
     text = sql(f"rollup_{rollup.table}")
     for name, value in (
         ("rows", rows),
         ("filter", condition),
         ("period", period or rollup.period),
         ("usage_known", USAGE_KNOWN),
+        ("price_band", band),
     ):
         text = text.replace("{" + name + "}", value)
     return text
+
+
+def _band(steps: Sequence[int]) -> str:
+    whens = " ".join(f"WHEN i + r + w > {int(step)} THEN {int(step)}" for step in sorted(steps, reverse=True))
+    return f"CAST(CASE {whens} ELSE 0 END AS INTEGER)"
 
 
 def append(con: duckdb.DuckDBPyConnection, rows: str) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 from router.log.filters import Filter, where
-from router.log.rollups import BY_TABLE, Rollup, select
+from router.log.rollups import BY_TABLE, PRICE_BANDS, Rollup, select
 from router.policy import GRID
 from router.types import REPLIES
 
@@ -50,6 +50,7 @@ def source(
     period: str,
     whole: bool = True,
     rows_for: Sequence[date] = (),
+    tiers: Collection[int] = (),
 ) -> Source:
     """Sums of the decisions that match, as rows of a roll-up.
 
@@ -58,16 +59,19 @@ def source(
     period : SQL of the period that decisions read as rows are summed by.
     whole : False reads rows alone.
     rows_for : first days of months that are read from rows.
+    tiers : where price tiers start. One that roll-ups cannot tell apart has everything read from rows.
     """
+    steps = tuple(sorted({*PRICE_BANDS, *tiers}))
+    whole = whole and steps == PRICE_BANDS
     rollup = BY_TABLE[table]
     chosen = _within(log, chosen)
     condition = _keys_condition(chosen, table) if whole else None
     if condition is None:
-        text, values = _rows(rollup, chosen, period)
+        text, values = _rows(rollup, chosen, period, steps)
         return Source(text, values, True)
     low, high = _ceil(chosen.start, rollup), _floor(chosen.end, rollup)
     if low is not None and high is not None and low >= high:
-        text, values = _rows(rollup, chosen, period)
+        text, values = _rows(rollup, chosen, period, steps)
         return Source(text, values, True)
     keys, values = condition
     parts = [f"{rollup.column} >= $whole_from"] if low is not None else []
@@ -80,7 +84,7 @@ def source(
     }
     pieces = [f"SELECT * FROM {table} s WHERE {' AND '.join(['true', *keys, *parts])}"]
     for number, (start, end) in enumerate(_ends(chosen, low, high, rows_for)):
-        text, bound = _rows(rollup, replace(chosen, start=start, end=end), period, suffix=f"_{number}")
+        text, bound = _rows(rollup, replace(chosen, start=start, end=end), period, steps, suffix=f"_{number}")
         pieces.append(text)
         values |= bound
     return Source(" UNION ALL BY NAME ".join(f"({piece})" for piece in pieces), values, len(pieces) > 1)
@@ -184,7 +188,9 @@ def _bin(edge: float) -> int | None:
     return k if k / GRID == edge else None
 
 
-def _rows(rollup: Rollup, chosen: Filter, period: str, suffix: str = "") -> tuple[str, dict[str, Any]]:
+def _rows(
+    rollup: Rollup, chosen: Filter, period: str, steps: Sequence[int], suffix: str = ""
+) -> tuple[str, dict[str, Any]]:
     condition, values = where(chosen)
     if suffix:  # several of these in one statement bind their own times
         for name in ("start", "end"):
@@ -192,7 +198,7 @@ def _rows(rollup: Rollup, chosen: Filter, period: str, suffix: str = "") -> tupl
         values = {f"{k}{suffix}" if k in ("start", "end") else k: v for k, v in values.items()}
     blank = ", ".join(f"NULL::VARCHAR AS {name}" for name in _NEEDLESS[rollup.table])
     rows = f"(SELECT d.* REPLACE ({blank}) FROM decisions d WHERE {condition})"
-    return select(rollup, rows, period=period), values
+    return select(rollup, rows, period=period, steps=steps), values
 
 
 def _ends(

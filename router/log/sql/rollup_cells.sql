@@ -14,7 +14,7 @@ WITH picked AS (
 )
 SELECT
   month, policy_fingerprint, label, bin, model, cause, source, usage_grade, usage_known,
-  price_band(i + r + w) AS price_band,
+  {price_band} AS price_band,
   count(*) AS n,
   coalesce(sum(classifier_cost_usd), 0) AS classifier_cost,
   count(*) FILTER (WHERE classifier_cost_usd IS NULL) AS n_classifier_unknown,

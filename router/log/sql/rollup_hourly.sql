@@ -15,7 +15,7 @@ WITH picked AS (
 )
 SELECT
   hour, policy_fingerprint, label, model, answered, cause, outcome, source, usage_grade, usage_known,
-  price_band(i + r + w) AS price_band,
+  {price_band} AS price_band,
   count(*) AS n,
   count(confidence) AS n_scored,
   count(*) FILTER (WHERE is_fallback) AS n_fallback,

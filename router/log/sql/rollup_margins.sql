@@ -14,7 +14,7 @@ WITH picked AS (
 )
 SELECT
   month, policy_fingerprint, label, runner_up, margin_bin, model, cause, source, usage_known,
-  price_band(i + r + w) AS price_band,
+  {price_band} AS price_band,
   count(*) AS n,
   CAST(sum(i) AS BIGINT) AS input_tokens, CAST(sum(r) AS BIGINT) AS cache_read_tokens,
   CAST(sum(w) AS BIGINT) AS cache_write_tokens, CAST(sum(o) AS BIGINT) AS output_tokens
