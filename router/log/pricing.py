@@ -91,16 +91,19 @@ def row_cost(alias: str) -> str:
     return f"(CASE WHEN NOT {USAGE_KNOWN} THEN NULL WHEN {tokens} > {alias}.tier_from THEN {at('tier_')} ELSE {at('')} END)"
 
 
-def sum_cost(alias: str) -> str:
-    """USD of the decisions summed up in ``s`` at the rates joined as ``alias``; NULL when either is unknown."""
-
-    def at(prefix: str) -> str:
-        return " + ".join(f"s.{_TOKENS[x]} * {alias}.{prefix}{_RATE[x]}" for x in _BUCKETS)
-
-    return (
-        f"(CASE WHEN NOT s.usage_known THEN NULL WHEN s.price_band >= {alias}.tier_from THEN {at('tier_')}"
-        f" ELSE {at('')} END)"
+def tiered(*aliases: str) -> str:
+    """Columns with the rates joined as each alias, in the tier of the decisions summed up in ``s``: ``<alias>_input``, ..."""
+    return ", ".join(
+        f"CASE WHEN s.price_band >= {alias}.tier_from THEN {alias}.tier_{_RATE[x]} ELSE {alias}.{_RATE[x]} END"
+        f" AS {alias}_{x}"
+        for alias in aliases
+        for x in _BUCKETS
     )
+
+
+def sum_cost(alias: str) -> str:
+    """USD of the decisions summed up in ``s`` at its ``tiered`` rates; NULL when price or tokens are unknown."""
+    return f"(CASE WHEN s.usage_known THEN {' + '.join(f's.{_TOKENS[x]} * s.{alias}_{x}' for x in _BUCKETS)} END)"
 
 
 def sum_product(one: str, two: str) -> str:
@@ -108,16 +111,11 @@ def sum_product(one: str, two: str) -> str:
     terms = []
     for i, x in enumerate(_BUCKETS):
         for y in _BUCKETS[i:]:
-            rates = f"{_rate(one, x)} * {_rate(two, y)}"
+            rates = f"s.{one}_{x} * s.{two}_{y}"
             if x != y:
-                rates = f"({rates} + {_rate(one, y)} * {_rate(two, x)})"
+                rates = f"({rates} + s.{one}_{y} * s.{two}_{x})"
             terms.append(f"s.{x}_{y} * {rates}")
     return f"(CASE WHEN s.usage_known THEN {' + '.join(terms)} END)"
-
-
-def _rate(alias: str, bucket: str) -> str:
-    name = _RATE[bucket]
-    return f"(CASE WHEN s.price_band >= {alias}.tier_from THEN {alias}.tier_{name} ELSE {alias}.{name} END)"
 
 
 def epochs(prices: PriceBook, models: Sequence[str], days: Iterable[date]) -> tuple[pa.Table, list[date]]:

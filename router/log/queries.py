@@ -16,6 +16,7 @@ from router.log.pricing import (
     row_cost,
     sum_cost,
     sum_product,
+    tiered,
     tiers,
 )
 from router.log.reader import Log
@@ -110,7 +111,9 @@ def summary(log: Log, chosen: Filter, prices: PriceBook) -> dict[str, Any]:
     found = sources.source(
         log, chosen, "hourly", period="date_trunc('day', d.decided_at)", tiers=tiers(rates)
     )
-    query = sql("summary").replace("{source}", found.sql).replace("{cost}", sum_cost("r"))
+    query = _with_costs(
+        sql("summary").replace("{source}", found.sql), {"rates": tiered("r"), "cost": sum_cost("r")}
+    )
     frame = log.frame(query, found.values | {"replies": list(REPLIES)}, {"rates": rates})
     row = {key: _plain(value) for key, value in frame.iloc[0].items()}
     exact = row["n"] <= EXACT_ROWS
@@ -126,7 +129,9 @@ def series(log: Log, chosen: Filter, prices: PriceBook, *, width: timedelta) -> 
     if not whole:
         period = "d.decided_at" if width % timedelta(minutes=1) else "date_trunc('minute', d.decided_at)"
     found = sources.source(log, chosen, "hourly", period=period, whole=whole, tiers=tiers(rates))
-    query = sql("series").replace("{source}", found.sql).replace("{cost}", sum_cost("r"))
+    query = _with_costs(
+        sql("series").replace("{source}", found.sql), {"rates": tiered("r"), "cost": sum_cost("r")}
+    )
     return log.frame(query, found.values | {"width": _interval(width)}, {"rates": rates})
 
 
@@ -161,7 +166,7 @@ def pairs(log: Log, chosen: Filter, policy: Policy, prices: PriceBook) -> pd.Dat
     """How close the two best labels are; see ``pairs.sql``."""
     models = [label.model for label in policy.labels]
     found, days = _monthly(log, "margins", chosen, prices, models)
-    costs = {"label_cost": sum_cost("l"), "other_cost": sum_cost("t")}
+    costs = {"rates": tiered("l", "t"), "label_cost": sum_cost("l"), "other_cost": sum_cost("t")}
     query = _with_costs(sql("pairs").replace("{source}", found.sql), costs)
     tables = {"rates": rates_table(prices, models, days), "routes": routes_table(policy, policy)}
     return log.frame(query, found.values, tables)
@@ -190,6 +195,7 @@ def spend(
         log, chosen, "hourly", period="date_trunc('day', d.decided_at)", tiers=tiers(rates)
     )
     costs = {
+        "rates": tiered("r", "b", "l"),
         "cost": sum_cost("r"),
         "baseline_cost": sum_cost("b"),
         "label_cost": sum_cost("l"),

@@ -12,17 +12,20 @@ WITH daily AS (  -- summed up before anything is joined: prices are by day
     sum(write_write) AS write_write, sum(write_output) AS write_output, sum(output_output) AS output_output
   FROM ({source})
   GROUP BY day, label, model, answered, cause, usage_grade, usage_known, price_band
+), rated AS (
+  SELECT s.*, {rates}
+  FROM daily s
+  LEFT JOIN routes ON routes.label = s.label
+  LEFT JOIN rates r ON s.answered AND r.model = s.model AND r.day = s.day
+  LEFT JOIN rates b ON b.model = $baseline AND b.day = s.day
+  LEFT JOIN rates l ON l.model = routes.model AND l.day = s.day
 ), priced AS (
   SELECT
     s.day, s.label, s.model AS model_used, s.cause, s.usage_grade, s.n, s.n_retried, s.classifier_cost,
     s.n_classifier_unknown,
     {cost} AS c, {baseline_cost} AS b, {label_cost} AS lc,
     {cost_sq} AS cc, {baseline_sq} AS bb, {cost_baseline} AS cb
-  FROM daily s
-  LEFT JOIN routes ON routes.label = s.label
-  LEFT JOIN rates r ON s.answered AND r.model = s.model AND r.day = s.day
-  LEFT JOIN rates b ON b.model = $baseline AND b.day = s.day
-  LEFT JOIN rates l ON l.model = routes.model AND l.day = s.day
+  FROM rated s
 ), known AS (SELECT *, c IS NOT NULL AND b IS NOT NULL AS priced FROM priced)
 SELECT
   day, label, model_used, cause,

@@ -1,9 +1,20 @@
 -- One row: the counts of a period. Costs in USD at the price book's rates for each decision's day.
 -- {source}: rows of `hourly`. Joined: rates.
-WITH priced AS (
-  SELECT s.*, {cost} AS cost
-  FROM ({source}) s
-  LEFT JOIN rates r ON s.answered AND r.model = s.model AND r.day = CAST(s.hour AS DATE)
+WITH summed AS (  -- before anything is joined: prices are by day
+  SELECT
+    CAST(hour AS DATE) AS day, model, answered, cause, outcome, usage_known, usage_grade, price_band,
+    sum(n) AS n, sum(n_scored) AS n_scored, sum(n_fallback) AS n_fallback, sum(classifier_cost) AS classifier_cost,
+    sum(n_classifier_unknown) AS n_classifier_unknown, min(first_at) AS first_at, max(last_at) AS last_at,
+    sum(input_tokens) AS input_tokens, sum(cache_read_tokens) AS cache_read_tokens,
+    sum(cache_write_tokens) AS cache_write_tokens, sum(output_tokens) AS output_tokens
+  FROM ({source})
+  GROUP BY day, model, answered, cause, outcome, usage_known, usage_grade, price_band
+), rated AS (
+  SELECT s.*, {rates}
+  FROM summed s
+  LEFT JOIN rates r ON s.answered AND r.model = s.model AND r.day = s.day
+), priced AS (
+  SELECT *, {cost} AS cost FROM rated s
 )
 SELECT
   CAST(coalesce(sum(n), 0) AS BIGINT) AS n,
