@@ -238,8 +238,8 @@ def today() -> date:
 
 
 def _cached(function: Callable[..., T], *arguments: Any) -> T:
-    # One cache for each data folder and number of rows: nothing stale is ever shown, nothing is read twice.
-    return function(str(state.settings().data), version(), *arguments)
+    # One cache for each data folder and edition of the log: nothing stale or erased is ever shown, nothing is read twice.
+    return function(str(state.settings().data), queries.edition(get_log()), *arguments)
 
 
 def _query(function: Callable[P, T]) -> Callable[P, T]:
@@ -247,42 +247,42 @@ def _query(function: Callable[P, T]) -> Callable[P, T]:
 
 
 @_query
-def _count(data: str, rows: int, chosen: Filter) -> int:
+def _count(data: str, edition: str, chosen: Filter) -> int:
     return queries.count(get_log(), chosen)
 
 
 @_query
-def _bounds(data: str, rows: int, chosen: Filter) -> tuple[datetime | None, datetime | None]:
+def _bounds(data: str, edition: str, chosen: Filter) -> tuple[datetime | None, datetime | None]:
     return queries.bounds(get_log(), chosen)
 
 
 @_query
-def _summary(data: str, rows: int, chosen: Filter, policy: Policy) -> dict[str, Any]:
+def _summary(data: str, edition: str, chosen: Filter, policy: Policy) -> dict[str, Any]:
     return queries.summary(get_log(), chosen, prices(policy))
 
 
 @_query
-def _series(data: str, rows: int, chosen: Filter, policy: Policy, width: timedelta) -> pd.DataFrame:
+def _series(data: str, edition: str, chosen: Filter, policy: Policy, width: timedelta) -> pd.DataFrame:
     return queries.series(get_log(), chosen, prices(policy), width=width)
 
 
 @_query
-def _cells(data: str, rows: int, chosen: Filter, policy: Policy, baseline: str | None) -> pd.DataFrame:
+def _cells(data: str, edition: str, chosen: Filter, policy: Policy, baseline: str | None) -> pd.DataFrame:
     return queries.cells(get_log(), chosen, policy, prices(policy), baseline=baseline)
 
 
 @_query
-def _pairs(data: str, rows: int, chosen: Filter, policy: Policy) -> pd.DataFrame:
+def _pairs(data: str, edition: str, chosen: Filter, policy: Policy) -> pd.DataFrame:
     return queries.pairs(get_log(), chosen, policy, prices(policy))
 
 
 @_query
-def _latency(data: str, rows: int, chosen: Filter, width: timedelta) -> pd.DataFrame:
+def _latency(data: str, edition: str, chosen: Filter, width: timedelta) -> pd.DataFrame:
     return queries.latency(get_log(), chosen, width=width)
 
 
 @_query
-def _spend(data: str, rows: int, chosen: Filter, policy: Policy, baseline: str | None) -> pd.DataFrame:
+def _spend(data: str, edition: str, chosen: Filter, policy: Policy, baseline: str | None) -> pd.DataFrame:
     return queries.spend(get_log(), chosen, policy, prices(policy), baseline=baseline)
 
 
@@ -294,7 +294,7 @@ def _flips(
 
 
 @_query
-def _flip_counts(data: str, rows: int, chosen: Filter, policy: Policy, candidate: Policy) -> pd.DataFrame:
+def _flip_counts(data: str, edition: str, chosen: Filter, policy: Policy, candidate: Policy) -> pd.DataFrame:
     return queries.flip_counts(get_log(), chosen, policy, candidate, prices(policy))
 
 
@@ -306,20 +306,20 @@ def _close_calls(
 
 
 @_query
-def _page(data: str, rows: int, chosen: Filter, policy: Policy, number: int) -> pd.DataFrame:
+def _page(data: str, edition: str, chosen: Filter, policy: Policy, number: int) -> pd.DataFrame:
     return queries.page(get_log(), chosen, prices(policy), number=number)
 
 
 @_query
-def _policies(data: str, rows: int) -> list[dict[str, Any]]:
+def _policies(data: str, edition: str) -> list[dict[str, Any]]:
     return queries.policies_seen(get_log())
 
 
 @_query
-def _labels(data: str, rows: int) -> list[str]:
+def _labels(data: str, edition: str) -> list[str]:
     return queries.labels_seen(get_log())
 
 
 @_query
-def _models(data: str, rows: int) -> list[str]:
+def _models(data: str, edition: str) -> list[str]:
     return queries.models_seen(get_log())

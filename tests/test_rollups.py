@@ -120,6 +120,8 @@ FILTERS = {
     "confidence off it": Filter(confidence=(0.29001, 1.0)),
     "text": Filter(text="plain"),
     "first rows": Filter(upto=100, start=datetime(2026, 11, 2)),
+    "most rows": Filter(upto=590, labels=("a", "b")),
+    "all rows by number": Filter(upto=600, end=datetime(2026, 11, 15, 3, 30)),
 }
 
 

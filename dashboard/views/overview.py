@@ -97,7 +97,7 @@ def first_row(
             "p95", "Classifier p95",
             "Not measured" if now["classify_p95_ms"] is None else formats.duration(now["classify_p95_ms"]),
             change.get("p95"), "no timed call" if p50 is None else f"p50 {formats.duration(p50)}",
-            "Time the classifier took, at the caller.", formats.duration,
+            "Time the classifier took, at the caller." + ("" if now["latency_exact"] else " Within 1 %."), formats.duration,
         ),
         Figure(
             "unmeasured", "Cost not measured", formats.share(unmeasured), change.get("unmeasured"),

@@ -40,6 +40,7 @@ __all__ = [
     "close_calls",
     "count",
     "decision",
+    "edition",
     "flip_counts",
     "flips",
     "labels_seen",
@@ -71,10 +72,18 @@ def total(log: Log) -> int:
     return int(log.rows("SELECT coalesce(max(rowid) + 1, 0) FROM decisions")[0][0])
 
 
+def edition(log: Log) -> str:
+    """Changes when a decision arrives, and when rows are erased: what was read of another edition is not to be shown."""
+    rows, erased = log.rows(
+        "SELECT coalesce(max(rowid) + 1, 0), (SELECT max(value) FROM meta WHERE key = 'generation') FROM decisions"
+    )[0]
+    return f"{rows}.{erased or 0}"
+
+
 def count(log: Log, chosen: Filter) -> int:
     """Number of decisions that match."""
     found = sources.source(log, chosen, "hourly", period="date_trunc('day', d.decided_at)")
-    if found.reads_rows:
+    if found.reads_rows and chosen.upto is None:
         condition, values = where(chosen)
         return int(log.rows(f"SELECT count(*) FROM decisions d WHERE {condition}", values)[0][0])
     return int(log.rows(f"SELECT coalesce(sum(n), 0) FROM ({found.sql})", found.values)[0][0])

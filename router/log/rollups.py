@@ -69,6 +69,17 @@ ROLLUPS = (
 BY_TABLE = {rollup.table: rollup for rollup in ROLLUPS}
 _EARLIEST = ("first_at",)
 _LATEST = ("last_at",)
+_TOKENS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
+_KINDS = ("input", "read", "write", "output")
+_PRODUCTS = tuple(f"{x}_{y}" for i, x in enumerate(_KINDS) for y in _KINDS[i:])
+_COSTED = ("n", "classifier_cost", "n_classifier_unknown", *_TOKENS, *_PRODUCTS)
+SUMS = {
+    "hourly": ("n_scored", "n_fallback", "n_retried", *_COSTED),
+    "cells": _COSTED,
+    "margins": ("n", *_TOKENS),
+    "latencies": ("n",),
+}
+"""Columns that can be taken away again: all that are added up but the least and the greatest time."""
 
 
 def select(

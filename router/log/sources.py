@@ -8,7 +8,7 @@ from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 from router.log.filters import Filter, where
-from router.log.rollups import BY_TABLE, PRICE_BANDS, Rollup, select
+from router.log.rollups import BY_TABLE, PRICE_BANDS, SUMS, Rollup, select
 from router.policy import GRID
 from router.types import REPLIES
 
@@ -84,8 +84,15 @@ def source(
     }
     pieces = [f"SELECT * FROM {table} s WHERE {' AND '.join(['true', *keys, *parts])}"]
     for number, (start, end) in enumerate(_ends(chosen, low, high, rows_for)):
-        text, bound = _rows(rollup, replace(chosen, start=start, end=end), period, steps, suffix=f"_{number}")
+        text, bound = _rows(
+            rollup, replace(chosen, start=start, end=end, upto=None), period, steps, suffix=f"_{number}"
+        )
         pieces.append(text)
+        values |= bound
+    if chosen.upto is not None:  # what was ingested since is taken away again: few rows, and those at the end
+        text, bound = _rows(rollup, chosen, period, steps, since=True)
+        less = ", ".join(f"-{name} AS {name}" for name in SUMS[table])
+        pieces.append(f"SELECT * REPLACE ({less}) FROM ({text})")
         values |= bound
     return Source(" UNION ALL BY NAME ".join(f"({piece})" for piece in pieces), values, len(pieces) > 1)
 
@@ -136,6 +143,9 @@ def _in_range(query: str, chosen: Filter, order: str, group: str = "") -> tuple[
 
 def _within(log: Log, chosen: Filter) -> Filter:
     """The filter without ends that lie outside the log: an open end needs no rows."""
+    if chosen.upto is not None:
+        total = log.rows("SELECT coalesce(max(rowid) + 1, 0) FROM decisions")[0][0]
+        chosen = replace(chosen, upto=None) if chosen.upto >= total else chosen
     if chosen.start is None and chosen.end is None:
         return chosen
     first, last, timeless = log.rows(
@@ -150,7 +160,7 @@ def _within(log: Log, chosen: Filter) -> Filter:
 
 def _keys_condition(chosen: Filter, table: str) -> tuple[list[str], dict[str, Any]] | None:
     """The filter as conditions on a roll-up's keys; None when they cannot answer it."""
-    if not set(chosen.active) <= _ANSWERABLE[table] or chosen.upto is not None:
+    if not set(chosen.active) <= _ANSWERABLE[table]:
         return None
     parts: list[str] = []
     values: dict[str, Any] = {}
@@ -189,9 +199,12 @@ def _bin(edge: float) -> int | None:
 
 
 def _rows(
-    rollup: Rollup, chosen: Filter, period: str, steps: Sequence[int], suffix: str = ""
+    rollup: Rollup, chosen: Filter, period: str, steps: Sequence[int], suffix: str = "", since: bool = False
 ) -> tuple[str, dict[str, Any]]:
+    """SQL that sums up the rows that match; ``since``: those that were ingested after ``upto``, not those before."""
     condition, values = where(chosen)
+    if since:
+        condition = condition.replace("d.rowid < $upto", "d.rowid >= $upto")
     if suffix:  # several of these in one statement bind their own times
         for name in ("start", "end"):
             condition = condition.replace(f"${name}", f"${name}{suffix}")

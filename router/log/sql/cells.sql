@@ -15,3 +15,4 @@ FROM ({source}) s
 JOIN routes ON routes.label = s.label
 JOIN epochs ON epochs.day = s.month
 GROUP BY routes.place, epoch, s.bin, s.price_band, s.usage_known, grade
+HAVING sum(s.n) > 0  -- keys whose rows were all taken away again

@@ -24,4 +24,5 @@ SELECT
   CAST(coalesce(sum(n) FILTER (WHERE usage_grade = 'assumed' AND cost IS NOT NULL), 0) AS BIGINT) AS n_assumed
 FROM priced
 GROUP BY bucket, label, model_used, cause, outcome
+HAVING sum(n) > 0  -- keys whose rows were all taken away again
 ORDER BY bucket

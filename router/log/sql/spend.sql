@@ -46,4 +46,5 @@ SELECT
   CAST(coalesce(sum(n) FILTER (WHERE priced AND usage_grade = 'assumed'), 0) AS BIGINT) AS n_assumed
 FROM known
 GROUP BY day, label, model_used, cause
+HAVING sum(n) > 0  -- keys whose rows were all taken away again
 ORDER BY day, label, model_used, cause
