@@ -8,6 +8,7 @@ WITH summed AS (  -- before anything is joined: prices are by day
     sum(output_tokens) AS output_tokens
   FROM ({source})
   GROUP BY bucket, day, label, model, answered, cause, outcome, usage_known, usage_grade, price_band
+  HAVING sum(n) > 0  -- keys whose rows were all taken away again
 ), rated AS (
   SELECT s.*, {rates}
   FROM summed s
@@ -24,5 +25,4 @@ SELECT
   CAST(coalesce(sum(n) FILTER (WHERE usage_grade = 'assumed' AND cost IS NOT NULL), 0) AS BIGINT) AS n_assumed
 FROM priced
 GROUP BY bucket, label, model_used, cause, outcome
-HAVING sum(n) > 0  -- keys whose rows were all taken away again
 ORDER BY bucket

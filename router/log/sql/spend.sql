@@ -12,6 +12,7 @@ WITH daily AS (  -- summed up before anything is joined: prices are by day
     sum(write_write) AS write_write, sum(write_output) AS write_output, sum(output_output) AS output_output
   FROM ({source})
   GROUP BY day, label, model, answered, cause, usage_grade, usage_known, price_band
+  HAVING sum(n) > 0  -- keys whose rows were all taken away again
 ), rated AS (
   SELECT s.*, {rates}
   FROM daily s
@@ -46,5 +47,4 @@ SELECT
   CAST(coalesce(sum(n) FILTER (WHERE priced AND usage_grade = 'assumed'), 0) AS BIGINT) AS n_assumed
 FROM known
 GROUP BY day, label, model_used, cause
-HAVING sum(n) > 0  -- keys whose rows were all taken away again
 ORDER BY day, label, model_used, cause

@@ -9,6 +9,7 @@ WITH summed AS (  -- before anything is joined: prices are by day
     sum(cache_write_tokens) AS cache_write_tokens, sum(output_tokens) AS output_tokens
   FROM ({source})
   GROUP BY day, model, answered, cause, outcome, usage_known, usage_grade, price_band
+  HAVING sum(n) > 0  -- keys whose rows were all taken away again
 ), rated AS (
   SELECT s.*, {rates}
   FROM summed s
