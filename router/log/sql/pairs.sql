@@ -7,7 +7,6 @@ WITH summed AS (  -- before anything is joined
     sum(output_tokens) AS output_tokens
   FROM ({source})
   GROUP BY month, label, runner_up, margin_bin, usage_known, price_band
-  HAVING sum(n) > 0  -- keys whose rows were all taken away again
 ), rated AS (
   SELECT s.*, {rates}
   FROM summed s
@@ -26,4 +25,5 @@ SELECT
   coalesce(sum(oc) FILTER (WHERE lc IS NOT NULL AND oc IS NOT NULL), 0) AS other_cost
 FROM priced
 GROUP BY label, runner_up, margin_bin
+HAVING sum(n) > 0  -- keys whose rows were all taken away again
 ORDER BY label, runner_up, margin_bin
