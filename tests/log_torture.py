@@ -20,6 +20,15 @@ from log_samples import environment, run
 
 from router.log import open_log
 
+EAGER = """
+    import router.log.owner as eager
+    eager.CHECKPOINT_SECONDS = 0.1
+    if hasattr(eager, "compact"):
+        compact_when_worth_it = eager.compact
+        eager.compact = lambda *args, **kwargs: compact_when_worth_it(*args, **(kwargs | {"min_spools": 1}))
+"""
+"""Checkpoints and archives whenever it can, as a log of years does now and then: a kill is to meet it at that."""
+
 CREW = """
     import os, random, sys, time
     from pathlib import Path
@@ -68,6 +77,15 @@ OWNER = """
     from router.log import Owner
     owner = Owner(Path(sys.argv[1]))
 
+    def answer(query):
+        cursor = owner.cursor()
+        if cursor is None:
+            return "none"
+        try:
+            return cursor.execute(query).fetchone()[0]
+        finally:
+            cursor.close()
+
     def watch():
         last = None
         while True:
@@ -81,9 +99,7 @@ OWNER = """
     threading.Thread(target=watch, daemon=True).start()
     owner.start()
     for line in sys.stdin:
-        query = line.strip()
-        cursor = owner.cursor()
-        print("=", "none" if cursor is None else cursor.execute(query).fetchone()[0], flush=True)
+        print("=", answer(line.strip()), flush=True)
     owner.stop()
 """
 """Owns as the dashboard does: prints each change of its state, answers queries through its own cursor."""
@@ -200,16 +216,18 @@ def crew(
     turns: bool = True,
     chars: int = 1,
     seed: object = 0,
+    eager: bool = False,
 ) -> Iterator[Crew]:
     """Writers that log ``rate`` decisions a second each, for ``seconds`` or until they are killed."""
+    script = textwrap.dedent(EAGER if eager else "") + textwrap.dedent(CREW)
     acks = scratch / "acks"
     acks.mkdir(exist_ok=True)
     errors = scratch / f"stderr-{names[0]}"
     with open(errors, "w") as said:
         process = subprocess.Popen(
             [
-                sys.executable, "-c", textwrap.dedent(CREW), data, acks, ",".join(names), str(rate), str(seconds),
-                str(int(turns)), str(chars), str(seed),
+                sys.executable, "-c", script, data, acks, ",".join(names), str(rate), str(seconds), str(int(turns)),
+                str(chars), str(seed),
             ],
             stdout=subprocess.PIPE,
             stderr=said,
@@ -288,10 +306,11 @@ class OwnerProcess:
 
 
 @contextlib.contextmanager
-def owner_process(data: Path) -> Iterator[OwnerProcess]:
+def owner_process(data: Path, *, eager: bool = False) -> Iterator[OwnerProcess]:
     """An owner that stays, as the dashboard's."""
+    script = textwrap.dedent(EAGER if eager else "") + textwrap.dedent(OWNER)
     process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(OWNER), data],
+        [sys.executable, "-c", script, data],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

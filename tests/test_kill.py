@@ -40,7 +40,10 @@ def test_killing_eight_writers_and_the_owner_loses_and_doubles_nothing(tmp_path,
     rng, data, acknowledged = random.Random(seed), tmp_path / "data", set()
     for number in range(size):
         names = [f"w{number}-{n}" for n in range(WRITERS)]
-        with owner_process(data) as owner, crew(data, tmp_path, names, chars=40_000, seed=seed) as writers:
+        with (
+            owner_process(data, eager=number % 4 > 1) as owner,
+            crew(data, tmp_path, names, chars=40_000, seed=seed) as writers,
+        ):
             if number % 2:
                 owner.owns()  # else the kills begin while it starts
             pids = [*writers.pids.values(), owner.process.pid]
@@ -63,7 +66,7 @@ def test_killing_routers_that_take_turns_loses_and_doubles_nothing(tmp_path, siz
     rng, data, acknowledged = random.Random(seed), tmp_path / "data", set()
     for number in range(size):
         names = [f"w{number}-{n}" for n in range(WRITERS)]
-        with crew(data, tmp_path, names, chars=40_000, seed=seed) as writers:
+        with crew(data, tmp_path, names, chars=40_000, seed=seed, eager=number % 4 > 1) as writers:
             killed_at_random(list(writers.pids.values()), rng, first=0.5, span=SPAN_SECONDS)
             writers.end()
             acknowledged |= writers.acknowledged()
