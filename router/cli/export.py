@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -14,7 +15,7 @@ from router.cli.errors import NotEnoughData
 from router.cli.options import Data, Json, Since, Until, moment
 from router.cli.output import emit, progress, say, share
 from router.errors import ConfigurationError, InputError
-from router.log.export import FORMATS, Format
+from router.log.formats import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,14 +36,54 @@ Contains = Annotated[
     str | None,
     typer.Option("--text", metavar="TEXT", show_default=False, help="Only prompts that contain this text."),
 ]
+Confidence = Annotated[
+    str | None,
+    typer.Option(
+        "--confidence",
+        metavar="LOW-HIGH",
+        show_default=False,
+        help="Only confidences from LOW to below HIGH, like 0.4-0.6; a HIGH of 1 includes 1.",
+    ),
+]
+Outcomes = Annotated[
+    list[str] | None,
+    typer.Option("--outcome", show_default=False, help="Only calls that ended so; repeatable."),
+]
+Failed = Annotated[bool, typer.Option("--failed", help="Only calls that ended without a reply.")]
+Unmeasured = Annotated[bool, typer.Option("--unmeasured", help="Only decisions without token counts.")]
+Source = Annotated[
+    str | None,
+    typer.Option("--source", show_default=False, help="Only this source: router, cli, demo, ..."),
+]
+Session = Annotated[
+    str | None, typer.Option("--session", metavar="ID", show_default=False, help="Only this session.")
+]
+MadeBy = Annotated[
+    str | None,
+    typer.Option(
+        "--made-by",
+        metavar="FINGERPRINT",
+        show_default=False,
+        help="Only decisions of the policy with this fingerprint ('routescope policy show').",
+    ),
+]
 
 
 @contextmanager
 def reading(data: Path | None) -> Iterator[Log]:
     """The log of a data folder, which must hold one; says what is out of the ordinary about it."""
+    from router.log.reader import open_log
+
+    with open_log(folder_with_log(data)) as log:
+        if log.note:
+            say(f"note: {log.note}")
+        yield log
+
+
+def folder_with_log(data: Path | None) -> Path:
+    """The data folder, which must hold a log."""
     from router.config import data_dir
     from router.log.ingest import spools
-    from router.log.reader import open_log
     from router.log.schema import DATABASE
 
     folder = data_dir(data)
@@ -52,10 +93,7 @@ def reading(data: Path | None) -> Iterator[Log]:
         raise NotEnoughData(
             f"no decisions in {folder}; log some with 'routescope route', or look at 'routescope demo'"
         )
-    with open_log(folder) as log:
-        if log.note:
-            say(f"note: {log.note}")
-        yield log
+    return folder
 
 
 def chosen(
@@ -65,14 +103,18 @@ def chosen(
     models: list[str] | None = None,
     causes: list[str] | None = None,
     text: str | None = None,
+    confidence: str | None = None,
+    outcomes: list[str] | None = None,
+    **others: Any,
 ) -> Filter:
-    """The filter that options describe; an impossible one is an error."""
+    """The filter that options describe; an impossible one is an error. ``others`` are fields of it as they are."""
     from router.log.queries import Filter
-    from router.types import CAUSES
+    from router.types import CAUSES, Outcome
 
-    for cause in causes or []:
-        if cause not in CAUSES:
-            raise InputError(f"--cause: found {cause[:40]!r}, expected one of {', '.join(CAUSES)}")
+    for option, given, known in (("--cause", causes, CAUSES), ("--outcome", outcomes, get_args(Outcome))):
+        for word in given or []:
+            if word not in known:
+                raise InputError(f"{option}: found {word[:40]!r}, expected one of {', '.join(known)}")
     start, end = moment(since, "--since"), moment(until, "--until")
     if start is not None and end is not None and start >= end:
         raise InputError(f"--since {since} is not before --until {until}; expected an earlier time")
@@ -83,7 +125,26 @@ def chosen(
         models=tuple(models or ()),
         causes=tuple(causes or ()),
         text=text or None,
+        confidence=_range(confidence),
+        outcomes=tuple(outcomes or ()),
+        **others,
     )
+
+
+def _range(text: str | None) -> tuple[float, float] | None:
+    """Two numbers in [0, 1], the first below the second; None stays None."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*([0-9.]+)\s*-\s*([0-9.]+)\s*", text)
+    try:
+        low, high = (float(found[1]), float(found[2])) if found else (1.0, 0.0)
+    except ValueError:
+        low, high = 1.0, 0.0
+    if not 0.0 <= low < high <= 1.0:
+        raise InputError(
+            f"--confidence: found {text[:40]!r}, expected two numbers in [0, 1], the lower first, like 0.4-0.6"
+        )
+    return low, high
 
 
 def export_log(
@@ -99,30 +160,63 @@ def export_log(
     model: Models = None,
     cause: Causes = None,
     text: Contains = None,
+    confidence: Confidence = None,
+    outcome: Outcomes = None,
+    failed: Failed = False,
+    unmeasured: Unmeasured = False,
+    source: Source = None,
+    session: Session = None,
+    made_by: MadeBy = None,
+    what: Annotated[
+        str,
+        typer.Option(
+            "--what", metavar="decisions|feedback", help="The decisions, or what people said of them."
+        ),
+    ] = "decisions",
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Write decisions as CSV, JSON Lines or Parquet. Every column, in the order they were logged."""
-    from router.log.export import export
+    """Write decisions as CSV, JSON Lines or Parquet. Every column, in the order they were logged.
+
+    'routescope import' reads all three back.
+    """
+    from router.log.export import WHATS, export
     from router.log.queries import count
 
-    if format not in get_args(Format):
+    if what not in WHATS:
+        raise InputError(f"--what: found {what[:40]!r}, expected one of {', '.join(WHATS)}")
+    if format not in FORMATS:
         raise InputError(f"--format: found {format[:40]!r}, expected one of {', '.join(FORMATS)}")
     if output == "-" and json:
         raise InputError("--json reports on an export to a file; give --output FILE with it")
     if output == "-" and format == "parquet" and sys.stdout.isatty():
         raise InputError("Parquet is not for a terminal; give --output FILE, or a pipe")
-    picked = chosen(since, until, label, model, cause, text)
+    picked = chosen(
+        since,
+        until,
+        label,
+        model,
+        cause,
+        text,
+        confidence,
+        outcome,
+        failed=failed,
+        unmeasured=unmeasured,
+        source=source,
+        session_id=session,
+        policy=made_by,
+    )
     with reading(data) as log:
-        total = count(log, picked)
-        with progress("exporting", total, unit="decisions") as advance:
+        total = count(log, picked) if what == "decisions" else None
+        with progress("exporting", total, unit=what) as advance:
             target = sys.stdout.buffer if output == "-" else output
-            n = export(log, picked, target, format, progress=advance)  # type: ignore[arg-type]
+            n = export(log, picked, target, format, what=what, progress=advance)
     if output == "-":
         sys.stdout.buffer.flush()
     if json:
-        emit({"rows": n, "format": format, "output": str(Path(output).absolute())})
-    say(f"{n:,} decisions exported" + ("" if output == "-" else f" to {output}"))
+        emit({"rows": n, "what": what, "format": format, "output": str(Path(output).absolute())})
+    rows = "decisions" if what == "decisions" else "judgements"
+    say(f"{n:,} {rows} exported" + ("" if output == "-" else f" to {output}"))
 
 
 def ingest(data: Data = None, json: Json = False) -> None:
