@@ -17,7 +17,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import state
-from router.errors import PolicyError
+from router.errors import LogLocked, PolicyError
 from router.log import queries
 from router.log.owner import local_owner
 from router.log.queries import Filter
@@ -64,13 +64,14 @@ def get_log() -> Log:
     """The log: this process's own database when it is the owner, else a copy read from the spools."""
     data = state.settings().data
     owner = local_owner(data)
-    cursor = owner.cursor() if owner is not None else None
-    if cursor is not None:
+    if owner is not None and (mending := owner.mending):
+        raise LogLocked(mending)  # a copy read from the archive would take as long
+    if owner is not None and owner.is_open:
         with _beside_lock:
             former = _beside.pop(data, None)
         if former is not None:
             former.close()
-        return Log(data, cursor, "owner")
+        return open_log(data)
     with _beside_lock:
         if data not in _beside:
             _beside[data] = _Beside(data)
@@ -123,6 +124,8 @@ def log_note() -> str:
     owner = local_owner(log.data)
     if owner is not None and (error := owner.status().error):
         return f"The log's owner has a problem: {error}"
+    if owner is not None and (activity := owner.status().activity):
+        return f"The database is being written anew ({activity.name}, {activity.share:.0%}); new decisions show after that."
     if log.mode == "spool" and log.holder is not None:
         since = f", since {log.holder.since:%H:%M} UTC" if log.holder.since else ""
         return f"Another process owns the log (PID {log.holder.pid}{since}). Reading the spools instead, {log.age_s:.0f} s old."

@@ -202,14 +202,15 @@ def test_an_owner_whose_folder_is_deleted_owns_the_new_one(tmp_path):
     assert count_in_file(data) == 1
 
 
-def test_a_damaged_database_leaves_the_owner_alive_with_a_reason(tmp_path):
-    (tmp_path / DATABASE).write_bytes(b"not a database" * 1000)
+def test_an_owner_that_cannot_open_the_database_says_why_and_goes_on_when_it_can(tmp_path):
+    (tmp_path / DATABASE).mkdir()  # nothing that could be moved aside as a damaged file would be
+    (tmp_path / DATABASE / "kept").write_text("by a person")
     Spool(tmp_path).append(decision_payload(decision()))
     owner = Owner(tmp_path, interval_s=0.05)
     owner.start()
     waits_for(lambda: owner.status().state == "failed")
-    assert "cannot be opened as a database" in owner.status().error
-    (tmp_path / DATABASE).unlink()  # moved aside by a person
+    assert owner.status().error
+    shutil.rmtree(tmp_path / DATABASE)
     waits_for(lambda: owner.status().rows == 1)
     assert owner.status().error is None
     owner.stop()

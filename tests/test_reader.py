@@ -109,7 +109,7 @@ def test_without_taking_the_lock_it_stays_free(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["other bytes", "empty", "cut", "header"])
-def test_a_damaged_database_is_read_from_the_spools_with_a_note(tmp_path, damage):
+def test_a_damaged_database_is_made_again_with_a_note(tmp_path, damage):
     filled(tmp_path)
     file = tmp_path / DATABASE
     whole = file.read_bytes()
@@ -122,8 +122,8 @@ def test_a_damaged_database_is_read_from_the_spools_with_a_note(tmp_path, damage
         }[damage]
     )
     with open_log(tmp_path) as log:
-        assert (log.mode, log.count()) == ("spool", 26)
-        assert "cannot be opened as a database" in log.note
+        assert (log.mode, log.count()) == ("file", 26)
+        assert "could not be opened" in log.note
         assert "prompt" not in log.note
     assert OwnerLock(tmp_path).acquire("turn")  # the lock was given up
 

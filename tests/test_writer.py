@@ -193,11 +193,11 @@ def test_a_process_that_wrote_and_forked_nothing_opens_no_database(tmp_path):
 
 
 def test_a_turn_that_failed_is_taken_again(tmp_path, caplog):
-    (tmp_path / DATABASE).write_bytes(b"not a database" * 1000)
+    (tmp_path / DATABASE).mkdir()
     writer = Writer(tmp_path)
     writer.log(decision(0))
     assert comes_true(lambda: caplog.records, 10)
-    (tmp_path / DATABASE).unlink()
+    (tmp_path / DATABASE).rmdir()
     assert comes_true(lambda: ingested(tmp_path), RETRY_SECONDS + 5)
     writer.close()
     assert in_file(tmp_path) == 1

@@ -20,6 +20,7 @@ from pathlib import Path
 from router.log.schema import DATABASE
 
 LOCK = "owner.lock"
+UPKEEP = "upkeep"
 _held: weakref.WeakSet[OwnerLock] = weakref.WeakSet()
 _inherited: set[Path] = set()
 """Locks that were held here when this process was forked off. DuckDB would hand the child its parent's open database, as it
@@ -30,7 +31,7 @@ _no_fork = threading.RLock()  # held while a locked descriptor is not in ``_held
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds the lock: process, role ("dashboard" stays; "turn", "ingest", "read" are short) and since when (UTC).
+    """Who holds the lock: process, role ("dashboard" and "upkeep" stay; "turn", "ingest", "read" are short), since when (UTC).
 
     Role "fork": nobody may, but this process was forked beside the open database and leaves its rows to others.
     """
@@ -42,7 +43,7 @@ class Holder:
     @property
     def stays(self) -> bool:
         """Whether the holder keeps the log open for long and ingests what others write."""
-        return self.role in ("dashboard", "fork")
+        return self.role in ("dashboard", UPKEEP, "fork")
 
 
 class OwnerLock:

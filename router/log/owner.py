@@ -6,13 +6,15 @@ import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from router.errors import LogError, LogLocked
+from router.log import rewrite, rollups, tasks
+from router.log.compaction import compact
 from router.log.ingest import (
     BATCH_BYTES,
     Ingested,
@@ -20,32 +22,38 @@ from router.log.ingest import (
     compact_offsets,
     ingest_all,
     ingest_once,
+    offsets,
+    sizes,
     warm_up,
 )
 from router.log.lock import OwnerLock, holder
-from router.log.schema import DATABASE, connect, keep_private
+from router.log.recovery import is_suspect, open_database, suspect
+from router.log.schema import DATABASE, is_damage, is_fatal, keep_private
 from router.log.spool import private_folder
+from router.log.status import Activity, Backlog, OwnerStatus, Publisher
+from router.log.status import read as status
+from router.log.upkeep import Here, carry_out
 
 if TYPE_CHECKING:
     import duckdb
 
+__all__ = ["Owner", "OwnerStatus", "backlog", "ingest_now", "local_owner", "status", "take_turn"]
+
 CHECKPOINT_SECONDS = 60.0
 CHECKPOINT_WAL_BYTES = 16_000_000
+TURN_LOOK_SECONDS = 0.01
+"""How often a waiting owner looks again while others take short turns: they must not starve it."""
+
+TASK_RETRY_SECONDS = 60.0
+QUERY_SECONDS = 5.0
+"""How long queries may go on that read a file about to be replaced."""
+
+_TURN_SPOOL_BYTES = 4_000_000
+_LINE_BYTES = 1_000.0  # of a decision, until some were seen
+_TRIES = 3
 _logger = logging.getLogger("routescope")
 _owners: dict[Path, Owner] = {}
 _owners_lock = threading.Lock()
-
-
-@dataclass(frozen=True, slots=True)
-class OwnerStatus:
-    """What an owner is doing. ``state``: waiting (another holds the lock), owning, stopped or failed."""
-
-    state: str
-    since: datetime | None
-    last_ingest: datetime | None
-    rows: int
-    rejects: int
-    error: str | None = None
 
 
 class Owner:
@@ -60,15 +68,23 @@ class Owner:
         self._interval = interval_s
         self._lock = OwnerLock(self.data)
         self._con: duckdb.DuckDBPyConnection | None = None
+        self._lent: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
+        self._gate = threading.Condition()
+        self._is_gated = False
         self._stop = threading.Event()
         self._ready = threading.Event()
         self._thread: threading.Thread | None = None
         self._state = "stopped"
+        self._activity: Activity | None = None
         self._error: str | None = None
         self._since: datetime | None = None
         self._last: datetime | None = None
         self._total = Ingested()
         self._checkpointed = time.monotonic()
+        self._next_task = 0.0
+        self._fatal = 0
+        self._publisher = Publisher(self.data, role)
+        self._backlog = Backlog(self.data)
         self._pid = os.getpid()
 
     def start(self) -> None:
@@ -87,8 +103,11 @@ class Owner:
         return self._ready.wait(timeout_s)
 
     def stop(self) -> None:
-        """Ingest what is there, checkpoint, close and give the lock up."""
+        """Ingest what is there, checkpoint, close and give the lock up. A task that is going on is left to the next owner."""
         self._stop.set()
+        con = self._con
+        if self._activity is not None and con is not None:
+            con.interrupt()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -97,33 +116,67 @@ class Owner:
                 del _owners[self.data.resolve()]
         self._state = "stopped"
 
-    def cursor(self) -> duckdb.DuckDBPyConnection | None:
-        """A cursor of the open database, or None while another process owns it."""
-        con = self._con
-        return None if con is None or os.getpid() != self._pid else con.cursor()
+    @property
+    def is_open(self) -> bool:
+        """Whether this owner has the database open, or will in a moment."""
+        return os.getpid() == self._pid and (self._con is not None or self._is_gated)
+
+    @property
+    def mending(self) -> str:
+        """A sentence while the database is made again, else ""."""
+        activity = self._activity
+        if self._state != "mending" or activity is None:
+            return ""
+        return (
+            "the database is damaged or gone and is being made again from archive and spools: "
+            f"{activity.share:.0%} so far. No decision is lost; look again in a moment"
+        )
+
+    def cursor(self, wait_s: float = 2 * QUERY_SECONDS) -> duckdb.DuckDBPyConnection | None:
+        """A cursor of the open database, to be closed soon; None while another process owns it, or it is made again.
+
+        While the file is replaced by another this waits, at most ``wait_s`` seconds.
+        """
+        if os.getpid() != self._pid:
+            return None
+        with self._gate:
+            self._gate.wait_for(lambda: not self._is_gated, timeout=wait_s)
+            if self._con is None or self._is_gated:
+                return None
+            cursor = self._con.cursor()
+            self._lent.add(cursor)
+            return cursor
 
     def status(self) -> OwnerStatus:
         """What the owner is doing now."""
+        total = self._total
         return OwnerStatus(
-            self._state, self._since, self._last, self._total.rows, self._total.rejects, self._error
+            self._state, self._since, self._last, total.rows, total.rejects, self._error, self._activity
         )
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            wait = self._interval
             try:
                 warm_up()
-                if self._con is not None and not self._lock.is_current():
-                    self._close(final=False)  # the folder was deleted or replaced: own what stands there now
+                if self._con is not None and (not self._lock.is_current() or is_suspect(self.data)):
+                    self._close(
+                        final=False
+                    )  # another folder, or a file to be mended: own what stands there now
                 if self._con is None and not self._open():
-                    self._stop.wait(self._interval)
+                    who = holder(self.data)
+                    self._stop.wait(self._interval if who is not None and who.stays else TURN_LOOK_SECONDS)
                     continue
-                busy = self._ingest()
+                self._work()
+                if self._ingest():
+                    wait = 0.0
                 self._error = None
-                if busy:
-                    continue
+                self._fatal = 0
             except Exception as error:  # the thread must live; the state says what happened
                 self._failed(error)
-            self._stop.wait(self._interval)
+            self._publish()
+            if wait:
+                self._stop.wait(wait)
         self._close()
 
     def _open(self) -> bool:
@@ -131,10 +184,56 @@ class Owner:
         if not self._lock.acquire(self.role):
             self._state = "waiting"
             return False
-        self._con = connect(self.data / DATABASE)
+        con = open_database(self.data, progress=self._mending)
+        self._activity = None
         self._error = None  # before the state: whoever sees "owning" must not see why it was not
-        self._state, self._since = "owning", _now()
+        self._since = self._since if self._state == "mending" else _now()
+        self._con = con
+        self._state = "owning"
         return True
+
+    def _mending(self, done: int, total: int) -> None:
+        if self._stop.is_set():
+            raise LogError("stopped while the database was made again; the next owner goes on with it")
+        if self._state != "mending":
+            self._since = _now()
+        self._report(Activity("rebuild", "archive", done, total), "mending")
+
+    def _report(self, activity: Activity, state: str = "working") -> None:
+        self._activity, self._state = activity, state
+        self._publish()
+
+    def _work(self) -> None:
+        """Carry out what was asked for: by this process or another, or by one that did not live to see it done."""
+        if time.monotonic() < self._next_task:
+            return
+        for task in tasks.pending(self.data):
+            assert self._con is not None
+            try:
+                carry_out(self._con, self.data, task, swap=self._swap, report=self._report)
+            except Exception as error:
+                self._next_task = time.monotonic() + TASK_RETRY_SECONDS
+                if not self._stop.is_set():
+                    tasks.fail(self.data, task, _text(error))
+                raise
+            finally:
+                self._activity = None
+            self._state = "owning"
+
+    def _swap(self, fresh: rewrite.Fresh) -> duckdb.DuckDBPyConnection:
+        with self._gate:
+            self._is_gated = True
+            con, self._con = self._con, None
+        try:
+            assert con is not None
+            self._shut(con, QUERY_SECONDS)
+            rewrite.put_in_place(self.data, fresh)
+            self._con = open_database(self.data)
+        finally:
+            with self._gate:
+                self._is_gated = False
+                self._gate.notify_all()
+        return self._con
 
     def _ingest(self) -> bool:
         assert self._con is not None
@@ -154,32 +253,90 @@ class Owner:
         wal = self.data / (DATABASE + ".wal")
         size = wal.stat().st_size if wal.exists() else 0
         due = time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS
-        if self._con is not None and size and (size > CHECKPOINT_WAL_BYTES or due):
-            compact_offsets(self._con)
-            self._con.execute("CHECKPOINT").fetchall()
-            self._checkpointed = time.monotonic()
+        if self._con is None or not (due or size > CHECKPOINT_WAL_BYTES):
+            return
+        self._checkpointed = time.monotonic()
+        if size:
+            _checkpoint(self._con)
+        looked = time.monotonic()
+
+        def meanwhile() -> None:  # rows must not wait until the archive is written
+            nonlocal looked
+            if self._con is not None and time.monotonic() - looked > self._interval:
+                self._total += ingest_once(self._con, self.data)
+                self._last = _now()
+                looked = time.monotonic()
+
+        compact(self._con, self.data, meanwhile=meanwhile)
 
     def _failed(self, error: Exception) -> None:
-        text = str(error) if isinstance(error, LogError) else type(error).__name__
+        text = _text(error)
         if self._error != text:
             _logger.error("routescope: the log's owner has a problem (%s); decisions stay in the spool", text)
         self._state, self._error = "failed", text
+        self._fatal += is_fatal(error)
+        if is_damage(error) or self._fatal > 1:
+            suspect(self.data)
         # Close before anything touches the file again: a live connection would hand back the same broken instance.
         self._close(final=False)
 
+    def _publish(self) -> None:
+        if not self._lock.held or not self._publisher.is_due(self._state):
+            return
+        left = (0, 0, 0.0)
+        if self._con is not None and self._activity is None:
+            try:
+                total = self._total
+                mean = total.bytes / total.rows if total.rows else _LINE_BYTES
+                left = self._backlog.measure(
+                    sizes(self.data), offsets(self._con), now=time.time(), line_bytes=mean
+                )
+            except Exception as error:  # a status is not worth a failure; the next pass finds it
+                _logger.debug("routescope: the backlog is not known (%s)", type(error).__name__)
+        self._publisher.publish(self.status(), left)
+
     def _close(self, *, final: bool = True) -> None:
-        con, self._con = self._con, None
+        with self._gate:
+            con, self._con = self._con, None
         if con is not None:
             try:
                 if final:
                     ingest_all(con, self.data)
-                    compact_offsets(con)
-                    con.execute("CHECKPOINT").fetchall()
+                    _checkpoint(con)
             except Exception as error:  # the spool still has every row; closing must go on
                 _logger.error("routescope: the last ingest failed (%s)", type(error).__name__)
-            finally:
-                con.close()
+            try:
+                self._shut(con, 0.0)
+            except LogError as error:
+                _logger.error("routescope: %s", error)
+        if final and self._lock.held:
+            self._state = "stopped"
+            self._publish()
         self._lock.release()
+
+    def _shut(self, con: duckdb.DuckDBPyConnection, patience_s: float) -> None:
+        """Close a connection and every cursor of it; queries get ``patience_s`` seconds to end.
+
+        One that stayed open would keep the old file's instance alive, and the next connect would get that.
+        """
+        import duckdb
+
+        end = time.monotonic() + patience_s
+        while any(map(_is_open, list(self._lent))) and time.monotonic() < end:
+            time.sleep(TURN_LOOK_SECONDS)
+        end = time.monotonic() + QUERY_SECONDS
+        while True:
+            try:
+                for cursor in list(self._lent):
+                    if _is_open(cursor):
+                        cursor.interrupt()
+                        cursor.close()
+                con.close()
+                return
+            except duckdb.Error as error:  # 2.0 refuses to close what is busy in another thread
+                if time.monotonic() > end:
+                    raise LogError(f"the database cannot be closed ({type(error).__name__})") from None
+                time.sleep(TURN_LOOK_SECONDS)
 
     def _after_fork(self) -> None:
         # The child must touch neither the parent's connection (the schema module keeps it from being closed there) nor
@@ -187,6 +344,27 @@ class Owner:
         self._con = None
         self._thread = None
         self._state = "stopped"
+
+
+def _is_open(cursor: duckdb.DuckDBPyConnection) -> bool:
+    import duckdb
+
+    try:
+        cursor.query_progress()
+    except duckdb.ConnectionException:
+        return False
+    return True
+
+
+def _text(error: BaseException) -> str:
+    """What may be said of an error: DuckDB's own messages can quote a row."""
+    return str(error) if isinstance(error, LogError) else type(error).__name__
+
+
+def _checkpoint(con: duckdb.DuckDBPyConnection) -> None:
+    compact_offsets(con)
+    rollups.merge(con)
+    con.execute("CHECKPOINT").fetchall()
 
 
 def local_owner(data: Path) -> Owner | None:
@@ -199,21 +377,52 @@ def local_owner(data: Path) -> Owner | None:
 def take_turn(
     data: Path, *, role: str = "turn", progress: Callable[[int], None] | None = None
 ) -> Ingested | None:
-    """Ingest everything in one short ownership; None when another holds the lock."""
+    """Ingest everything in one short ownership; None when another holds the lock.
+
+    Finishes what a process that is gone had asked for, and archives ended spools when there are many.
+    """
     data = Path(data)
     lock = OwnerLock(data)
     if not lock.acquire(role):
         return None
+    since, error = _now(), None
+    done = None
     try:
-        con = connect(data / DATABASE)
-        try:
-            done = ingest_all(con, data, progress=progress)
-            compact_offsets(con)
-            return done
-        finally:
-            con.close()
+        tries = _TRIES
+        while done is None:
+            tries -= 1
+            done = _turn(data, role, progress, is_last=tries == 0)
+        return done
+    except Exception as failure:
+        error = _text(failure)
+        raise
     finally:
+        total = done or Ingested()
+        state = "stopped" if error is None else "failed"
+        report = OwnerStatus(state, since, _now(), total.rows, total.rejects, error)
+        Publisher(data, role).publish(report, (0, 0, 0.0))
         lock.release()
+
+
+def _turn(data: Path, role: str, progress: Callable[[int], None] | None, *, is_last: bool) -> Ingested | None:
+    """None: the database is damaged, and will be mended when it is opened again. The exception must be gone by then."""
+    import duckdb
+
+    here = Here(open_database(data), data)
+    try:
+        done = ingest_all(here.con, data, progress=progress)
+        for task in tasks.pending(data, orphans=True):
+            here.run(task)
+        compact_offsets(here.con)
+        rollups.merge(here.con)
+        compact(here.con, data, largest=_TURN_SPOOL_BYTES if role == "turn" else None)
+        return done
+    except duckdb.Error as error:
+        if is_last or not (is_fatal(error) or (is_damage(error) and suspect(data))):
+            raise
+        return None
+    finally:
+        here.con.close()
 
 
 def ingest_now(

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from router.errors import LogError, LogLocked, LogTooNew
-from router.log.ingest import backlog_bytes, ingest_all, spools
+from router.errors import LogDamaged, LogError, LogLocked, LogTooNew
+from router.log.archive import catch_up, has_log
+from router.log.ingest import backlog_bytes, ingest_all
 from router.log.lock import LOCK, Holder, OwnerLock, holder
 from router.log.owner import local_owner
-from router.log.schema import DATABASE, connect
+from router.log.recovery import damage_note, open_database, suspect
+from router.log.schema import DATABASE, connect, is_damage
 
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
 
+_TRIES = 5
 Mode = Literal["owner", "file", "spool"]
 
 
@@ -29,55 +33,109 @@ class Log:
     Attributes
     ----------
     mode : "owner" (this process owns the database), "file" (opened under the lock, which is held until ``close``)
-        or "spool" (another process owns it: read from the spools into memory).
+        or "spool" (another process owns it: read from archive and spools into memory).
     holder : who owns the database in "spool" mode.
     note : a sentence for people when something is out of the ordinary, else "".
-    read_at : when the rows were read (UTC); ``age_s`` is the seconds since.
+    read_at : every decision logged before then (UTC) is among the rows; ``age_s`` is the seconds since.
     """
 
     def __init__(
         self,
         data: Path,
-        con: duckdb.DuckDBPyConnection,
+        con: duckdb.DuckDBPyConnection | None,
         mode: Mode,
         *,
         lock: OwnerLock | None = None,
         holder: Holder | None = None,
         note: str = "",
+        read_at: datetime | None = None,
     ) -> None:
         self.data = data
         self.mode: Mode = mode
         self.holder = holder
         self.note = note
-        self.read_at = datetime.now(UTC).replace(tzinfo=None)
+        self.read_at = read_at or _now()
         self._con = con
         self._lock = lock
 
     @property
     def age_s(self) -> float:
-        """Seconds since the rows were read; in "owner" mode since the owner's last look at the spools."""
+        """Seconds since the rows were read; in "owner" mode since the owner last had everything in."""
         when = self.read_at
         if self.mode == "owner" and (owner := local_owner(self.data)) is not None:
             when = owner.status().last_ingest or when
-        return max((datetime.now(UTC).replace(tzinfo=None) - when).total_seconds(), 0.0)
+        return max((_now() - when).total_seconds(), 0.0)
 
     def refresh(self) -> None:
         """Take in what was logged since; needed in "spool" and "file" mode only."""
         if self.mode != "owner":
-            ingest_all(self._con, self.data)
-            self.read_at = datetime.now(UTC).replace(tzinfo=None)
+            begun = _now()  # what is logged while the spools are read may be missed
+            if self.mode == "file":
+                ingest_all(self._connection(), self.data)
+            elif catch_up(self._connection(), self.data) is None:
+                self._con, _ = _copied(self.data)  # the old one goes when its last cursor does
+            self.read_at = begun
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A cursor of its own: one for each thread, closed by the caller."""
-        return self._con.cursor()
+        """A cursor of its own: one for each thread, closed by the caller. It can only read, and sees the log as it is now."""
+        cursor = self._lent()
+        cursor.execute("BEGIN TRANSACTION READ ONLY").fetchall()
+        return cursor
+
+    @contextmanager
+    def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor for one query; damage that shows while it reads is remembered, and mended by whoever opens the file next."""
+        import duckdb
+
+        cursor = self.cursor()
+        try:
+            yield cursor
+        except duckdb.Error as error:
+            if self.mode != "spool" and is_damage(error):
+                suspect(self.data)
+                raise LogDamaged(
+                    "the database is damaged; it is made again from archive and spools, which hold every decision: at once "
+                    "where a dashboard runs, else by the next command"
+                ) from None
+            if self.mode == "owner" and isinstance(
+                error, duckdb.InterruptException | duckdb.ConnectionException
+            ):
+                raise LogLocked("the database was replaced while it was read; read it again") from None
+            raise
+        finally:
+            with suppress(duckdb.Error):  # the owner may be closing it as well
+                cursor.close()
+
+    def _lent(self) -> duckdb.DuckDBPyConnection:
+        if self._con is not None:
+            return self._con.cursor()
+        owner = local_owner(
+            self.data
+        )  # whose connection may be another one now: a rewritten file is opened anew
+        cursor = owner.cursor() if owner is not None else None
+        if cursor is None:
+            raise LogLocked("the log is closed or being made again; read it again in a moment")
+        return cursor
+
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        if self._con is None:
+            raise LogError("the owner's own connection is not given away")
+        return self._con
+
+    def locked_down(self, settings: Sequence[str]) -> duckdb.DuckDBPyConnection:
+        """The connection itself after these settings, for SQL that nobody has checked; a file is opened read-only."""
+        if self.mode == "file":
+            self._connection().close()
+            self._con = connect(self.data / DATABASE, read_only=True)
+        con = self._connection()
+        for setting in settings:
+            con.execute(setting).fetchall()
+        return con
 
     def rows(self, query: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Run a query; values are bound by name (``$name``)."""
-        cursor = self.cursor()
-        try:
+        with self._reading() as cursor:
             return cursor.execute(query, dict(parameters or {})).fetchall()
-        finally:
-            cursor.close()
 
     def frame(
         self,
@@ -86,13 +144,10 @@ class Log:
         tables: Mapping[str, pd.DataFrame] | None = None,
     ) -> pd.DataFrame:
         """Run a query into a DataFrame; ``tables`` are small frames that it may join."""
-        cursor = self.cursor()
-        try:
+        with self._reading() as cursor:
             for name, table in (tables or {}).items():
                 cursor.register(name, table)
             return cursor.execute(query, dict(parameters or {})).df()
-        finally:
-            cursor.close()
 
     def arrays(
         self,
@@ -101,13 +156,10 @@ class Log:
         tables: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Run a query into numpy arrays by column; for numbers without NULL, where a DataFrame would cost more."""
-        cursor = self.cursor()
-        try:
+        with self._reading() as cursor:
             for name, table in (tables or {}).items():
                 cursor.register(name, table)
             return dict(cursor.execute(query, dict(parameters or {})).fetchnumpy())
-        finally:
-            cursor.close()
 
     def count(self) -> int:
         """Number of decisions."""
@@ -115,15 +167,13 @@ class Log:
 
     def backlog_bytes(self) -> int:
         """Bytes in the spools that these rows do not hold yet."""
-        cursor = self.cursor()
-        try:
+        with self._reading() as cursor:
             return backlog_bytes(cursor, self.data)
-        finally:
-            cursor.close()
 
     def close(self) -> None:
         """Close the connection, then give the lock up."""
-        self._con.close()
+        if self._con is not None:
+            self._con.close()
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -159,11 +209,11 @@ def open_log(data: str | os.PathLike[str] = "data", *, wait_s: float = 2.0, take
     """
     folder = Path(data)
     owner = local_owner(folder)
-    cursor = owner.cursor() if owner is not None else None
-    if cursor is not None:
-        return Log(folder, cursor, "owner")
-    if not (folder / DATABASE).exists() and not spools(folder):
-        return Log(folder, connect(None), "spool", note="")
+    if owner is not None and owner.is_open:
+        return Log(folder, None, "owner", note=damage_note(folder))
+    begun = _now()
+    if not has_log(folder):
+        return Log(folder, connect(None), "spool", read_at=begun)
     if not take_lock:
         return _from_spools(folder, holder(folder), "")
     deadline = time.monotonic() + wait_s
@@ -183,7 +233,9 @@ def open_log(data: str | os.PathLike[str] = "data", *, wait_s: float = 2.0, take
     try:
         if not os.access(folder, os.W_OK):
             raise PermissionError
-        return Log(folder, _ingested(folder), "file", lock=lock)
+        begun = _now()
+        con = _ingested(folder)
+        return Log(folder, con, "file", lock=lock, note=damage_note(folder), read_at=begun)
     except PermissionError:
         lock.release()
         return _read_only(folder)
@@ -201,7 +253,7 @@ def open_log(data: str | os.PathLike[str] = "data", *, wait_s: float = 2.0, take
 
 def _ingested(folder: Path) -> duckdb.DuckDBPyConnection:
     """The database with everything in it; closed again if that fails, while the caller still holds the lock."""
-    con = connect(folder / DATABASE)
+    con = open_database(folder)
     try:
         ingest_all(con, folder)
     except BaseException:
@@ -211,9 +263,30 @@ def _ingested(folder: Path) -> duckdb.DuckDBPyConnection:
 
 
 def _from_spools(folder: Path, who: Holder | None, note: str) -> Log:
-    con = connect(None)
-    ingest_all(con, folder)
-    return Log(folder, con, "spool", holder=who, note=note)
+    begun = _now()
+    con, lost = _copied(folder)
+    if lost:
+        note = f"{note} The archive is not whole: {'; '.join(lost[:3])}.".strip()
+    return Log(folder, con, "spool", holder=who, note=note, read_at=begun)
+
+
+def _copied(folder: Path) -> tuple[duckdb.DuckDBPyConnection, list[str]]:
+    """A copy of archive and spools in memory, and what of them cannot be read."""
+    import duckdb
+
+    for _ in range(_TRIES):
+        con = connect(None)
+        try:
+            lost = catch_up(con, folder)
+        except duckdb.IOException:
+            lost = None  # a part went away while it was read
+        except BaseException:
+            con.close()
+            raise
+        if lost is not None:
+            return con, lost
+        con.close()  # the owner archived or erased meanwhile
+    raise LogLocked("the log's owner is rewriting the archive; read it again in a moment")
 
 
 def _read_only(folder: Path) -> Log:
@@ -230,11 +303,16 @@ def _read_only(folder: Path) -> Log:
         except Exception as error:
             lock.release()
             return _from_spools(folder, None, str(error) if isinstance(error, LogLocked) else note)
+        begun = _now()
         if backlog_bytes(con, folder) == 0:
-            return Log(folder, con, "file", lock=lock if locked else None, note=note)
+            return Log(folder, con, "file", lock=lock if locked else None, note=note, read_at=begun)
         con.close()
         lock.release()
     return _from_spools(folder, None, note)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
 
 
 def _locked_note(who: Holder | None) -> str:

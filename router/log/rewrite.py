@@ -1,0 +1,207 @@
+"""Writing the database file anew, beside the old one, and putting it in place in one step.
+
+Without erased rows: their bytes stay in a file that they are only deleted from. Or from archive and spools alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from router.errors import LogError
+from router.log import rollups
+from router.log.archive import load, note_generation, noted_generation, verify
+from router.log.files import quoted, sync_file, sync_folder
+from router.log.ingest import ingest_all, sizes
+from router.log.parts import manifests
+from router.log.recovery import NEW, STAGE, set_aside, tables
+from router.log.schema import DATABASE, STORAGE_VERSION, connect, generation, set_meta, transaction
+
+if TYPE_CHECKING:
+    import duckdb
+
+MEMORY = "384MB"
+"""What a rewriting may use, whatever the number of rows; DuckDB spills the rest beside the file."""
+
+STEP_ROWS = 1_000_000
+_ROLLUPS = tuple(rollup.table for rollup in rollups.ROLLUPS)
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A database file that is ready to be put in place, and how many decisions it holds.
+
+    ``keeps_old``: the old file is moved aside, for it knows more.
+    """
+
+    path: Path
+    decisions: int
+    generation: int
+    keeps_old: bool = False
+
+
+def copy(
+    con: duckdb.DuckDBPyConnection,
+    data: Path,
+    *,
+    leave_out: dict[str, str] | None = None,
+    ordered: bool = False,
+    span: tuple[date | None, date | None] | None = None,
+    advance: Advance | None = None,
+) -> Fresh:
+    """Copy an open database into a new file beside it.
+
+    Parameters
+    ----------
+    leave_out : SQL conditions by table: rows that are not copied.
+    ordered : sort decisions by time, so that time ranges read little; else they keep their order.
+    span : months whose roll-ups are counted again from the rows that were copied; None: no month.
+    advance : gets the number of decisions of each step.
+    """
+    fresh = Path(data) / (DATABASE + NEW)
+    remove(fresh)
+    connect(fresh).close()
+    number = max(generation(con), noted_generation(data)) + 1
+    con.execute(f"ATTACH {quoted(fresh)} AS fresh (STORAGE_VERSION '{STORAGE_VERSION}')").fetchall()
+    try:
+        for table in tables(con):
+            if table in _ROLLUPS and span == (None, None):
+                continue  # all of it is counted again
+            condition = (leave_out or {}).get(table, "false")
+            if table == "decisions":
+                for where in _by_time(con) if ordered else _by_place(con):
+                    n = _copy(con, table, f"({condition}) IS NOT TRUE AND {where}", ordered=ordered)
+                    if advance is not None:
+                        advance(n)
+            elif table != "meta":
+                _copy(con, table, f"({condition}) IS NOT TRUE")
+        con.execute(
+            "INSERT INTO fresh.meta SELECT * FROM meta WHERE key NOT IN (SELECT key FROM fresh.meta)"
+        ).fetchall()
+        con.execute("CHECKPOINT fresh").fetchall()
+    finally:
+        con.execute("DETACH fresh").fetchall()
+    return _finished(fresh, number, span)
+
+
+def _copy(con: duckdb.DuckDBPyConnection, table: str, where: str, *, ordered: bool = False) -> int:
+    order = " ORDER BY decided_at, id" if ordered else ""
+    row = con.execute(
+        f"INSERT INTO fresh.{table} BY NAME SELECT * FROM {table} WHERE {where}{order}"
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _by_place(con: duckdb.DuckDBPyConnection) -> Iterator[str]:
+    row = con.execute("SELECT max(rowid) FROM decisions").fetchone()
+    last = -1 if row is None or row[0] is None else int(row[0])
+    for start in range(0, last + 1, STEP_ROWS):
+        yield f"rowid >= {start} AND rowid < {start + STEP_ROWS}"
+
+
+def _by_time(con: duckdb.DuckDBPyConnection) -> Iterator[str]:
+    """Conditions that cut the decisions by days into steps that can be sorted in memory."""
+    days = con.execute(
+        "SELECT CAST(CAST(decided_at AS DATE) AS VARCHAR), count(*) FROM decisions WHERE decided_at IS NOT NULL "
+        "GROUP BY CAST(decided_at AS DATE) ORDER BY CAST(decided_at AS DATE)"
+    ).fetchall()
+    start: str | None = None
+    n = 0
+    for day, count in days:
+        if n and n + count > STEP_ROWS:
+            yield _between(start, day)
+            start, n = day, 0
+        n += count
+    yield _between(start, None)
+    yield "decided_at IS NULL"
+
+
+def _between(start: str | None, end: str | None) -> str:
+    lower = "decided_at IS NOT NULL" if start is None else f"decided_at >= CAST('{start}' AS DATE)"
+    return lower if end is None else f"{lower} AND decided_at < CAST('{end}' AS DATE)"
+
+
+def _finished(path: Path, number: int, span: tuple[date | None, date | None] | None) -> Fresh:
+    con = connect(path)
+    try:
+        con.execute(f"SET memory_limit = '{MEMORY}'").fetchall()
+        with transaction(con):
+            set_meta(con, "generation", str(number))
+            if span is not None:
+                rollups.refill(con, *span)
+        con.execute("CHECKPOINT").fetchall()
+        n = rows(con)
+    finally:
+        con.close()
+    sync_file(path)
+    return Fresh(path, n, number)
+
+
+def put_in_place(data: Path, fresh: Fresh) -> None:
+    """Make a new file the database. The old one is closed, and so is the new one."""
+    path = Path(data) / DATABASE
+    # The old log first: it must never be taken for the new file's. What was only in it comes back from the spools.
+    path.with_name(path.name + ".wal").unlink(missing_ok=True)
+    if fresh.keeps_old:
+        set_aside(data, [path])
+    os.rename(fresh.path, path)
+    sync_folder(path.parent)
+    note_generation(data, fresh.generation)
+    remove(path.with_name(path.name + ".tmp"))
+
+
+def remove(path: Path) -> None:
+    """Remove a database file with all that DuckDB puts beside it."""
+    for found in path.parent.glob(f"{path.name}*"):
+        if found.is_dir():
+            for spilled in found.iterdir():
+                spilled.unlink(missing_ok=True)
+            found.rmdir()
+        else:
+            found.unlink(missing_ok=True)
+
+
+def rebuilt(data: Path, *, advance: Advance | None = None) -> Fresh:
+    """A new database made from archive and spools alone, decisions in the order of time.
+
+    ``advance`` gets bytes, of ``work(data)``.
+
+    Raises
+    ------
+    LogError
+        Parts of the archive are gone or damaged: nothing is made.
+    """
+    faults = verify(data)
+    if faults:
+        raise LogError(
+            f"the archive is not whole: {'; '.join(faults[:3])}; put these files back from a backup. The database was left "
+            "as it is"
+        )
+    stage = Path(data) / (DATABASE + STAGE)
+    remove(stage)
+    con = connect(stage)
+    try:
+        con.execute(f"SET memory_limit = '{MEMORY}'").fetchall()
+        load(con, data, progress=advance)
+        ingest_all(con, data, progress=advance)
+        return copy(con, data, ordered=True, span=(None, None))
+    finally:
+        con.close()
+        remove(stage)
+
+
+def rows(con: duckdb.DuckDBPyConnection) -> int:
+    """Decisions in a database."""
+    row = con.execute("SELECT count(*) FROM decisions").fetchone()
+    return int(row[0]) if row else 0
+
+
+def work(data: Path) -> int:
+    """Bytes that ``rebuilt`` reads."""
+    return sum(manifest.size for manifest in manifests(data)) + sum(sizes(data).values())
