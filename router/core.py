@@ -34,6 +34,7 @@ from router.types import (
     Classifier,
     Completion,
     Decision,
+    Durability,
     Outcome,
     Prompt,
     Reply,
@@ -62,6 +63,9 @@ class _Base:
         source: str = "router",
         deadline_s: float = DEADLINE_S,
         log: bool = True,
+        prompts: str | None = None,
+        redact: str | Callable[[str], str] | None = None,
+        durability: Durability | None = None,
         clock: Callable[[], datetime] | None = None,
         new_id: Callable[[datetime], str] | None = None,
     ) -> None:
@@ -76,6 +80,10 @@ class _Base:
         source : written to every decision, to tell traffic apart.
         deadline_s : seconds for a model call, everything included.
         log : False decides without writing anything.
+        prompts : what is logged of a prompt: "full", "truncated:N", "hash" or "none"; None: as the policy says.
+        redact : "packaged" takes keys and common personal data out of it first, a callable (text to text) whatever it
+            likes, "off" nothing; None: as the policy says. The decision that is returned keeps the whole prompt.
+        durability : "process", "async" or "power" (see ``LogSettings``); None: as the policy says.
         clock, new_id : naive UTC now, and an id for it.
         """
         self.data = config.data_dir(data)
@@ -91,7 +99,13 @@ class _Base:
         if log:
             from router.log.writer import Writer
 
-            self._writer = Writer(self.data)
+            own = self.policy.log
+            self._writer = Writer(
+                self.data,
+                prompts=own.prompts if prompts is None else prompts,
+                redact=own.redact if redact is None else redact,
+                durability=own.durability if durability is None else durability,
+            )
 
     @property
     def classifier(self) -> Classifier:

@@ -17,6 +17,7 @@ from importlib import resources
 from pathlib import Path
 
 from router.errors import PolicyError, ScoresError
+from router.log_settings import LogSettings
 from router.types import Cause, Choice, Label
 
 GRID = 10_000
@@ -72,6 +73,7 @@ class Policy:
     baseline : the model that "all to one model" is counted against.
     min_margin : optional least margin between the two best scores, on the same grid.
     tiers : models from weakest to strongest, as the owner sees them; empty when not stated.
+    log : what the log keeps of a prompt, and how safely. It decides nothing, so no fingerprint holds it.
 
     Raises
     ------
@@ -88,6 +90,7 @@ class Policy:
     min_margin: float | None = None
     tiers: tuple[str, ...] = ()
     models: Mapping[str, Model] = field(default_factory=dict)
+    log: LogSettings = field(default_factory=LogSettings)
     source: str = field(default="policy", compare=False)
 
     def __post_init__(self) -> None:
@@ -209,6 +212,11 @@ class Policy:
         lines.append(f"classifier = {_toml(self.classifier)}")
         if self.tiers:
             lines.append(f"tiers = {_toml(list(self.tiers))}")
+        if self.log != LogSettings():
+            lines += ["", "[log]"]
+            lines += [
+                f"{key} = {_toml(getattr(self.log, key))}" for key in ("prompts", "redact", "durability")
+            ]
         for label in self.labels:
             lines += ["", "[[labels]]", f"name = {_toml(label.name)}", f"rubric = {_toml(label.rubric)}"]
             lines.append(f"model = {_toml(label.model)}")
@@ -404,6 +412,7 @@ def _faults(policy: Policy) -> Iterable[str]:
             yield f'models."{model.name}".base_url: expected http(s)://host without user or password'
         if not 1 <= model.max_tokens <= 1_000_000:
             yield f'models."{model.name}".max_tokens: found {model.max_tokens}, expected 1 to 1,000,000'
+    yield from policy.log.faults("log.")
 
 
 def _threshold_faults(key: str, value: float) -> Iterable[str]:

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from router.errors import PolicyError
+from router.log_settings import LogSettings
 from router.policy import CLASSIFIERS, PACKAGED, Model, Policy, PriceOverride, packaged_examples
 from router.types import Label
 
@@ -22,9 +23,11 @@ _POLICY_KEYS = (
     "tiers",
     "labels",
     "models",
+    "log",
 )
 _LABEL_KEYS = ("name", "rubric", "model", "threshold", "examples")
 _MODEL_KEYS = ("provider", "base_url", "key_env", "max_tokens", "price")
+_LOG_KEYS = ("prompts", "redact", "durability")
 _PRICE_KEYS = ("input", "output", "cache_read", "cache_write", "source", "date")
 
 
@@ -108,6 +111,8 @@ def from_mapping(raw: Mapping[str, Any], source: str) -> Policy:
     for position, tier in enumerate(tiers, 1):
         if not isinstance(tier, str):
             faults.append(f"tiers[{position}]: found a {type(tier).__name__}, expected the name of a model")
+    log = take(raw, "log", dict, "", {})
+    unknown(log, _LOG_KEYS, "log.")
     min_margin = take(raw, "min_margin", number, "", None)
     values: dict[str, Any] = {
         "labels": tuple(labels),
@@ -119,6 +124,9 @@ def from_mapping(raw: Mapping[str, Any], source: str) -> Policy:
         "min_margin": None if min_margin is None else float(min_margin),
         "tiers": tuple(str(x) for x in tiers),
         "models": models,
+        "log": LogSettings(
+            **{key: take(log, key, str, "log.", getattr(LogSettings(), key)) for key in _LOG_KEYS}
+        ),
         "source": source,
     }
     if values["classifier"] not in CLASSIFIERS:

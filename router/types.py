@@ -44,6 +44,7 @@ Outcome = Literal[
 """How a model call ended. NULL in the log: no call was made through Routescope."""
 
 Grade = Literal["measured", "estimated", "assumed"]
+Durability = Literal["process", "async", "power"]
 Message = Mapping[str, Any]
 Prompt = str | Sequence[Message]
 

@@ -20,7 +20,7 @@ from router.core import EMPTY_PROMPT
 from router.endings import MAX_EXTRA_LABELS
 from router.errors import ConfigurationError, MissingKeyError, PolicyError, RouterError
 from router.log import open_log
-from router.log.record import MAX_PROMPT_CHARS
+from router.log_settings import MAX_PROMPT_CHARS
 from router.prompts import ready
 from router.types import Classification
 

@@ -17,7 +17,6 @@ from log_samples import decision, run
 from router.log.ingest import ingest_all
 from router.log.record import (
     MAX_LINE_BYTES,
-    MAX_PROMPT_CHARS,
     decision_payload,
     encode,
     fault,
@@ -29,6 +28,7 @@ from router.log.record import (
 from router.log.schema import connect
 from router.log.spool import Spool
 from router.log.writer import Writer
+from router.log_settings import MAX_PROMPT_CHARS
 
 
 def lines(data) -> list[bytes]:
@@ -259,18 +259,18 @@ FORK = """
     spool = Spool(Path(sys.argv[1]))
     spool.append(decision_payload(decision(0)))
     mine, ids = spool.path, [uuid7(1)]
-    spool._lock.acquire()          # another thread may be inside append at the fork
+    spool.alone.acquire()          # another thread may be inside append at the fork
     out, into = os.pipe()
     child = os.fork()
     if child == 0:
         spool.append(decision_payload(decision(1)))
         os.write(into, json.dumps([str(spool.path), spool.written, uuid7(2)]).encode())
         os._exit(0)
-    spool._lock.release()
+    spool.alone.release()
     os.waitpid(child, 0)
     spool.append(decision_payload(decision(2)))
     theirs, written, child_id = json.loads(os.read(out, 10000))
-    print(json.dumps([str(mine) != theirs, written, spool.written, child_id != uuid7(2), len(list(Path(sys.argv[1], "spool").iterdir()))]))
+    print(json.dumps([str(mine) != theirs, written, spool.written, child_id != uuid7(2), len(list(Path(sys.argv[1], "spool").glob("*.jsonl")))]))
 """
 
 

@@ -10,16 +10,17 @@ from dataclasses import fields
 from datetime import datetime
 from decimal import Decimal
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from router.log_settings import MAX_PROMPT_CHARS
 from router.types import Decision
 
-SCHEMA_VERSION = 1
-MAX_PROMPT_CHARS = 100_000
-"""Longer prompts are cut in the log and flagged; their length and hash are those of the whole."""
+if TYPE_CHECKING:
+    from router.log.privacy import Privacy
 
+SCHEMA_VERSION = 1
 MAX_LINE_BYTES = 1_000_000
 
 CLOCK_STEP_MS = 10_000
@@ -62,15 +63,18 @@ def uuid7(when_ms: int) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def decision_payload(decision: Decision) -> dict[str, Any]:
-    """The record of a decision; fields that are None are left out."""
+def decision_payload(decision: Decision, privacy: Privacy | None = None) -> dict[str, Any]:
+    """The record of a decision; fields that are None are left out, and of the prompt what ``privacy`` keeps away."""
     payload: dict[str, Any] = {"kind": "decision", "v": SCHEMA_VERSION}
     for name, value in zip(_FIELDS, _values(decision), strict=True):
         if value is not None:
             payload[name] = value
     for name in ("scores", "extra"):
-        if not payload[name]:
+        if not payload.get(name, True):
             del payload[name]
+    if privacy is not None:
+        privacy.apply(payload)
+        return payload
     prompt = decision.prompt
     if prompt is not None and len(prompt) > MAX_PROMPT_CHARS:
         payload["prompt"] = prompt[:MAX_PROMPT_CHARS]
@@ -111,6 +115,15 @@ def view_payload(name: str, page: str, query: str | None, saved_at: datetime) ->
 def erasure_payload(selector: str, n: int, erased_at: datetime) -> dict[str, Any]:
     """The record of an erasure: by what it was selected ("id", "session", "days", ...), never by which value."""
     return {"kind": "erasure", "selector": selector, "n": n, "erased_at": erased_at}
+
+
+def line_of(record: Mapping[str, Any] | Decision) -> bytes:
+    """The line of a record; a value that JSON cannot hold is replaced rather than losing the rest."""
+    payload = decision_payload(record) if isinstance(record, Decision) else record
+    try:
+        return encode(payload)
+    except (TypeError, ValueError, RecursionError):  # orjson's own error is a TypeError
+        return encode(salvage(payload))
 
 
 def encode(payload: Mapping[str, Any]) -> bytes:

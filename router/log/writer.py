@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from router.errors import LogError, LogLocked
+from router.log.privacy import Privacy, Redact
 from router.log.record import MAX_LINE_BYTES, decision_payload
 from router.log.spool import Spool
 from router.policy import Policy
-from router.types import Decision
+from router.types import Decision, Durability
 
 TURN_SECONDS = 0.5
 RETRY_SECONDS = 10 * TURN_SECONDS
@@ -40,11 +41,32 @@ class Writer:
 
     ``log`` appends to the spool and returns. A thread takes short turns as owner, so that rows are in DuckDB within
     about a second, unless a dashboard owns the log: then it does that. ``close`` waits until they are.
+
+    Parameters
+    ----------
+    turns : False leaves the rows to ``close``, or to an owner.
+    prompts, redact : what is stored of a prompt; see ``Privacy``.
+    durability : see ``Spool``.
+
+    Raises
+    ------
+    ConfigurationError
+        A value that is not one of those.
     """
 
-    def __init__(self, data: Path, *, turns: bool = True) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *,
+        turns: bool = True,
+        prompts: str = "full",
+        redact: str | Redact = "off",
+        durability: Durability = "process",
+    ) -> None:
         self.data = Path(data)
-        self.spool = Spool(self.data)
+        self.privacy = Privacy(prompts, redact)
+        self._keeps_all = self.privacy.keeps_all
+        self.spool = Spool(self.data, durability=durability)
         self._turns = turns
         self._policies: set[str] = set()
         self._pending = threading.Event()
@@ -64,26 +86,29 @@ class Writer:
         return self.spool.dropped
 
     def log(self, decision: Decision, policy: Policy | None = None) -> bool:
-        """Append a decision (and, once, the policy behind it); False when it had to be dropped."""
-        written = self.append(decision_payload(decision))
-        # After the decision, and not at all when that failed: drops are to count decisions.
-        if (
-            written
-            and policy is not None
-            and policy.fingerprint not in self._policies
-            and self.spool.append(policy_payload(policy, decision.decided_at))
-        ):
-            self._policies.add(policy.fingerprint)
+        """Append a decision (and, once, the policy behind it); False when it had to be dropped. Never raises."""
+        try:
+            written = self.append(decision if self._keeps_all else decision_payload(decision, self.privacy))
+            # After the decision, and not at all when that failed: drops are to count decisions.
+            if written and policy is not None and policy.fingerprint not in self._policies:
+                self._log_policy(policy, decision.decided_at)
+        except Exception as error:  # a record that is none
+            return self.spool.drop(f"cannot be logged ({type(error).__name__})")
         return written
 
-    def append(self, payload: Mapping[str, Any]) -> bool:
-        """Append another kind of record."""
-        written = self.spool.append(payload)
+    def append(self, record: Mapping[str, Any] | Decision) -> bool:
+        """Append a record as it is."""
+        written = self.spool.append(record)
         if written and not self._pending.is_set():
             self._pending.set()
             if self._turns and self._thread is None:
                 self._start()
         return written
+
+    def _log_policy(self, policy: Policy, seen: datetime) -> None:
+        with contextlib.suppress(Exception):  # the decision counts; the next one tries again
+            if self.spool.append(policy_payload(policy, seen)):
+                self._policies.add(policy.fingerprint)
 
     def flush(self, wait_s: float = 10.0) -> bool:
         """Bring everything logged so far into DuckDB; False when an owner that stays will do it within seconds."""
@@ -92,6 +117,7 @@ class Writer:
         self._pending.clear()
         self._flushed_ns = time.time_ns()
         try:
+            self.spool.flush()
             return ingest_now(self.data, wait_s=wait_s, role="turn") is not None
         except Exception as error:
             self._pending.set()
@@ -155,6 +181,7 @@ class Writer:
         if self._stop.is_set():
             return False  # close() flushes
         self._pending.clear()
+        self.spool.drain()
         if take_turn(self.data) is not None:
             self._said = ""
             return False
