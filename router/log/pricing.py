@@ -87,35 +87,55 @@ def row_cost(alias: str) -> str:
             f" + coalesce(d.cache_write_tokens, 0) * {alias}.{prefix}cache_write"
         )
 
-    tokens = "d.input_tokens + coalesce(d.cache_read_tokens, 0) + coalesce(d.cache_write_tokens, 0)"
+    tokens = "CAST(d.input_tokens AS BIGINT) + coalesce(d.cache_read_tokens, 0) + coalesce(d.cache_write_tokens, 0)"
     return f"(CASE WHEN NOT {USAGE_KNOWN} THEN NULL WHEN {tokens} > {alias}.tier_from THEN {at('tier_')} ELSE {at('')} END)"
 
 
-def tiered(*aliases: str) -> str:
-    """Columns with the rates joined as each alias, in the tier of the decisions summed up in ``s``: ``<alias>_input``, ..."""
-    return ", ".join(
-        f"CASE WHEN s.price_band >= {alias}.tier_from THEN {alias}.tier_{_RATE[x]} ELSE {alias}.{_RATE[x]} END"
-        f" AS {alias}_{x}"
-        for alias in aliases
-        for x in _BUCKETS
-    )
+def priced(
+    sums: pd.DataFrame, models: Sequence[str | None], prices: PriceBook, *, day: str = "day"
+) -> tuple[np.ndarray, np.ndarray]:
+    """What each row's decisions cost together under a model, in USD; NaN when price or tokens are unknown.
+
+    Parameters
+    ----------
+    sums : columns ``day`` (the day whose prices hold), usage_known, price_band and the four sums of tokens.
+    models : a model for each row, or None.
+
+    Returns
+    -------
+    costs, shape (n,), and the rates behind them in USD per token, shape (n, 4), NaN when unknown.
+    """
+    import numpy as np
+
+    found: dict[tuple[str, date, int], list[float]] = {}
+    rates = np.full((len(sums), len(_BUCKETS)), np.nan)
+    known = sums["usage_known"].to_numpy(dtype=bool)
+    days = sums[day].to_numpy().astype("datetime64[D]").tolist()
+    bands = sums["price_band"].tolist()
+    for row, (model, when, band) in enumerate(zip(models, days, bands, strict=True)):
+        if not isinstance(model, str) or when is None or not known[row]:
+            continue
+        key = (model, when, band)
+        if key not in found:
+            found[key] = _rates(prices, *key) or [np.nan] * len(_BUCKETS)
+        rates[row] = found[key]
+    tokens = sums[[_TOKENS[x] for x in _BUCKETS]].to_numpy(dtype=float)
+    return (tokens * rates).sum(axis=1), rates
 
 
-def sum_cost(alias: str) -> str:
-    """USD of the decisions summed up in ``s`` at its ``tiered`` rates; NULL when price or tokens are unknown."""
-    return f"(CASE WHEN s.usage_known THEN {' + '.join(f's.{_TOKENS[x]} * s.{alias}_{x}' for x in _BUCKETS)} END)"
+def products(sums: pd.DataFrame, one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Sum of (cost at rates ``one``) x (cost at rates ``two``), decision by decision, for each row of sums.
 
+    The cost of a decision is linear in its four token counts, so this needs only the sums of their products.
+    """
+    import numpy as np
 
-def sum_product(one: str, two: str) -> str:
-    """Sum of (cost at ``one``) x (cost at ``two``), decision by decision, from the products of token counts."""
-    terms = []
+    total = np.zeros(len(sums))
     for i, x in enumerate(_BUCKETS):
-        for y in _BUCKETS[i:]:
-            rates = f"s.{one}_{x} * s.{two}_{y}"
-            if x != y:
-                rates = f"({rates} + s.{one}_{y} * s.{two}_{x})"
-            terms.append(f"s.{x}_{y} * {rates}")
-    return f"(CASE WHEN s.usage_known THEN {' + '.join(terms)} END)"
+        for k, y in enumerate(_BUCKETS[i:], i):
+            rates = one[:, i] * two[:, k] + (one[:, k] * two[:, i] if i != k else 0.0)
+            total += sums[f"{x}_{y}"].to_numpy(dtype=float) * rates
+    return total
 
 
 def epochs(prices: PriceBook, models: Sequence[str], days: Iterable[date]) -> tuple[pa.Table, list[date]]:
