@@ -239,7 +239,8 @@ def test_tables_for_people_hold_the_same_figures(data: Path) -> None:
 def test_export_writes_the_rows_to_a_file_and_to_a_pipe(format: str, data: Path, tmp_path: Path) -> None:
     target = tmp_path / f"out.{format}"
     done = run("export", "--format", format, "-o", target, "--json", "--data", data)
-    assert json.loads(done.stdout) == {"rows": ROWS, "format": format, "output": str(target)}
+    expected = {"rows": ROWS, "what": "decisions", "format": format, "output": str(target)}
+    assert json.loads(done.stdout) == expected
     reader = {"csv": "read_csv", "jsonl": "read_json_auto", "parquet": "read_parquet"}[format]
     with duckdb.connect() as con:
         read = con.execute(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from log_samples import START, decision
 from test_queries import opened, policy, random_log
 
-from router.log import queries, rollups, sources
+from router.log import queries, reductions, rollups, sources
 from router.log.queries import Filter
 from router.policy import Model, PriceOverride
 from router.prices import PriceBook
@@ -284,7 +284,7 @@ def test_a_quantile_from_bins_is_within_one_per_cent(tmp_path, monkeypatch, q):
     made = [decision(i, classify_ms=ms) for i, ms in enumerate(times)]
     with opened(tmp_path, made) as log:
         exact = queries.latency(log, Filter(), width=timedelta(days=1))
-        monkeypatch.setattr(queries, "EXACT_ROWS", 10)
+        monkeypatch.setattr(reductions, "EXACT_ROWS", 10)
         binned = queries.latency(log, Filter(), width=timedelta(days=1))
         name = f"p{q * 100:.0f}_ms"
         there = times[max(int(q * len(times)) - 1, 0)]  # the order statistic that the bins aim at

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from router.log import sources
 from router.log.filters import Filter, where
-from router.log.pricing import (
-    epochs,
-    price_cells,
-    priced,
-    products,
-    rates_table,
-    routes_table,
-    row_cost,
-    tiers,
-)
+from router.log.pricing import rates_table, routes_table, row_cost
 from router.log.reader import Log
-from router.log.rollups import MS_BASE, PRICE_BANDS, SUMS
-from router.log.rollups import added as summed
+from router.log.reductions import baseline_of, cells, count, latency, pairs, series, spend, summary
 from router.log.schema import sql
 from router.policy import Policy
-from router.types import REPLIES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,14 +48,6 @@ __all__ = [
 
 PAGE_SIZE = 100
 CLOSE_MARGIN = 0.10
-EXACT_ROWS = 200_000
-"""Up to so many decisions a quantile of the classifier's time is exact; above, it is within 1 %, from bins."""
-
-_HOUR = timedelta(hours=1)
-_DAY = timedelta(days=1)
-_BY_DAY = "CAST(d.decided_at AS DATE)"
-_PAID = ("model", "answered", "usage_grade", "usage_known", "price_band")
-"""Keys of a roll-up that a cost depends on, the day aside."""
 
 
 def total(log: Log) -> int:
@@ -80,15 +61,6 @@ def edition(log: Log) -> str:
         "SELECT coalesce(max(rowid) + 1, 0), (SELECT max(value) FROM meta WHERE key = 'generation') FROM decisions"
     )[0]
     return f"{rows}.{erased or 0}"
-
-
-def count(log: Log, chosen: Filter) -> int:
-    """Number of decisions that match."""
-    found = sources.source(log, chosen, "hourly", period="date_trunc('day', d.decided_at)")
-    if found.reads_rows and chosen.upto is None:
-        condition, values = where(chosen)
-        return int(log.rows(f"SELECT count(*) FROM decisions d WHERE {condition}", values)[0][0])
-    return int(log.rows(f"SELECT coalesce(sum(n), 0) FROM ({found.sql})", found.values)[0][0])
 
 
 def page(
@@ -111,160 +83,6 @@ def decision(log: Log, id: str, prices: PriceBook) -> dict[str, Any] | None:
     rates = rates_table(prices, [model] if model else [], [day] if day else [])
     row = log.frame(sql("decision").replace("{cost}", row_cost("r")), {"id": id}, {"rates": rates})
     return None if row.empty else dict(row.iloc[0])
-
-
-def summary(log: Log, chosen: Filter, prices: PriceBook) -> dict[str, Any]:
-    """Counts, USD and classifier latency (ms) of a period.
-
-    Costs are USD at the price book's rates for each decision's day; None when none is known. ``n_unmeasured`` have no token
-    counts, ``n_unpriced`` no price. ``latency_exact`` is False where the quantiles come from bins; then they are within 1 %.
-    """
-    keys = dict.fromkeys((*_PAID, "cause", "outcome"), "")
-    sums = _sums(log, chosen, "hourly", {"day": "CAST(s.hour AS DATE)", **keys}, prices)
-    n, known = sums["n"], sums["usage_known"].to_numpy(dtype=bool)
-    cost, _ = priced(sums, _answered(sums), prices)
-    costed, failed = cost == cost, sums["outcome"].notna() & ~sums["outcome"].isin(REPLIES)
-    named = sums["n"] > sums["n_classifier_unknown"]
-    row = {
-        "n": n.sum(),
-        "n_scored": sums["n_scored"].sum(),
-        "n_fallback": sums["n_fallback"].sum(),
-        "n_classifier_failed": n[sums["cause"].isin(("classifier_error", "classifier_timeout"))].sum(),
-        "n_failed": n[failed].sum(),
-        "n_costed": n[costed].sum(),
-        "n_assumed": n[costed & (sums["usage_grade"] == "assumed")].sum(),
-        "n_unmeasured": n[~known].sum(),
-        "n_unpriced": n[known & ~costed].sum(),
-    }
-    found = {key: int(value) for key, value in row.items()} | {
-        "cost_usd": float(cost[costed].sum()) if costed.any() else None,
-        "classifier_cost_usd": float(sums["classifier_cost"][named].sum()) if named.any() else None,
-        "first_at": _plain(sums["first_at"].min()),
-        "last_at": _plain(sums["last_at"].max()),
-    }
-    exact = found["n"] <= EXACT_ROWS
-    times = _latency(log, chosen, timedelta(days=365_000), exact=exact)
-    p50, p95 = (None, None) if times.empty else (times["p50_ms"].iloc[0], times["p95_ms"].iloc[0])
-    return found | {"classify_p50_ms": _plain(p50), "classify_p95_ms": _plain(p95), "latency_exact": exact}
-
-
-def series(log: Log, chosen: Filter, prices: PriceBook, *, width: timedelta) -> pd.DataFrame:
-    """Counts and USD by (bucket, label, model, cause, outcome); see router.analysis.tables.SERIES."""
-    whole, period = not width % _HOUR, "date_trunc('hour', d.decided_at)"
-    if not whole:
-        period = "d.decided_at" if width % timedelta(minutes=1) else "date_trunc('minute', d.decided_at)"
-    bucket = f"time_bucket(INTERVAL '{_interval(width)}', s.hour)"
-    keys = {
-        "bucket": bucket,
-        "day": "CAST(s.hour AS DATE)",
-        **dict.fromkeys((*_PAID, "label", "cause", "outcome"), ""),
-    }
-    sums = _sums(log, chosen, "hourly", keys, prices, period=period, whole=whole)
-    cost, _ = priced(sums, _answered(sums), prices)
-    costed = cost == cost
-    table = sums[["bucket", "label", "cause", "outcome", "n"]].assign(
-        model_used=sums["model"],
-        cost_usd=cost,
-        n_costed=sums["n"].where(costed, 0),
-        n_unmeasured=sums["n"].where(~sums["usage_known"].astype(bool), 0),
-        n_assumed=sums["n"].where(costed & (sums["usage_grade"] == "assumed"), 0),
-    )
-    return _added(table, ["bucket", "label", "model_used", "cause", "outcome"], {"cost_usd"})
-
-
-def latency(log: Log, chosen: Filter, *, width: timedelta) -> pd.DataFrame:
-    """Time the classifier took (ms), by period; see ``latency.sql``. Within 1 % above ``EXACT_ROWS`` decisions."""
-    return _latency(log, chosen, width, exact=bool(width % _DAY) or count(log, chosen) <= EXACT_ROWS)
-
-
-def _latency(log: Log, chosen: Filter, width: timedelta, *, exact: bool) -> pd.DataFrame:
-    found = None if exact else sources.source(log, chosen, "latencies", period=_BY_DAY)
-    if found is None:
-        condition, values = where(chosen)
-        return log.frame(sql("latency").replace("{filter}", condition), values | {"width": _interval(width)})
-    query = sql("latency_binned").replace("{source}", found.sql)
-    return log.frame(query, found.values | {"width": _interval(width), "base": MS_BASE})
-
-
-def cells(
-    log: Log, chosen: Filter, policy: Policy, prices: PriceBook, *, baseline: str | None = None
-) -> pd.DataFrame:
-    """Sums per label and confidence bin for the sweep; see ``cells.sql``. Labels outside the policy are left out."""
-    baseline = baseline or baseline_of(policy)
-    models = [*(label.model for label in policy.labels), policy.fallback_model, baseline]
-    found, days = _monthly(log, "cells", chosen, prices, models)
-    table, priced_on = epochs(prices, models, days)
-    tables = {"routes": routes_table(policy, policy), "epochs": table}
-    sums = log.arrays(sql("cells").replace("{source}", found.sql), found.values, tables)
-    return price_cells(sums, policy, baseline, priced_on, prices)
-
-
-def pairs(log: Log, chosen: Filter, policy: Policy, prices: PriceBook) -> pd.DataFrame:
-    """How close the two best labels are, by margin in hundredths; see router.analysis.tables.PAIRS."""
-    models = {label.name: label.model for label in policy.labels}
-    found, _ = _monthly(log, "margins", chosen, prices, list(models.values()))
-    keys = dict.fromkeys(("month", "label", "runner_up", "margin_bin", "usage_known", "price_band"), "")
-    sums = _run_sums(log, found, "margins", keys)
-    cost, _ = priced(sums, [models.get(x) for x in sums["label"]], prices, day="month")
-    other, _ = priced(sums, [models.get(x) for x in sums["runner_up"]], prices, day="month")
-    both = (cost == cost) & (other == other)
-    table = sums[["label", "runner_up", "margin_bin", "n"]].assign(
-        n_priced=sums["n"].where(both, 0), label_cost=cost, other_cost=other
-    )
-    table.loc[~both, ["label_cost", "other_cost"]] = 0.0
-    added = _added(table, ["label", "runner_up", "margin_bin"])
-    return added[added["n"] > 0].reset_index(drop=True)  # a month and its days may cancel out
-
-
-def _monthly(
-    log: Log, table: str, chosen: Filter, prices: PriceBook, models: Sequence[str]
-) -> tuple[sources.Source, list[date]]:
-    """A roll-up by month where the book has one price in a month, else its rows by day; and all their periods."""
-    seen = sources.days(log, chosen)
-    months = {day.replace(day=1) for day in seen}
-    varying = sources.varying_months(prices, models, seen)
-    starts = tiers(rates_table(prices, models, {*months, *seen} if varying else months))
-    found = sources.source(log, chosen, table, period=_BY_DAY, rows_for=varying, tiers=starts)
-    return found, sorted(months | set(seen) if found.reads_rows else months)
-
-
-def spend(
-    log: Log, chosen: Filter, policy: Policy, prices: PriceBook, *, baseline: str | None = None
-) -> pd.DataFrame:
-    """What was paid beside the baseline, by (day, label, model, cause); see router.analysis.tables.SPEND."""
-    baseline = baseline or baseline_of(policy)
-    keys = {"day": "CAST(s.hour AS DATE)", **dict.fromkeys((*_PAID, "label", "cause"), "")}
-    sums = _sums(log, chosen, "hourly", keys, prices, models=[*policy.model_names, baseline])
-    of_label = {label.name: label.model for label in policy.labels}
-    cost, paid = priced(sums, _answered(sums), prices)
-    base, at_base = priced(sums, [baseline] * len(sums), prices)
-    label_cost, _ = priced(sums, [of_label.get(x) for x in sums["label"]], prices)
-    both = (cost == cost) & (base == base)
-    n = sums["n"]
-    table = sums[["day", "label", "cause", "n"]].assign(
-        model_used=sums["model"],
-        n_priced=n,
-        cost=cost,
-        cost_sq=products(sums, paid, paid),
-        baseline_cost=base,
-        baseline_sq=products(sums, at_base, at_base),
-        cost_baseline=products(sums, paid, at_base),
-        label_cost=_first_known(label_cost, cost),
-        classifier_cost=sums["classifier_cost"].astype(float),
-        failed_cost=0.0,
-        n_measured=n.where(sums["usage_grade"] == "measured", 0),
-        n_assumed=n.where(sums["usage_grade"] == "assumed", 0),
-        unknown=sums["n_classifier_unknown"],
-        retried=sums["n_retried"],
-    )
-    table.loc[~both, table.columns.difference(["day", "label", "cause", "n", "model_used"])] = 0
-    table["n_unpriced"] = n.where(~both, 0)
-    added = _added(table, ["day", "label", "model_used", "cause"])
-    # A classifier that gave no scores is not taken to have charged; one that did and named no price is unknown. Nobody says
-    # what an attempt that failed before the reply cost. One unknown part makes the sum unknown, never smaller.
-    added.loc[added["unknown"] > 0, "classifier_cost"] = None
-    added.loc[added["retried"] > 0, "failed_cost"] = None
-    return added.drop(columns=["unknown", "retried"])
 
 
 def flips(
@@ -355,11 +173,6 @@ def losses(log: Log) -> dict[str, Any]:
     }
 
 
-def baseline_of(policy: Policy) -> str:
-    """The baseline model: the policy's, else its strongest tier, else its fallback model."""
-    return policy.baseline or (policy.tiers[-1] if policy.tiers else policy.fallback_model)
-
-
 def _rows(
     log: Log,
     name: str,
@@ -375,89 +188,7 @@ def _rows(
     return log.frame(query, bound | dict(values), tables)
 
 
-def _sums(
-    log: Log,
-    chosen: Filter,
-    table: str,
-    keys: Mapping[str, str],
-    prices: PriceBook,
-    *,
-    period: str = "date_trunc('day', d.decided_at)",
-    whole: bool = True,
-    models: Sequence[str] = (),
-) -> pd.DataFrame:
-    """Sums by the keys; read again from rows when a model's price tier starts where roll-ups tell nothing apart."""
-    sums = _run_sums(log, sources.source(log, chosen, table, period=period, whole=whole), table, keys)
-    days = sums["day"].to_numpy().astype("datetime64[D]").tolist()
-    seen = {(model, day) for model, day in zip(sums["model"], days, strict=True) if day is not None}
-    seen |= {(model, day) for model in models for day in set(days) if day is not None}
-    starts = {
-        rate.tier_from
-        for rate in (prices.rate(*x) for x in seen if isinstance(x[0], str))
-        if rate is not None
-    }
-    odd = starts - {None, *PRICE_BANDS}
-    if odd:
-        found = sources.source(
-            log, chosen, table, period=period, whole=False, tiers=[x for x in odd if x is not None]
-        )
-        sums = _run_sums(log, found, table, keys)
-    return sums
-
-
-def _run_sums(log: Log, found: sources.Source, table: str, keys: Mapping[str, str]) -> pd.DataFrame:
-    """``keys`` names each column with the SQL it is made of, "" for the column of that name."""
-    added = [*SUMS[table], *(("first_at", "last_at") if table == "hourly" else ())]
-    columns = ", ".join(f"{text or f's.{name}'} AS {name}" for name, text in keys.items())
-    query = sql("sums").replace("{keys}", columns).replace("{names}", ", ".join(keys))
-    query = query.replace("{sums}", ", ".join(f"{_typed(name)} AS {name}" for name in added))
-    return log.frame(query.replace("{source}", found.sql), found.values)
-
-
-def _typed(name: str) -> str:
-    """SQL that adds up one column, as a type that pandas holds."""
-    if name in ("first_at", "last_at"):
-        return summed(name)
-    counts = name.startswith("n") or name.endswith("_tokens")
-    return f"CAST({summed(name)} AS {'BIGINT' if counts else 'DOUBLE'})"
-
-
-def _answered(sums: pd.DataFrame) -> list[str | None]:
-    """The model that answered, for each row of sums; None where none did."""
-    return [model if there else None for model, there in zip(sums["model"], sums["answered"], strict=True)]
-
-
-def _added(table: pd.DataFrame, keys: list[str], or_null: Collection[str] = ()) -> pd.DataFrame:
-    """The table with rows of equal keys added up, in the order of the keys; sums of ``or_null`` are NULL without a value."""
-    grouped = table.groupby(keys, dropna=False, sort=True, as_index=False)
-    plain = grouped.sum(numeric_only=True)
-    for name in or_null:
-        plain[name] = grouped[name].sum(min_count=1)[name]
-    return plain
-
-
-def _first_known(one: Any, two: Any) -> Any:
-    import numpy as np
-
-    return np.where(one == one, one, two)
-
-
 def _with_costs(query: str, costs: Mapping[str, str]) -> str:
     for key, text in costs.items():
         query = query.replace("{" + key + "}", text)
     return query
-
-
-def _interval(width: timedelta) -> str:
-    return f"{int(width.total_seconds())} seconds"
-
-
-def _plain(value: Any) -> Any:
-    """A pandas scalar as plain Python, with missing as None."""
-    import pandas as pd
-
-    if value is None or value is pd.NaT or (isinstance(value, float) and value != value):
-        return None
-    if isinstance(value, pd.Timestamp):
-        return value.to_pydatetime()
-    return value.item() if hasattr(value, "item") else value
