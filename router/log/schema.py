@@ -86,7 +86,8 @@ def connect(path: Path | None, *, read_only: bool = False) -> duckdb.DuckDBPyCon
     except duckdb.Error as error:
         text = str(error)
         name = DATABASE if path is None else path.name
-        if "newer version" in text or "version number" in text:
+        # A log of a newer state of this file ("newer version of this database") is damage: an older copy was put in its place.
+        if ("newer version" in text or "version number" in text) and "checkpoint iteration" not in text:
             raise LogTooNew(
                 f"{name} was written by a newer DuckDB than this one ({duckdb.__version__}); upgrade duckdb, or move the "
                 "file elsewhere and run 'routescope rebuild': archive and spools hold every decision"
