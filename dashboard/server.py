@@ -20,12 +20,14 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
 from dashboard import state, theme
 from router.errors import ConfigurationError
+from router.log.metrics import CONTENT_TYPE, of_log, prometheus
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -82,7 +84,7 @@ def serve(
 def build_app(
     data: Path, policy_file: Path | None = None, *, on_ready: Callable[[Owner], None] | None = None
 ) -> st.App:
-    """The ASGI app: pages, ``/healthz``, security headers, and the owner for as long as it lives.
+    """The ASGI app: pages, ``/healthz``, ``/metrics``, security headers, and the owner for as long as it lives.
 
     ``on_ready`` runs in a thread of its own once the owner was started; it may wait.
     """
@@ -110,14 +112,28 @@ def build_app(
         status = owner.status() if owner is not None else None
         return JSONResponse({"status": "ok", "log": None if status is None else status.state})
 
+    async def metrics(request: Request) -> PlainTextResponse:
+        text = await run_in_threadpool(_metrics, Path(data), app.state.get("owner"))
+        return PlainTextResponse(text, headers={"content-type": CONTENT_TYPE})
+
     app = st.App(
         SCRIPT,
         lifespan=lifespan,
-        routes=[Route("/healthz", health)],
+        routes=[Route("/healthz", health), Route("/metrics", metrics)],
         middleware=[Middleware(Guard, policy=content_policy(), hosts=HOSTS)],
         on_script_error=show_error,
     )
     return app
+
+
+def _metrics(data: Path, owner: Owner | None) -> str:
+    """The log's counters for Prometheus; those of its tables while this process owns it."""
+    cursor = owner.cursor() if owner is not None else None
+    if cursor is not None:
+        # The owner may close or replace its connection at any moment; what needs none is told then.
+        with contextlib.suppress(Exception), contextlib.closing(cursor):
+            return prometheus(of_log(data, cursor))
+    return prometheus(of_log(data))
 
 
 def _wait_for_port(port: int) -> None:

@@ -128,6 +128,14 @@ class _Base:
         """Decisions that could not be logged, by reason."""
         return Counter() if self._writer is None else self._writer.dropped
 
+    def metrics(self) -> dict[str, Any]:
+        """Counters of this process's log (written, dropped by reason, bytes, queue, owner, ...); empty without a log."""
+        if self._writer is None:
+            return {}
+        from router.log.metrics import of_process
+
+        return of_process(self._writer)
+
     def _classify(self, asked: Asked) -> Classification | ClassifierError:
         """Ask the classifier; whatever goes wrong comes back as a ClassifierError, so that the request still goes out."""
         if not asked.text.strip():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from router.cli.doctor import Finding, State
 from router.config import KEY_VARIABLES, endpoint, present_keys
 from router.errors import ClassifierError, ConfigurationError, MissingKeyError
+from router.log.drops import unreported
 from router.log.lock import holder
 from router.log.reader import Log, open_log
 from router.log.schema import DATABASE
@@ -98,12 +99,48 @@ def _losses(opened: Log) -> Iterator[Finding]:
         rows = opened.rows(
             f"SELECT reason, CAST({count} AS BIGINT), max({when}) FROM {name} GROUP BY 1 ORDER BY 2 DESC"
         )
+        if name == "drops":
+            rows += [(f"{x.reason}; not in the spool yet", x.n, x.last_at) for x in unreported(opened.data)]
         if not rows:
             yield Finding(name, "ok", "none")
         for reason, n, last in rows:
             state: State = "fail" if last is not None and last >= recent else "note"
             at = "" if last is None else f", last on {last:%Y-%m-%d %H:%M} UTC"
             yield Finding(name, state, f"{n:,} {what} ({reason}){at}")
+
+
+def settings(rules: Policy, data: Path) -> Iterator[Finding]:
+    """What the log keeps of a prompt and how safely, as the policy says; a router's own arguments win over it."""
+    from router.log_settings import prompt_chars
+
+    own = rules.log
+    kept = {"full": "in full", "hash": "as length and SHA-256", "none": "as length alone"}.get(
+        own.prompts, f"up to {prompt_chars(own.prompts):,} characters"
+    )
+    cleaned = "keys and common personal data taken out first" if own.redact == "packaged" else "not redacted"
+    yield Finding(
+        "privacy", "ok", f"prompts are stored {kept}" + (f", {cleaned}" if prompt_chars(own.prompts) else "")
+    )
+    safe = {
+        "process": "a decision is written when the call returns; only a power cut can take it",
+        "async": "a decision is written within 20 ms of the call; a killed process loses those",
+        "power": "a decision is written when the call returns, and on the disk within 100 ms",
+    }
+    yield Finding("durability", "ok", f"{own.durability}: {safe[own.durability]}")
+    if not data.is_dir():
+        return
+    since = datetime.now(UTC).replace(tzinfo=None) - RECENT
+    with open_log(data) as opened:
+        [(n,)] = opened.rows(
+            "SELECT count(*) FROM decisions WHERE decided_at >= $since AND contains(CAST(extra AS VARCHAR), $flag)",
+            {"since": since, "flag": '"redaction_failed":true'},
+        )
+    if n:
+        yield Finding(
+            "privacy",
+            "warn",
+            f"{n:,} prompts of the last {RECENT.days} days were left out: the redaction hook failed on them",
+        )
 
 
 def policy(rules: Policy) -> Iterator[Finding]:

@@ -76,6 +76,7 @@ def _examine(folder: Path, policy: Path | None) -> Iterator[Finding]:
         yield Finding("policy", "fail", str(error))
         return
     yield from _careful("policy", lambda: checks.policy(rules))
+    yield from _careful("log", lambda: checks.settings(rules, folder))
     yield from _careful("classifier", lambda: checks.classifier(rules, folder))
     yield from _careful("keys", lambda: checks.keys(rules))
     yield from _careful("models", lambda: checks.models(rules))

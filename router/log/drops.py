@@ -54,6 +54,7 @@ class DropNote:
         with contextlib.suppress(Exception):
             self._fd = self._os.open(path, flags, 0o600)
             self._path, self._held = path, b""
+            _hold(self._fd)
             found = self._os.fstat(self._fd)
             self._inode = (found.st_dev, found.st_ino)
             self.write({})
@@ -118,6 +119,28 @@ def unreported(data: Path) -> list[Unreported]:
             counts = _counts(path.read_bytes())
             found += [Unreported(path.stem + ".jsonl", reason, n, last) for reason, n in counts.items()]
     return found
+
+
+def tidy(data: Path) -> int:
+    """Remove the notes of ended processes that hold nothing; how many. What was never reported stays, to be told."""
+    removed = 0
+    for path in (Path(data) / "spool").glob("*" + SUFFIX):
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            if _hold(file.fileno()) and not _counts(file.read()):
+                path.unlink()
+                removed += 1
+    return removed
+
+
+def _hold(fd: int) -> bool:
+    """Lock a note, which tells that its process lives; False when another has."""
+    import fcntl
+
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _note(stem: str, counts: Mapping[str, int]) -> bytes:

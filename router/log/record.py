@@ -32,7 +32,7 @@ _values = attrgetter(*_FIELDS)
 _RANDOM_BLOCK = 4096
 _MAX_DEPTH = 32
 
-_ids = threading.Lock()
+_ids = threading.RLock()  # of a signal handler too, which may log in the middle
 _last_ms = 0
 _counter = 0
 _random = b""
@@ -132,9 +132,11 @@ def encode(payload: Mapping[str, Any]) -> bytes:
     Raises
     ------
     TypeError
-        A value that JSON cannot hold; see ``salvage``.
+        A value that JSON cannot hold (see ``salvage``), or something that is no mapping.
     """
     body = orjson.dumps(payload, default=_default)
+    if not body.startswith(b"{"):
+        raise TypeError(f"a {type(payload).__name__} is no record")
     return b'{"crc":"%08x",' % zlib.crc32(body) + body[1:] + b"\n"
 
 
@@ -209,7 +211,7 @@ def unix_ms(when: datetime) -> int:
 def _forked() -> None:
     # A lock held by another thread at the fork would never be given up, and shared random bytes would give equal ids.
     global _ids, _random
-    _ids, _random = threading.Lock(), b""
+    _ids, _random = threading.RLock(), b""
 
 
 if hasattr(os, "register_at_fork"):

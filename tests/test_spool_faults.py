@@ -1,0 +1,343 @@
+"""Whatever the system does to a spool: no exception reaches the caller, and written and dropped add up to what was called."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from faulty_system import FaultySystem
+from log_samples import decision, environment
+
+from router.log.drops import NOTE_BYTES, Unreported, tidy, unreported
+from router.log.record import fault
+from router.log.spool import Spool
+from router.log.writer import Writer
+
+DURABILITIES = ("process", "async", "power")
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, "routescope")
+
+
+def on_disk(data: Path) -> tuple[list[str], int]:
+    """Ids of the whole decisions in the spools, and drops reported there."""
+    ids, drops = [], 0
+    for path in (data / "spool").glob("*.jsonl"):
+        for line in path.read_bytes().split(b"\n")[:-1]:
+            record = json.loads(line) if fault(line) is None else {}
+            if record.get("kind") == "decision":
+                ids.append(record["id"])
+            drops += record.get("n", 0)
+    return ids, drops
+
+
+def under_faults(data: Path, durability: str, seed: int) -> int:
+    """Log while calls fail, and prove that all adds up; how many calls failed."""
+    rng = random.Random(seed)
+    system = FaultySystem(rng, rng.choice((0.02, 0.1, 0.3, 0.6, 0.9)))
+    spool = Spool(data, durability=durability, roll_bytes=20_000, system=system)
+    acknowledged, called = [], 0
+    for number in range(200):
+        if rng.random() < 0.03:
+            system.calm = not system.calm
+        made = decision(number)
+        called += 1
+        if spool.append(made):
+            acknowledged.append(made.id)
+    system.calm = True
+    last = decision(999)
+    assert spool.append(last), "once the faults are over the next append works"
+    assert spool.flush()
+    ids, reported = on_disk(data)
+    assert sorted(ids) == sorted([*acknowledged, last.id])
+    assert spool.written + sum(spool.dropped.values()) == called + 1
+    assert reported == sum(spool.dropped.values())
+    spool.close()
+    assert unreported(data) == []
+    return system.injected
+
+
+def enough_faults(data: Path, n: int) -> None:
+    done = seed = 0
+    while done < n:
+        for durability in DURABILITIES:
+            done += under_faults(data / f"{durability}{seed}", durability, seed)
+        seed += 1
+
+
+def test_ten_thousand_failing_calls_raise_nothing_and_every_record_is_accounted_for(tmp_path):
+    enough_faults(tmp_path, 10_000)
+
+
+@pytest.mark.soak
+def test_two_hundred_thousand_failing_calls_raise_nothing_and_every_record_is_accounted_for(tmp_path):
+    enough_faults(tmp_path, 200_000)
+
+
+def around(spool: Spool, data: Path, rng: random.Random, opened: list[int]) -> None:
+    """Do one thing to the surroundings of a spool that no program should."""
+    deed = rng.randrange(6)
+    folder = data / "spool"
+    if deed == 0:
+        shutil.rmtree(data, ignore_errors=True)
+    elif deed == 1:
+        shutil.rmtree(folder, ignore_errors=True)
+        if data.is_dir() and not folder.exists():
+            folder.write_text("a file")
+    elif deed == 2 and folder.is_file():
+        folder.unlink()
+    elif deed == 3 and spool._fd >= 0:
+        os.close(spool._fd)
+    elif deed == 4 and spool._fd >= 0:
+        os.close(spool._fd)  # and the next file that anybody opens gets its number
+        opened.append(os.open(data.parent / f"other{len(opened)}", os.O_RDWR | os.O_CREAT))
+    elif deed == 5 and spool.path is not None and spool.path.exists():
+        spool.path.rename(data.parent / f"moved{rng.random()}")
+
+
+@pytest.mark.parametrize("durability", DURABILITIES)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_spool_whose_files_are_closed_moved_and_deleted_underfoot_counts_right(tmp_path, durability, seed):
+    rng = random.Random(seed)
+    data, opened = tmp_path / "data", []
+    spool = Spool(data, durability=durability)
+    called = 0
+    try:
+        for number in range(300):
+            called += 1
+            spool.append(decision(number))
+            if rng.random() < 0.2:
+                around(spool, data, rng, opened)
+                spool._looked = -10.0  # as after a second
+        spool.flush()
+        left = spool._queue.size if spool._queue is not None else 0
+        assert (left > 0) or spool.written + sum(spool.dropped.values()) == called
+        if (data / "spool").is_file():
+            (data / "spool").unlink()
+        called += 1
+        assert spool.append(decision(999))
+        spool.close()
+        assert spool.written + sum(spool.dropped.values()) == called
+        assert decision(999).prompt in {
+            json.loads(line).get("prompt")
+            for path in (data / "spool").glob("*.jsonl")
+            for line in path.read_bytes().splitlines()
+        }
+    finally:
+        for fd in opened:
+            assert os.fstat(fd).st_size == 0, "nothing is written into a file that is somebody else's"
+            os.close(fd)
+
+
+def test_a_descriptor_that_became_another_files_is_neither_written_nor_closed(tmp_path):
+    spool = Spool(tmp_path / "data")
+    assert spool.append(decision(0))
+    number = spool._fd
+    os.close(number)
+    other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+    assert other == number
+    assert spool.append(decision(1))
+    spool.close()
+    os.write(other, b"still open")
+    os.close(other)
+    assert (tmp_path / "other").read_bytes() == b"still open"
+    assert len(on_disk(tmp_path / "data")[0]) == 2
+
+
+def test_a_deleted_file_is_noticed_by_the_next_record(tmp_path):
+    spool = Spool(tmp_path)
+    assert spool.append(decision(0))
+    spool.path.unlink()
+    assert spool.append(decision(1))
+    assert len(on_disk(tmp_path)[0]) == 1
+
+
+class Hostile(Mapping):
+    """A mapping whose own methods fail."""
+
+    def __init__(self, error: type[Exception]) -> None:
+        self.error = error
+
+    def __getitem__(self, key: str) -> object:
+        raise self.error("a secret")
+
+    def __iter__(self) -> Iterator[str]:
+        raise self.error("a secret")
+
+    def __len__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize("durability", DURABILITIES)
+@pytest.mark.parametrize("prompts", ["full", "hash"])
+@pytest.mark.parametrize(
+    "error", [MemoryError, ValueError, RecursionError, OSError], ids=lambda e: e.__name__
+)
+def test_values_whose_own_methods_fail_are_dropped_and_counted(tmp_path, caplog, durability, prompts, error):
+    caplog.set_level(logging.DEBUG, "routescope")
+    writer = Writer(tmp_path, turns=False, durability=durability, prompts=prompts)
+    odd = [
+        {"extra": Hostile(error)},
+        {"scores": Hostile(error)},
+        {"extra": None},
+        {"prompt": 7},
+        {"extra": 3},
+    ]
+    for number, changes in enumerate(odd):
+        writer.log(decision(number))
+        writer.log(replace(decision(number), **changes))
+    writer.log(object())
+    writer.close()
+    assert writer.spool.written + sum(writer.spool.dropped.values()) == 2 * len(odd) + 1
+    assert len(on_disk(tmp_path)[0]) == writer.spool.written >= len(odd)
+    assert "secret" not in caplog.text
+
+
+def test_a_logging_handler_that_logs_decisions_itself_does_not_wait_for_itself(tmp_path):
+    (tmp_path / "data").write_text("no folder")
+    spool = Spool(tmp_path / "data")
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            spool.append(decision(1))
+            raise RuntimeError("a handler's own fault")
+
+    logger = logging.getLogger("routescope")
+    handler = Handler(logging.ERROR)
+    logger.addHandler(handler)
+    logger.setLevel(logging.ERROR)
+    try:
+        assert spool.append(decision(0)) is False
+    finally:
+        logger.removeHandler(handler)
+    assert sum(spool.dropped.values()) == 2
+
+
+INTERRUPTED = """
+    import signal, sys
+    from pathlib import Path
+    from log_samples import decision
+    from router.log.spool import Spool
+    spool = Spool(Path(sys.argv[1]), durability=sys.argv[2])
+    called = inside = 0
+
+    def handler(number, frame):
+        global called, inside
+        called += 1
+        inside += "spool.py" in frame.f_code.co_filename or "background.py" in frame.f_code.co_filename
+        assert spool.append(decision(called))
+
+    samples = [decision(n) for n in range(100)]
+    signal.signal(signal.SIGALRM, handler)
+    for n in range(20_000):
+        signal.setitimer(signal.ITIMER_REAL, 0.000_001 * (10 + n % 50))  # once: a handler must not interrupt itself
+        called += 1
+        assert spool.append(samples[n % 100])
+        if inside > 20:
+            break
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    spool.close()
+    print(called, spool.written, inside)
+"""
+
+
+@pytest.mark.parametrize("durability", DURABILITIES)
+def test_a_signal_handler_that_logs_in_the_middle_of_an_append_loses_nothing(tmp_path, durability):
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(INTERRUPTED), str(tmp_path), durability],
+        capture_output=True, text=True, timeout=60, env=environment(), check=True,
+    )  # fmt: skip
+    called, written, inside = map(int, done.stdout.split())
+    assert called == written == len(on_disk(tmp_path)[0])
+    assert inside > 0
+
+
+FULL_THEN_KILLED = """
+    import errno, os, signal, sys
+    from pathlib import Path
+    from log_samples import decision
+    from router.log.spool import Spool
+
+    class FullDisk:
+        is_full = False
+
+        def __getattr__(self, name):
+            return getattr(os, name)
+
+        def write(self, fd, text):
+            if self.is_full:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return os.write(fd, text)
+
+    disk = FullDisk()
+    spool = Spool(Path(sys.argv[1]), system=disk)
+    assert spool.append(decision(0))
+    disk.is_full = True
+    for n in range(7):
+        assert not spool.append(decision(n))
+    if sys.argv[2] == "recovers":
+        disk.is_full = False
+        assert spool.append(decision(8))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def killed(data: Path, end: str) -> None:
+    script = textwrap.dedent(FULL_THEN_KILLED)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(data), end],
+        timeout=60,
+        env=environment(),
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+
+
+def test_drops_of_a_process_that_died_on_a_full_disk_are_still_counted(tmp_path):
+    killed(tmp_path, "dies")
+    (left,) = unreported(tmp_path)
+    assert isinstance(left, Unreported)
+    assert (left.reason, left.n) == ("No space left on device", 7)
+    assert (tmp_path / "spool" / left.spool).exists()
+    assert tidy(tmp_path) == 0, "what was never reported stays"
+    (note,) = (tmp_path / "spool").glob("*.drops")
+    assert note.stat().st_mode & 0o777 == 0o600
+    assert note.stat().st_size == NOTE_BYTES
+
+
+def test_drops_that_the_spool_reports_are_not_counted_twice(tmp_path):
+    killed(tmp_path, "recovers")
+    assert on_disk(tmp_path)[1] == 7
+    assert unreported(tmp_path) == []
+    assert tidy(tmp_path) == 1, "the note of a process that ended, with nothing in it"
+
+
+def test_a_note_is_made_with_the_file_and_taken_away_at_the_end(tmp_path):
+    spool = Spool(tmp_path)
+    spool.append(decision(0))
+    assert len(list((tmp_path / "spool").glob("*.drops"))) == 1
+    assert tidy(tmp_path) == 0, "its process lives"
+    spool.close()
+    assert [path.suffix for path in (tmp_path / "spool").iterdir()] == [".jsonl"]
+
+
+def test_a_damaged_note_tells_nothing(tmp_path):
+    killed(tmp_path, "dies")
+    (note,) = (tmp_path / "spool").glob("*.drops")
+    text = bytearray(note.read_bytes())
+    text[60] ^= 1
+    note.write_bytes(text)
+    assert unreported(tmp_path) == []
