@@ -144,6 +144,8 @@ JSON = {
     "ask": ["ask", "what is the capital of japan"],
     "ingest": ["ingest"],
     "export": ["export", "--output", "{tmp}/out.csv"],
+    "import": ["import", os.devnull],
+    "sql": ["sql", "SELECT 1 AS one"],
     "sweep": ["sweep"],
     "savings": ["savings"],
     "overlap": ["overlap"],

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from router import __version__
-from router.cli import asking, demo, doctor, export, policy, reading, routing
+from router.cli import asking, demo, doctor, export, policy, query, reading, routing
 from router.cli.errors import Group
 from router.cli.output import watch_log
 
@@ -45,6 +45,8 @@ app.command()(demo.demo)
 app.command()(demo.dashboard)
 app.command()(export.ingest)
 app.command("export")(export.export_log)
+app.command("import")(query.import_log)
+app.command()(query.sql)
 app.command()(reading.sweep)
 app.command()(reading.savings)
 app.command()(reading.overlap)

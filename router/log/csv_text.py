@@ -11,7 +11,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Protocol
 
 BLOCK_BYTES = 1_000_000
 MAX_ROW_CHARS = 16_000_000
@@ -56,12 +56,15 @@ def plain(text: str) -> str:
     return text[1:] if _ESCAPED.match(text) else text
 
 
-def rows(file: BinaryIO, *, progress: list[int] | None = None) -> Iterator[tuple[int, list[str | None]]]:
-    """(line number, cells) of every row, the header included; an empty cell is None. Bytes that are no UTF-8 become U+FFFD.
+class Readable(Protocol):
+    """A binary file, as far as it is needed here."""
 
-    Parameters
-    ----------
-    progress : its first item is set to the bytes read so far.
+    def read(self, size: int, /) -> bytes:
+        """The next bytes; none at the end."""
+
+
+def rows(file: Readable) -> Iterator[tuple[int, list[str | None]]]:
+    """(line number, cells) of every row, the header included; an empty cell is None. Bytes that are no UTF-8 become U+FFFD.
 
     Raises
     ------
@@ -69,7 +72,7 @@ def rows(file: BinaryIO, *, progress: list[int] | None = None) -> Iterator[tuple
         A quotation mark that is never closed, or one inside a cell that is not quoted.
     """
     line = 1
-    for text in _whole_rows(file, progress):
+    for text in _whole_rows(file):
         at = 0
         found: list[str | None] = []
         began = line
@@ -94,17 +97,14 @@ def _line_ends(text: str) -> int:
     return text.count("\n") + text.count("\r") - text.count("\r\n")
 
 
-def _whole_rows(file: BinaryIO, progress: list[int] | None) -> Iterator[str]:
+def _whole_rows(file: Readable) -> Iterator[str]:
     """The text in pieces of about ``BLOCK_BYTES`` that end where a row ends."""
     decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
     parts: list[str] = []
-    size, is_open, done = 0, False, 0
+    size, is_open = 0, False
     while True:
         block = file.read(BLOCK_BYTES)
-        done += len(block)
         text = decoder.decode(block, final=not block)
-        if progress is not None:
-            progress[0] = done
         if not block:
             rest = "".join(parts) + text
             if rest:

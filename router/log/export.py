@@ -28,7 +28,7 @@ _QUERIES = {
     "decisions": "SELECT d.* REPLACE (CAST(d.id AS VARCHAR) AS id, CAST(d.extra AS VARCHAR) AS extra) FROM decisions d "
     "WHERE {filter}",
     "feedback": "SELECT f.* REPLACE (CAST(f.decision_id AS VARCHAR) AS decision_id) FROM feedback f "
-    "WHERE f.decision_id IN (SELECT d.id FROM decisions d WHERE {filter})",
+    "WHERE $all OR f.decision_id IN (SELECT d.id FROM decisions d WHERE {filter})",
 }
 _JSON = ("extra",)
 
@@ -144,6 +144,8 @@ def _export(
     import duckdb
 
     condition, values = where(chosen)
+    if what == "feedback":
+        values["all"] = chosen == Filter()  # then also of decisions that are not in the log (any more)
     cursor = log.cursor()
     try:
         if log.mode == "file":

@@ -22,7 +22,7 @@ MERGE_ROWS = 20_000
 """Deltas of a roll-up that are kept before a checkpoint merges them."""
 
 USAGE_KNOWN = (
-    "(d.input_tokens IS NOT NULL AND d.output_tokens IS NOT NULL AND d.input_tokens + d.output_tokens"
+    "(d.input_tokens IS NOT NULL AND d.output_tokens IS NOT NULL AND CAST(d.input_tokens AS BIGINT) + d.output_tokens"
     " + coalesce(d.cache_read_tokens, 0) + coalesce(d.cache_write_tokens, 0) > 0)"
 )
 """Tokens that can be priced: input and output known, and not all zero (router.prices.countable)."""
