@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from router.errors import LogError
 from router.log.archive import columns, held, note
-from router.log.files import TEMPORARY, quoted, sync_folder, write_whole
-from router.log.ingest import Batch, ingest_batch, offsets, read_batch, spools
+from router.log.files import TEMPORARY, quoted, sync_folder
+from router.log.ingest import BATCH_BYTES as INGEST_BYTES
+from router.log.ingest import Batch, ingest_batch, insert_lines, offsets, read_batch, spools
 from router.log.parts import (
     Manifest,
     Part,
@@ -140,8 +141,7 @@ def _archive(
 ) -> None:
     name = _batch_name()
     with _scratch(data, name) as scratch:
-        for path, size in group:
-            _read_into(scratch, path, size, meanwhile)
+        _read_into(scratch, group, meanwhile)
         parts = _write_days(scratch, data, name, meanwhile)
         parts += _write_records(scratch, data, name, "SELECT * FROM records")
     manifest = Manifest(name, {path.name: size for path, size in group}, (), tuple(parts))
@@ -170,33 +170,57 @@ def _scratch(data: Path, name: str) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def _read_into(
-    scratch: duckdb.DuckDBPyConnection, path: Path, size: int, meanwhile: Callable[[], None]
+    scratch: duckdb.DuckDBPyConnection, group: list[tuple[Path, int]], meanwhile: Callable[[], None]
 ) -> None:
-    """Take a spool in as ingest does, so that its rows are the same to the last value."""
-    at = 0
-    while at < size:
-        batch = read_batch(path, at)
-        if batch is None:
-            raise LogError(f"{path.name} cannot be read to its end")
-        _add_records(scratch, ingest_batch(scratch, batch))
-        at = batch.upto
-        meanwhile()
+    """Take spools in as ingest does, so that their rows are the same to the last value; many small ones at once."""
+    read: list[Batch] = []
+    for path, size in group:
+        at = 0
+        while at < size:
+            batch = read_batch(path, at)
+            if batch is None:
+                raise LogError(f"{path.name} cannot be read to its end")
+            read.append(batch)
+            at = batch.upto
+            if sum(batch.bytes for batch in read) >= INGEST_BYTES:
+                _take_in(scratch, read)
+                read = []
+                meanwhile()
+    _take_in(scratch, read)
+
+
+def _take_in(scratch: duckdb.DuckDBPyConnection, read: list[Batch]) -> None:
+    import duckdb
+
+    lines: dict[str, list[bytes]] = {}
+    for batch in read:
+        for kind, found in batch.lines.items():
+            lines.setdefault(kind, []).extend(found)
+    try:
+        with transaction(scratch):
+            for kind, found in lines.items():
+                insert_lines(scratch, kind, found)
+    except duckdb.InvalidInputException:  # a line that is not JSON: ingest finds which, and makes it a reject
+        read = [ingest_batch(scratch, batch) for batch in read]
+    for batch in read:
+        _add_records(scratch, batch)
 
 
 def _add_records(scratch: duckdb.DuckDBPyConnection, batch: Batch) -> None:
-    insert = (
-        "INSERT INTO records SELECT $kind, $spool, unnest($pos::BIGINT[]), unnest($bytes::BIGINT[]), "
-        "unnest($reason::VARCHAR[]), unnest($line::VARCHAR[])"
-    )
-    for kind, lines in batch.lines.items():
-        if kind != "decision" and lines:
-            rows: dict[str, Any] = {"kind": kind, "spool": batch.spool, "pos": batch.places[kind]}
-            rows |= {"bytes": [len(x) for x in lines], "reason": [None] * len(lines)}
-            scratch.execute(insert, rows | {"line": [x.decode() for x in lines]}).fetchall()
-    if batch.rejects:
-        pos, size, reason = (list(x) for x in zip(*batch.rejects, strict=True))
-        rows = {"kind": "reject", "spool": batch.spool, "pos": pos, "bytes": size, "reason": reason}
-        scratch.execute(insert, rows | {"line": [None] * len(pos)}).fetchall()
+    columns: list[tuple[str, int, int, str | None, str | None]] = [
+        (kind, place, len(line), None, line.decode())
+        for kind, lines in batch.lines.items()
+        if kind != "decision"
+        for place, line in zip(batch.places[kind], lines, strict=True)
+    ]
+    columns += [("reject", pos, size, why, None) for pos, size, why in batch.rejects]
+    if columns:
+        kinds, pos, size, why, text = (list(column) for column in zip(*columns, strict=True))
+        scratch.execute(
+            "INSERT INTO records SELECT unnest($kind::VARCHAR[]), $spool, unnest($pos::BIGINT[]), unnest($size::BIGINT[]), "
+            "unnest($why::VARCHAR[]), unnest($text::VARCHAR[])",
+            {"kind": kinds, "spool": batch.spool, "pos": pos, "size": size, "why": why, "text": text},
+        ).fetchall()
 
 
 def _write_days(
@@ -282,7 +306,8 @@ def changing(con: duckdb.DuckDBPyConnection, data: Path) -> Iterator[None]:
     busy = folder(data) / BUSY
     if busy.exists():
         tidy(con, data)
-    write_whole(busy, b"")
+    busy.touch(mode=0o600)
+    sync_folder(busy.parent)
     yield
     busy.unlink(missing_ok=True)
 

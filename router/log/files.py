@@ -7,10 +7,13 @@ import hashlib
 import os
 import re
 import secrets
+import time
 from pathlib import Path
 
 TEMPORARY = ".tmp"
 _CHUNK = 1 << 20
+_NAME = re.compile(r"\.[0-9a-f]{8}\.tmp\Z")
+_STALE_SECONDS = 10.0
 
 
 def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
@@ -29,6 +32,14 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what ``write_whole`` left in a folder when its process was killed; not what is being written now."""
+    for path in folder.glob(f"*{TEMPORARY}"):
+        with contextlib.suppress(OSError):
+            if _NAME.search(path.name) and time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                path.unlink()
 
 
 def sync_file(path: Path) -> None:

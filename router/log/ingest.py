@@ -375,7 +375,7 @@ def _insert(con: duckdb.DuckDBPyConnection, table: str, lines: list[bytes]) -> N
 
 
 def insert_lines(con: duckdb.DuckDBPyConnection, name: str, lines: list[bytes]) -> None:
-    """Insert whole records of one kind, not decisions, in the caller's transaction."""
+    """Insert whole records of one kind, in the caller's transaction; roll-ups are left as they are."""
     _insert(con, _TABLES[name], lines)
 
 

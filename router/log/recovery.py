@@ -16,10 +16,11 @@ import orjson
 from router.errors import LogDamaged, LogError
 from router.log.archive import is_fresh, load, noted_generation, settle
 from router.log.compaction import tidy
-from router.log.files import sync_folder, write_whole
+from router.log.files import remove_temporary, sync_folder, write_whole
 from router.log.parts import manifests
 from router.log.schema import DATABASE, connect, generation, is_damage, is_fatal, set_meta
 from router.log.spool import private_folder
+from router.log.tasks import TASKS
 
 if TYPE_CHECKING:
     import duckdb
@@ -260,6 +261,8 @@ def _remove_leftovers(path: Path) -> None:
         for leftover in path.parent.glob(f"{path.name}{ending}*"):
             if leftover.is_file():
                 leftover.unlink(missing_ok=True)
+    for folder in (path.parent, path.parent / DAMAGED, path.parent / TASKS):
+        remove_temporary(folder)
 
 
 def _wal(path: Path) -> Path:

@@ -179,16 +179,11 @@ def migrate(con: duckdb.DuckDBPyConnection) -> int:
     for number, script in migrations():
         if number <= version:
             continue
-        con.execute("BEGIN").fetchall()
-        try:
+        with transaction(con):
             con.execute(script).fetchall()
             if number in _AFTER:
                 _AFTER[number](con)
             set_meta(con, "schema_version", str(number))
-            con.execute("COMMIT").fetchall()
-        except BaseException:
-            con.execute("ROLLBACK").fetchall()
-            raise
         version = number
     return version
 
