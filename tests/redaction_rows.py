@@ -55,7 +55,9 @@ MAKERS = {
     "github_fine": lambda r: "github_pat_" + _of(LETTERS, 22)(r) + "_" + _of(LETTERS, 59)(r),
     "gitlab": lambda r: "glpat-" + _of(LETTERS + "-_", 19)(r) + "x",
     "slack": lambda r: r.choice(("xoxb-", "xoxp-")) + _of(string.digits, 12)(r) + "-" + _of(LETTERS, 24)(r),
-    "slack_hook": lambda r: f"T{_of(string.ascii_uppercase, 8)(r)}/B{_of(string.ascii_uppercase, 8)(r)}/{_of(LETTERS, 24)(r)}",
+    "slack_hook": lambda r: (
+        f"T{_of(string.ascii_uppercase, 8)(r)}/B{_of(string.ascii_uppercase, 8)(r)}/{_of(LETTERS, 24)(r)}"
+    ),
     "stripe": lambda r: r.choice(("sk_", "rk_")) + r.choice(("live_", "test_")) + _of(LETTERS, 24)(r),
     "stripe_hook": lambda r: "whsec_" + _of(LETTERS, 32)(r),
     "npm": lambda r: "npm_" + _of(LETTERS, 36)(r),

@@ -18,6 +18,7 @@ from dashboard import loaders, state
 from router import Policy
 from router.cli.demo import build
 from router.log.owner import ingest_now
+from router.log.privacy import Privacy
 from router.log.record import decision_payload, unix_ms, uuid7
 from router.log.spool import Spool
 from router.log.writer import policy_payload
@@ -30,7 +31,14 @@ TITLES = {name: name.capitalize() for name in PAGES}
 POLICY = Policy.preset("seed")
 
 
-def write_log(data: Path, rows: int, *, tokens: bool = True, prompt: str = "what is rule {i}?") -> None:
+def write_log(
+    data: Path,
+    rows: int,
+    *,
+    tokens: bool = True,
+    prompt: str = "what is rule {i}?",
+    privacy: Privacy | None = None,
+) -> None:
     """A log of decisions whose scores sweep through every confidence and label."""
     spool = Spool(data)
     now = datetime.now().replace(microsecond=0) - timedelta(hours=1)
@@ -70,7 +78,8 @@ def write_log(data: Path, rows: int, *, tokens: bool = True, prompt: str = "what
                     output_tokens=300 + i % 50 if tokens else None,
                     usage_grade="measured" if tokens else None,
                     outcome="ok" if tokens else None,
-                )
+                ),
+                privacy,
             )
         )
     spool.close()
@@ -155,6 +164,18 @@ def test_page_without_token_counts_says_not_measured(page: str, data: Path) -> N
     write_log(data, 60, tokens=False)
     test = open_page(page)
     assert "$0.00" not in words(test), "an unknown cost is not zero"
+
+
+@pytest.mark.parametrize("prompts", ["hash", "none"])
+@pytest.mark.parametrize("page", PAGES)
+def test_page_of_a_log_without_prompts(page: str, prompts: str, data: Path) -> None:
+    write_log(data, 120, privacy=Privacy(prompts))
+    test = open_page(page)
+    assert test.title[0].value == TITLES[page]
+    assert "what is rule" not in words(test)
+    if page == "decisions":
+        assert test.dataframe(key="decisions_table").value["Prompt"].isna().all()
+        assert "The prompt was not stored." in words(test), "and everything else of the first row is shown"
 
 
 def test_unreadable_policy_is_a_written_state_with_its_faults(data: Path) -> None:

@@ -140,6 +140,23 @@ def test_an_unknown_preset_names_the_known_ones():
         ('model = "small"', 'model = "small"\nweight = 1', "labels[1].weight", "known: name, rubric, model"),
         (
             GOOD,
+            GOOD + '[log]\nprompts = "some"',
+            "log.prompts",
+            'found \'some\', expected "full", "truncated:N" with N from 1 to 100,000, "hash" or "none"',
+        ),
+        (GOOD, GOOD + '[log]\nprompts = "truncated:0"', "log.prompts", "found 'truncated:0'"),
+        (GOOD, GOOD + "[log]\nprompts = 100", "log.prompts", "found a int, expected text"),
+        (GOOD, GOOD + '[log]\nredact = "on"', "log.redact", "found 'on', expected one of off, packaged"),
+        (
+            GOOD,
+            GOOD + '[log]\ndurability = "fsync"',
+            "log.durability",
+            "found 'fsync', expected one of process, async, power",
+        ),
+        (GOOD, GOOD + "[log]\nprompt = 1", "log.prompt", "did you mean 'prompts'?"),
+        ("threshold = 0.55", "threshold = 0.55\nlog = 3", "log", "found a int, expected a table"),
+        (
+            GOOD,
             GOOD + '[models.big]\nprovider = "acme"',
             'models."big".provider',
             "found 'acme', expected one of openai, anthropic",
@@ -428,3 +445,27 @@ def test_the_grid_around_a_value_holds_it(value):
     assert (high - low) <= 1 / GRID + 1e-12
     assert abs(snap(value) - value) <= 0.5 / GRID + 1e-12
     assert confidence_bin(snap(value)) / GRID == snap(value)
+
+
+def test_the_logs_settings_survive_being_written_and_change_no_fingerprint():
+    text = GOOD + '[log]\nprompts = "truncated:200"\nredact = "packaged"\ndurability = "power"\n'
+    found = Policy.from_toml(text)
+    assert (found.log.prompts, found.log.redact, found.log.durability) == (
+        "truncated:200",
+        "packaged",
+        "power",
+    )
+    assert Policy.from_toml(found.to_toml()) == found
+    assert found != Policy.from_toml(GOOD)
+    assert found.fingerprint == Policy.from_toml(GOOD).fingerprint
+    assert found.labels_fingerprint == Policy.from_toml(GOOD).labels_fingerprint
+    assert "[log]" not in Policy.from_toml(GOOD).to_toml()
+
+
+def test_an_edit_of_the_threshold_keeps_the_logs_settings():
+    from router.policy_edit import with_threshold_text
+
+    text = GOOD + '[log]\nprompts = "hash"  # by contract\n'
+    changed = with_threshold_text(text, 0.6)
+    assert '[log]\nprompts = "hash"  # by contract\n' in changed
+    assert Policy.from_toml(changed).log.prompts == "hash"

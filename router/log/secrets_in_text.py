@@ -42,7 +42,7 @@ _BARE = 5
 """The group of a value without quotes, which may be code, or a sentence that goes on."""
 _FLAG = re.compile(r"--[a-z-]{0,20}\Z")
 _FLAG_VALUE = re.compile(r"(?:-key)? ([^\s\"'`$<-][^\s\"'`]{4,300}+)")
-_SAID = re.compile(r"s? (?:is|was) ?:? ?[\"'`]?([^\s\"'`]{5,100}+)", re.IGNORECASE)
+_SAID = re.compile(r"s? (?:is|was|to) ?:? ?[\"'`]?([^\s\"'`]{5,100}+)", re.IGNORECASE)
 _NO_VALUE = re.compile(
     r"[<${%\[*.]|your|my[_-]|xxx|example|placeholder|change|replace|insert|todo|none\Z|null\Z|true\Z|false\Z|string\Z"
     r"|required|process\.|os\.|env[.:]|self\.|this\.|config|settings|args\.|https?:|/",
