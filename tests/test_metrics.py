@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
@@ -17,7 +18,6 @@ from log_samples import Fixed, decision, environment, run
 from router import AsyncRouter, Policy, Router
 from router.log import Owner
 from router.log.metrics import of_log, of_process, prometheus
-from router.log.schema import connect
 from router.log.spool import Spool
 from router.log.writer import Writer
 
@@ -145,20 +145,21 @@ def test_the_dashboard_serves_them_beside_healthz_under_its_guard(tmp_path):
     try:
         port = int(re.search(r"http://127\.0\.0\.1:(\d+)", server.stdout.readline())[1])
 
-        def get(host: str | None = None) -> http.client.HTTPResponse:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-            connection.request("GET", "/metrics", headers={"Host": host} if host else {})
-            return connection.getresponse()
+        def get(host: str | None = None) -> tuple[http.client.HTTPResponse, str]:
+            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+                connection.request("GET", "/metrics", headers={"Host": host} if host else {})
+                reply = connection.getresponse()
+                return reply, reply.read().decode()
 
-        reply = get()
+        reply, text = get()
         assert reply.status == 200
         assert reply.getheader("content-type") == "text/plain; version=0.0.4; charset=utf-8"
         assert reply.getheader("x-content-type-options") == "nosniff"
-        found = samples(reply.read().decode())
+        found = samples(text)
         assert found["routescope_decisions"] == 3
         assert found['routescope_records_dropped_total{reason="queue full"}'] == 4
         assert found['routescope_owner_state{state="owning"}'] == 1
-        assert get("evil.test").status == 421
+        assert get("evil.test")[0].status == 421
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(20)
@@ -192,4 +193,3 @@ def test_doctor_tells_privacy_durability_and_unreported_drops(tmp_path, broken):
     else:
         assert found["drops", "ok"] == "none"
     spool.close()
-    connect(None).close()
