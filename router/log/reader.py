@@ -17,7 +17,7 @@ from router.log.ingest import backlog_bytes, ingest_all
 from router.log.lock import LOCK, Holder, OwnerLock, holder
 from router.log.owner import local_owner
 from router.log.recovery import damage_note, open_database, suspect
-from router.log.schema import DATABASE, connect, is_damage
+from router.log.schema import DATABASE, connect, is_damage, is_fatal
 
 if TYPE_CHECKING:
     import duckdb
@@ -252,10 +252,30 @@ def open_log(data: str | os.PathLike[str] = "data", *, wait_s: float = 2.0, take
 
 
 def _ingested(folder: Path) -> duckdb.DuckDBPyConnection:
-    """The database with everything in it; closed again if that fails, while the caller still holds the lock."""
+    """The database with everything in it, made again when it turns out to be damaged."""
+    for _ in range(_TRIES):
+        con = _ingested_once(folder)
+        if con is not None:
+            return con
+    raise LogDamaged(
+        f"{DATABASE} cannot be read; archive and spools are read instead, which hold every decision"
+    )
+
+
+def _ingested_once(folder: Path) -> duckdb.DuckDBPyConnection | None:
+    """None: it is to be opened again. The exception must be gone by then: it would keep the broken instance alive."""
+    import duckdb
+
     con = open_database(folder)
     try:
         ingest_all(con, folder)
+    except duckdb.Error as error:
+        con.close()
+        if not is_fatal(error) and not (is_damage(error) and suspect(folder)):
+            raise LogError(
+                f"{DATABASE} cannot take in what is new ({type(error).__name__}); archive and spools are read instead"
+            ) from None
+        return None
     except BaseException:
         con.close()
         raise
