@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,19 +35,20 @@ CREW = """
     from log_samples import decision
     from router.log.writer import Writer
 
-    data, acks, names, rate, seconds, turns, chars, seed = sys.argv[1:]
+    data, acks, names, rate, seconds, turns, chars, seed, durability = sys.argv[1:]
     data, rate, seconds, turns, chars = Path(data), float(rate), float(seconds), turns == "1", int(chars)
+    OLD = 90 * 86_400
 
     def work(name):
         # One write() says that log() has returned True: what a kill leaves behind is a whole line or none.
         ack = os.open(Path(acks) / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        rng, writer, n = random.Random(f"{seed} {name}"), Writer(data, turns=turns), 0
+        rng, writer, n = random.Random(f"{seed} {name}"), Writer(data, turns=turns, durability=durability), 0
         begun = time.monotonic()
         while not seconds or time.monotonic() < begun + seconds:
             text = f"{name} {n} " + "x" * (rng.randrange(chars) if rng.random() < 0.2 else 0)
-            made = decision(n, prompt=text, session_id=name)
+            made = decision(n - (OLD if name.startswith("old") else 0), prompt=text, session_id=name)
             if writer.log(made):
-                os.write(ack, made.id.encode() + b"\\n")
+                os.write(ack, f"{made.id} {time.monotonic_ns()}\\n".encode())
             else:
                 os.write(ack, b"refused\\n")
             n += 1
@@ -69,7 +70,7 @@ CREW = """
     codes = [os.waitpid(pid, 0)[1] for pid in pids]
     print(*codes, flush=True)
 """
-"""Writers by name. They are forked from one process that has no log open, for that starts eight in half a second."""
+"""Writers by name; what "old..." writes was decided 90 days earlier. They are forked from one process that has no log open, for that starts eight in half a second."""
 
 OWNER = """
     import sys, threading, time
@@ -162,7 +163,12 @@ class Crew:
 
     def acknowledged(self) -> set[str]:
         """Ids whose ``log()`` returned True."""
-        return set(self._lines()) - {"done", "refused"}
+        return {line.split()[0] for line in self._lines()} - {"done", "refused"}
+
+    def acknowledged_by(self, name: str) -> list[tuple[str, int]]:
+        """The same of one writer, oldest first, and when that was (ns)."""
+        found = [line.split() for line in self._lines([name]) if line not in ("done", "refused")]
+        return [(id, int(when)) for id, when in found]
 
     def refused(self) -> int:
         """How often ``log()`` returned False."""
@@ -192,14 +198,19 @@ class Crew:
         for pid in self.pids.values():
             kill(pid)
 
+    def terminate(self) -> None:
+        """SIGTERM to every writer."""
+        for pid in self.pids.values():
+            os.kill(pid, signal.SIGTERM)
+
     def said(self) -> str:
         """What they printed on standard error."""
         return self.errors.read_text()
 
-    def _lines(self) -> list[str]:
+    def _lines(self, names: Iterable[str] | None = None) -> list[str]:
         return [
             line
-            for name in self.pids
+            for name in (self.pids if names is None else names)
             if (self.acks / name).exists()
             for line in (self.acks / name).read_text().splitlines()
         ]
@@ -217,6 +228,7 @@ def crew(
     chars: int = 1,
     seed: object = 0,
     eager: bool = False,
+    durability: str = "process",
 ) -> Iterator[Crew]:
     """Writers that log ``rate`` decisions a second each, for ``seconds`` or until they are killed."""
     script = textwrap.dedent(EAGER if eager else "") + textwrap.dedent(CREW)
@@ -227,7 +239,7 @@ def crew(
         process = subprocess.Popen(
             [
                 sys.executable, "-c", script, data, acks, ",".join(names), str(rate), str(seconds), str(int(turns)),
-                str(chars), str(seed),
+                str(chars), str(seed), durability,
             ],
             stdout=subprocess.PIPE,
             stderr=said,

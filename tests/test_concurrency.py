@@ -12,14 +12,17 @@ import sys
 import textwrap
 import threading
 import time
+from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from log_samples import Fixed, decision, environment, run, start
+from log_samples import START, Fixed, decision, environment, run, start
 from log_torture import counted, crew, owner_process, sizes, until
 
 from router import AsyncRouter, Policy, Router, open_log
 from router.log.owner import take_turn
+from router.log.upkeep import request
 from router.log.writer import Writer
 
 SEED = Policy.preset("seed")
@@ -360,7 +363,7 @@ SIGNALS = """
 """
 
 
-@pytest.mark.parametrize("how", ["raises"])
+@pytest.mark.parametrize("how", ["logs", "raises"])
 def test_signals_in_the_middle_of_log_neither_block_it_nor_cost_a_row(tmp_path, how):
     """A handler that logs meets the append that it interrupted; one that raises leaves it half done, as Ctrl+C does."""
     acked, tried, handled = json.loads(run(SIGNALS, tmp_path, how, timeout=30))
@@ -454,3 +457,51 @@ def test_ten_thousand_sessions_in_one_flush_add_up_to_the_last_one(tmp_path):
     total = sum(range(10_000))
     assert row == (10_000, 10_000, total, 2 * total)
     assert rolled == (10_000, total, 2 * total)
+
+
+@sizes(4, 300, seconds=900)
+def test_two_dashboards_eight_writers_readers_and_retention_at_once_add_up(tmp_path, size):
+    data, cutoff = tmp_path / "data", (START - timedelta(days=1)).isoformat()
+    old, new = [f"old{n}" for n in range(4)], [f"new{n}" for n in range(4)]
+    removed, seen, stopping = 0, [], threading.Event()
+    failures: list[BaseException] = []
+
+    def read() -> None:
+        while not stopping.wait(0.2):
+            try:
+                with open_log(data) as log:
+                    seen.append(log.count())
+            except BaseException as error:
+                failures.append(error)
+
+    with ExitStack() as stack:
+        first = stack.enter_context(owner_process(data))
+        first.owns()
+        second = stack.enter_context(owner_process(data))
+        reader = threading.Thread(target=read)
+        reader.start()
+        with crew(data, tmp_path, [*old, *new], rate=60, seconds=size) as writers:
+            until(writers.all_began)
+            halfway = time.monotonic() + size / 2
+            while not writers.all_done():
+                removed += request(data, "retention", "days", cutoff).decisions
+                if halfway and time.monotonic() > halfway:
+                    halfway = 0
+                    assert set(first.end()) <= {"stopped", "waiting", "owning", "working"}
+                time.sleep(0.1)
+            assert writers.end() == [0] * 8
+            assert (writers.refused(), writers.said()) == (0, "")
+        second.owns()
+        removed += request(data, "retention", "days", cutoff).decisions
+        stopping.set()
+        reader.join()
+        assert set(second.end()) <= {"stopped", "waiting", "owning", "working"}
+    assert not failures
+    assert seen
+    kept = {id for name in new for id, _ in writers.acknowledged_by(name)}
+    gone = [id for name in old for id, _ in writers.acknowledged_by(name)]
+    found = counted(data)
+    assert set(found.ids) == kept
+    assert found.twice == []
+    assert removed == len(gone)
+    assert not found.rejects

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import time
 
-from log_torture import counted, crew, kill, owner_process, sizes
+import pytest
+from log_torture import counted, crew, kill, owner_process, sizes, until
 
 WRITERS = 8
 SPAN_SECONDS = 1.6
@@ -73,3 +74,43 @@ def test_killing_routers_that_take_turns_loses_and_doubles_nothing(tmp_path, siz
             assert writers.refused() == 0
             assert writers.said() == "", seed
     judged(data, acknowledged, size * WRITERS, seed)
+
+
+@pytest.mark.parametrize("durability", ["process", "power", "async"])
+def test_a_writer_that_is_asked_to_end_loses_nothing(tmp_path, durability):
+    data, names = tmp_path / "data", ["w0", "w1", "w2"]
+    with crew(data, tmp_path, names, rate=2000, chars=3000, durability=durability) as writers:
+        until(lambda: min(len(writers.acknowledged_by(name)) for name in names) > 200)
+        writers.terminate()
+        writers.end()
+        acknowledged = writers.acknowledged()
+        assert writers.said() == ""
+    found = counted(data)
+    assert acknowledged - set(found.ids) == set()
+    assert (found.twice, found.drops) == ([], 0)
+    assert len(set(found.ids) - acknowledged) <= len(names)
+
+
+@sizes(1, 50)
+def test_a_writer_in_the_background_that_is_killed_loses_its_newest_alone(tmp_path, size):
+    """Durability "async" says that a decision waits for 20 ms at most; what is lost has no gap in front of it."""
+    data, most, longest = tmp_path / "data", 0, 0
+    for number in range(size):
+        names = [f"w{number}-{n}" for n in range(3)]
+        with crew(data, tmp_path, names, rate=1000, chars=3000, durability="async") as writers:
+            until(lambda w=writers, n=names: min(len(w.acknowledged_by(name)) for name in n) > 100)
+            writers.kill()
+            writers.end()
+            found = counted(data)
+            assert found.twice == []
+            assert not set(found.rejects) - {"cut off"}
+            for name in names:
+                acked = writers.acknowledged_by(name)
+                there = [id in found.ids for id, _ in acked]
+                assert there == sorted(there, reverse=True)
+                lost = there.count(False)
+                if lost:
+                    most, longest = max(most, lost), max(longest, acked[-1][1] - acked[-lost][1])
+    print(
+        f"\n{3 * size} kills, lost at most {most} newest of 1,000 a second, of the last {longest / 1e6:.0f} ms"
+    )
