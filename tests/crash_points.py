@@ -95,6 +95,15 @@ def leftovers(data: Path) -> list[str]:
     )
 
 
+def holding(data: Path, text: bytes) -> list[str]:
+    """Files that hold some bytes."""
+    return [
+        str(path.relative_to(data))
+        for path in data.rglob("*")
+        if path.is_file() and text in path.read_bytes()
+    ]
+
+
 def in_child(work: Callable[[], None]) -> int:
     """Exit code of a forked child that did some work."""
     pid = os.fork()
@@ -108,8 +117,11 @@ def in_child(work: Callable[[], None]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def rounds(operation: str, source: Path, work: Path, step: int) -> dict[str, Any]:
-    """Crash an operation on copies of a folder at every ``step``-th point; what each crash left, in the end."""
+def rounds(operation: str, source: Path, work: Path, step: int, needles: list[str]) -> dict[str, Any]:
+    """Crash an operation on copies of a folder at every ``step``-th point; what each crash left, in the end.
+
+    ``needles``: texts that must then be in no file.
+    """
     run = {"compact": compacting, "ask": asked}[operation]
     report: dict[str, Any] = {"crashes": 0, "digests": {}, "leftovers": []}
     number = 1
@@ -127,7 +139,9 @@ def rounds(operation: str, source: Path, work: Path, step: int) -> dict[str, Any
 
         def look(answer: Path = answer) -> None:
             take_turn(work, role="ingest")
-            left = leftovers(work)
+            left = leftovers(work) + [
+                f"{path}: {text}" for text in needles for path in holding(work, text.encode())
+            ]
             answer.write_text(json.dumps([digest_of(work), left]))
 
         assert in_child(look) == 0, number
@@ -141,4 +155,6 @@ def rounds(operation: str, source: Path, work: Path, step: int) -> dict[str, Any
 
 
 if __name__ == "__main__":
-    print(json.dumps(rounds(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))))
+    print(
+        json.dumps(rounds(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), sys.argv[5:]))
+    )

@@ -8,6 +8,7 @@ import stat
 import sys
 from pathlib import Path
 
+import crash_points
 import duckdb
 import pytest
 from log_samples import decision, run, start
@@ -174,10 +175,8 @@ def test_small_batches_are_put_together(tmp_path):
 
 
 def crashed(tmp_path: Path, operation: str, source: Path, step: int) -> dict:
-    script = "import crash_points, json, sys; from pathlib import Path; a = sys.argv\n" + (
-        "print(json.dumps(crash_points.rounds(a[1], Path(a[2]), Path(a[3]), int(a[4]))))"
-    )
-    return json.loads(run(script, operation, source, tmp_path / "work", step, timeout=280))
+    script = Path(crash_points.__file__).read_text()
+    return json.loads(run(script, operation, source, tmp_path / "work", step, timeout=290))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks beside DuckDB")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from router import __version__
-from router.cli import asking, demo, doctor, export, policy, query, reading, routing
+from router.cli import asking, demo, doctor, export, keeping, policy, query, reading, routing
 from router.cli.errors import Group
 from router.cli.output import watch_log
 
@@ -51,4 +51,7 @@ app.command()(reading.sweep)
 app.command()(reading.savings)
 app.command()(reading.overlap)
 app.add_typer(policy.app, name="policy")
+app.command()(keeping.retention)
+app.command()(keeping.forget)
+app.command()(keeping.rebuild)
 app.command()(doctor.doctor)

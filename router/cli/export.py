@@ -83,13 +83,12 @@ def reading(data: Path | None) -> Iterator[Log]:
 def folder_with_log(data: Path | None) -> Path:
     """The data folder, which must hold a log."""
     from router.config import data_dir
-    from router.log.ingest import spools
-    from router.log.schema import DATABASE
+    from router.log.archive import has_log
 
     folder = data_dir(data)
     if folder.exists() and not folder.is_dir():
         raise ConfigurationError(f"{folder} is a file, expected the data folder; give another with --data")
-    if not (folder / DATABASE).exists() and not spools(folder):
+    if not has_log(folder):
         raise NotEnoughData(
             f"no decisions in {folder}; log some with 'routescope route', or look at 'routescope demo'"
         )

@@ -43,15 +43,18 @@ Advance = Callable[[int], None]
 _BLOCK = 4_000_000
 _HEAD = len(b'{"crc":"00000000",')
 _UNKNOWN = "unknown"
+_SHORTEST = 50
+"""Bytes of the shortest record that says nothing. No record of ours is as short."""
+
 _OTHERS = ("policy", "view", "drop", "erasure", ERASED)
 
 
 def erase_from_spools(
     data: Path, selection: Selection, ids: list[str], *, advance: Advance | None = None
 ) -> int:
-    """Overwrite every line of such a decision, feedback on it, and damaged lines that hold what was asked for.
+    """Overwrite every line of such a decision and feedback on it.
 
-    Returns how many decisions that were. ``ids``: of decisions whose feedback goes; ``advance`` gets bytes.
+    For "days" also damaged lines among them. Returns how many decisions that were. ``ids``: of decisions whose feedback goes; ``advance`` gets bytes.
     """
     return sum(_Spool(path, selection, set(ids)).erase(advance) for path in spools(data))
 
@@ -90,8 +93,7 @@ class _Spool:
             return 0
         wrong = fault(line)
         if wrong is not None:
-            # It tells no time, so it counts as old as the decision before it. What is asked for stands in it.
-            if self.needles or self.is_old:
+            if self.is_old:  # it tells no time, so it counts as old as the decision before it
                 os.pwrite(fd, _spoiled(line, wrong), at)
             return 0
         name, record = _record(line)
@@ -100,8 +102,6 @@ class _Spool:
             goes = self.is_old = self.selection.matches(record)
         elif name == "feedback":
             goes = self._is_about_one(record)
-        elif name == _UNKNOWN and self.needles:
-            os.pwrite(fd, filler(len(line), _UNKNOWN), at)
         if goes:
             os.pwrite(fd, filler(len(line), ERASED), at)
         return goes and name == "decision"
@@ -166,19 +166,39 @@ def _record(line: bytes) -> tuple[str, dict[str, Any]]:
 
 
 def filler(length: int, name: str) -> bytes:
-    """A whole record of ``length`` bytes that holds nothing; 45 bytes and more."""
+    """A whole record of ``length`` bytes that holds nothing; 50 bytes and more."""
     start, end = b'{"kind":"' + name.encode() + b'","pad":"', b'"}'
     body = start + b"x" * (length + 1 - _HEAD - len(start) - len(end)) + end
     return b'{"crc":"%08x",' % zlib.crc32(body) + body[1:]
 
 
-def _spoiled(line: bytes, wrong: str) -> bytes:
-    """As many bytes with the same fault, so that a rebuilt database counts the same."""
-    for pad in (b"x", b"y"):
-        text = line[:_HEAD] + pad * (len(line) - _HEAD) if wrong.startswith("checksum") else pad * len(line)
-        if fault(text) is not None:
-            return text
-    return b"x" * len(line)
+def erase_rejects(con: duckdb.DuckDBPyConnection, data: Path) -> None:
+    """Overwrite every line that could not be read: nobody can say whose it is. They stay rejects, for the same reason."""
+    rows = con.execute("SELECT spool, pos, bytes, reason FROM rejects ORDER BY spool, pos").fetchall()
+    for path in spools(data):
+        found = [(pos, size, why) for spool, pos, size, why in rows if spool == path.name]
+        if not found:
+            continue
+        with open(path, "r+b", buffering=0) as file:
+            for pos, size, why in found:
+                os.pwrite(file.fileno(), _spoiled(os.pread(file.fileno(), size, pos), why), pos)
+            os.fsync(file.fileno())
+
+
+def _spoiled(line: bytes, why: str) -> bytes:
+    """As many bytes that are refused for the same reason, so that a rebuilt database counts the same."""
+    n = len(line)
+    if why.startswith("checksum"):
+        for pad in (b"x", b"y"):
+            text = line[:_HEAD] + pad * (n - _HEAD)
+            if fault(text) is not None:
+                return text
+    if why.startswith("unknown"):
+        return filler(n, _UNKNOWN) if n >= _SHORTEST else line
+    if why == "not JSON" and n >= _SHORTEST:
+        body = b'{"kind":"decision",' + b"x" * (n + 1 - _HEAD - 20) + b"}"
+        return b'{"crc":"%08x",' % zlib.crc32(body) + body[1:]
+    return b"x" * n
 
 
 def erase_from_archive(

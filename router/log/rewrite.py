@@ -167,10 +167,12 @@ def remove(path: Path) -> None:
             found.unlink(missing_ok=True)
 
 
-def rebuilt(data: Path, *, advance: Advance | None = None) -> Fresh:
+def rebuilt(
+    data: Path, *, advance: Advance | None = None, ordering: Callable[[int, int], None] | None = None
+) -> Fresh:
     """A new database made from archive and spools alone, decisions in the order of time.
 
-    ``advance`` gets bytes, of ``work(data)``.
+    ``advance`` gets bytes, of ``work(data)``; then ``ordering`` how many rows of how many are in their place.
 
     Raises
     ------
@@ -190,7 +192,15 @@ def rebuilt(data: Path, *, advance: Advance | None = None) -> Fresh:
         con.execute(f"SET memory_limit = '{MEMORY}'").fetchall()
         load(con, data, progress=advance)
         ingest_all(con, data, progress=advance)
-        return copy(con, data, ordered=True, span=(None, None))
+        total, done = rows(con), 0
+
+        def placed(n: int) -> None:
+            nonlocal done
+            done += n
+            if ordering is not None:
+                ordering(done, total)
+
+        return copy(con, data, ordered=True, span=(None, None), advance=placed)
     finally:
         con.close()
         remove(stage)

@@ -108,7 +108,10 @@ def _is_alive(task: Task) -> bool:
 def finish(data: Path, task: Task, decisions: int, note: str | None = None) -> None:
     """Take a request away that is carried out, and leave the answer."""
     _answer(data, task, Answer(decisions, note))
-    (folder(data) / f"{task.id}.json").unlink(missing_ok=True)
+    for path in folder(data).glob(
+        f"{task.id}.json*"
+    ):  # with what a process left that was killed while it wrote it
+        path.unlink(missing_ok=True)
     _remove_old_answers(data)
 
 

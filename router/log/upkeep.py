@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from router.errors import LogError, LogLocked
 from router.log import rewrite, tasks
 from router.log.compaction import compact
-from router.log.erasure import erase_from_archive, erase_from_spools
+from router.log.erasure import erase_from_archive, erase_from_spools, erase_rejects
 from router.log.ingest import ingest_all
 from router.log.lock import UPKEEP, OwnerLock, holder
 from router.log.record import erasure_payload
@@ -39,7 +39,11 @@ def carry_out(con: duckdb.DuckDBPyConnection, data: Path, task: Task, *, swap: S
     """Do what a task asks for, and take it away. The caller holds the lock."""
     note = None
     if task.kind == "rebuild":
-        fresh = rewrite.rebuilt(data, advance=_Steps(task, "reading", rewrite.work(data), report))
+        fresh = rewrite.rebuilt(
+            data,
+            advance=_Steps(task, "reading", rewrite.work(data), report),
+            ordering=lambda done, total: report(Activity(task.kind, "ordering", done, total)),
+        )
         n, before = fresh.decisions, rewrite.rows(con)
         if n < before:
             fresh = replace(fresh, keeps_old=True)
@@ -50,7 +54,7 @@ def carry_out(con: duckdb.DuckDBPyConnection, data: Path, task: Task, *, swap: S
         con = swap(fresh)
     else:
         con, n = _erase(con, data, task, swap, report)
-        if n:
+        if n and not _is_noted(con, task):
             _note_erasure(data, task, n)
         ingest_all(con, data)
         if task.kind == "retention":
@@ -70,6 +74,8 @@ def _erase(
     n_feedback = con.execute(f"SELECT count(*) FROM feedback WHERE {feedback}").fetchone()
     step = _Steps(task, "files", rewrite.work(data), report)
     gone = erase_from_spools(data, selection, ids, advance=step)
+    if task.kind == "forget":
+        erase_rejects(con, data)
     gone += erase_from_archive(con, data, selection, ids, advance=step)
     remove_damaged(data)
     n = max(task.found or 0, gone)
@@ -89,10 +95,15 @@ def _erase(
     return swap(fresh), n
 
 
+def _is_noted(con: duckdb.DuckDBPyConnection, task: Task) -> bool:
+    """Whether a start before this one came as far as that."""
+    query = "SELECT 1 FROM erasures WHERE selector = $selector AND erased_at = CAST($at AS TIMESTAMP)"
+    return bool(con.execute(query, {"selector": task.selector, "at": task.asked_at}).fetchall())
+
+
 def _note_erasure(data: Path, task: Task, n: int) -> None:
     spool = Spool(data)
-    now = datetime.now(UTC).replace(tzinfo=None)
-    written = spool.append(erasure_payload(task.selector, n, now))
+    written = spool.append(erasure_payload(task.selector, n, datetime.fromisoformat(task.asked_at)))
     spool.close()
     if not written:
         raise LogError("the erasure is done but could not be noted in the spool; it is noted at the next try")

@@ -1,0 +1,561 @@
+"""What is forgotten is in no file any more, whatever was going on meanwhile, and everything else is as it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import uuid
+import zlib
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import crash_points
+import duckdb
+import pytest
+from log_samples import SCORES, decision, environment, run, start
+from log_tables import contents, day, spool_of_everything
+
+from router.errors import InputError, LogLocked
+from router.log import Owner, open_log, tasks
+from router.log.compaction import compact
+from router.log.erasure import filler
+from router.log.ingest import ERASED, ingest_all, spools
+from router.log.owner import take_turn
+from router.log.record import decision_payload, fault, feedback_payload, kind
+from router.log.schema import DATABASE, connect, generation
+from router.log.selection import Selection
+from router.log.spool import Spool
+from router.log.upkeep import request
+
+SECRET = "the crimson ledger of zanzibar 7f3a91"
+SESSION = "session of zanzibar 55d0c4"
+
+
+SECRETS = [decision(number, prompt=f"{SECRET} {number}", session_id=SESSION) for number in range(12)]
+
+
+def forms(one) -> list[bytes]:
+    """The bytes by which a decision could be found: its texts, its id as text and in every binary order, its hash."""
+    number = uuid.UUID(one.id)
+    stored = (number.int ^ (1 << 127)).to_bytes(16, "little")  # as DuckDB stores a UUID
+    return [
+        one.prompt.encode(), (one.session_id or SESSION).encode(), one.id.encode(), number.hex.encode(), number.bytes,
+        number.bytes_le, number.bytes[::-1], stored, one.prompt_sha256.encode(), bytes.fromhex(one.prompt_sha256),
+    ]  # fmt: skip
+
+
+def found_in(data: Path, forgotten: list) -> list[str]:
+    """Files that hold one of these decisions in some form: byte by byte, and what Parquet and DuckDB read out of them."""
+    needles = [form for one in forgotten for form in forms(one)]
+    found = []
+    for path in sorted(data.rglob("*")):
+        if not path.is_file():
+            continue
+        texts = [path.read_bytes()]
+        if path.suffix == ".parquet":
+            plain = duckdb.connect()
+            texts.append(repr(plain.execute(f"SELECT * FROM '{path}'").fetchall()).encode())
+            plain.close()
+        if path.name == DATABASE:
+            shutil.copy(path, data.parent / "looked at")
+            con = duckdb.connect(str(data.parent / "looked at"), read_only=True)
+            for (table,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall():
+                texts.append(repr(con.execute(f"SELECT * FROM {table}").fetchall()).encode())
+            con.close()
+            (data.parent / "looked at").unlink()
+        if any(needle in text for needle in needles for text in texts):
+            found.append(path.relative_to(data).as_posix())
+    return found
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A folder with secrets in the archive, in an ended spool, in one being written, and in a damaged copy."""
+    data = tmp_path / "data"
+    log_secrets(data, range(3))
+    for number in range(2):
+        spool_of_everything(data, number)
+    con = connect(data / DATABASE)
+    ingest_all(con, data)
+    compact(con, data, min_spools=1)
+    log_secrets(data, range(3, 6))
+    spool_of_everything(data, 2)
+    ingest_all(con, data)
+    con.close()
+    (data / "damaged").mkdir()
+    shutil.copy(data / DATABASE, data / "damaged" / f"{DATABASE}-20261101T000000000000")
+    return data
+
+
+def log_secrets(data: Path, numbers) -> None:
+    spool = Spool(data)
+    for number in numbers:
+        spool.append(decision_payload(SECRETS[number]))
+        spool.append(feedback_payload(SECRETS[number].id, "wrong", day(1), note=f"about {SECRET}"))
+    spool.close()
+
+
+def everything(data: Path) -> dict:
+    """All that the database holds, which a second one made of archive and spools alone holds too."""
+    with open_log(data) as log:
+        assert log.mode == "file"
+        held = contents(log._con)
+    with open_log(data, take_lock=False) as log:
+        assert contents(log._con) == held
+    return held
+
+
+def without(held: dict, forgotten: list) -> dict:
+    """What is left of that when decisions go, but for roll-ups and the note of it."""
+    gone = {uuid.UUID(one.id) for one in forgotten}
+    left = {
+        name: rows for name, rows in held.items() if name in ("policies", "saved_views", "drops", "rejects")
+    }
+    left["decisions"] = [row for row in held["decisions"] if row[0] not in gone]
+    left["feedback"] = [row for row in held["feedback"] if row[0] not in gone]
+    return left
+
+
+def same_but(before: dict, after: dict, forgotten: list) -> None:
+    expected = without(before, forgotten)
+    assert {name: after[name] for name in expected} == expected
+    assert len(after["erasures"]) == len(before["erasures"]) + 1
+    assert sum(row[-1] for row in after["latencies"]) == len(after["decisions"])
+
+
+def test_what_is_to_be_forgotten_is_found_before(data):
+    where = found_in(data, SECRETS[:6])
+    assert any(name.startswith("spool/") for name in where)
+    assert any(name.startswith("archive/day=") for name in where)
+    assert any(name.startswith("archive/") and "day=" not in name for name in where)  # feedback
+    assert DATABASE in where
+    assert f"damaged/{DATABASE}-20261101T000000000000" in where
+
+
+BY = [
+    pytest.param("session", lambda one: SESSION, SECRETS[:6], id="session"),
+    pytest.param("id", lambda one: one.id.upper(), [SECRETS[1]], id="id in the archive"),
+    pytest.param("id", lambda one: one.id, [SECRETS[4]], id="id in a spool"),
+    pytest.param("prompt_hash", lambda one: one.prompt_sha256, [SECRETS[0]], id="hash in the archive"),
+    pytest.param("prompt_hash", lambda one: one.prompt_sha256.upper(), [SECRETS[5]], id="hash in a spool"),
+]
+
+
+@pytest.mark.parametrize(("selector", "value", "forgotten"), BY)
+def test_forgotten_decisions_are_in_no_file_and_all_others_are_there(data, selector, value, forgotten):
+    before = everything(data)
+    chosen = Selection.of(selector, value(forgotten[0]))
+    assert request(data, "forget", selector, chosen.value).decisions == len(forgotten)
+    if len(forgotten) == 6:
+        assert found_in(data, forgotten) == []
+    else:  # the others have the same session
+        one = [form for form in forms(forgotten[0]) if form != SESSION.encode()]
+        assert not [
+            path for path in data.rglob("*") if path.is_file() and any(x in path.read_bytes() for x in one)
+        ]
+    same_but(before, everything(data), forgotten)
+    assert request(data, "forget", selector, chosen.value).decisions == 0
+    assert os.listdir(data / "tasks") == []
+
+
+def test_deleting_and_checkpointing_alone_would_leave_the_bytes(data):
+    con = connect(data / DATABASE)
+    con.execute("DELETE FROM decisions WHERE session_id = $s", {"s": SESSION}).fetchall()
+    con.execute("CHECKPOINT").fetchall()
+    con.close()
+    assert any(form in (data / DATABASE).read_bytes() for one in SECRETS[:6] for form in forms(one))
+
+
+def test_forgetting_nothing_leaves_the_file_alone(data):
+    before, inode = everything(data), (data / DATABASE).stat().st_ino
+    assert request(data, "forget", "session", "nobody's").decisions == 0
+    assert (everything(data), (data / DATABASE).stat().st_ino) == (before, inode)
+
+
+def test_an_erasure_is_noted_without_the_value_it_went_by(data):
+    request(data, "forget", "session", SESSION)
+    with open_log(data) as log:
+        assert log.rows("SELECT selector, n FROM erasures WHERE selector = 'session' AND n = 6") == [
+            ("session", 6)
+        ]
+
+
+@pytest.mark.parametrize("length", [50, 51, 100, 70_000])
+def test_what_stands_in_a_spool_instead_is_a_whole_record_of_the_same_length(length):
+    line = filler(length, ERASED)
+    assert (len(line), fault(line), kind(line)) == (length, None, ERASED)
+    assert json.loads(line)
+
+
+def test_offsets_hold_in_a_spool_that_goes_on(tmp_path):
+    spool = Spool(tmp_path)
+    for number in range(3):
+        spool.append(decision_payload(SECRETS[number]))
+    spool.append(decision_payload(decision(50)))
+    take_turn(tmp_path)
+    size = spool.path.stat().st_size
+    assert request(tmp_path, "forget", "session", SESSION).decisions == 3
+    assert spool.path.stat().st_size == size
+    assert spool.append(decision_payload(decision(51)))
+    assert take_turn(tmp_path).rows == 1 + 0  # the note of the erasure was ingested with it
+    held = everything(tmp_path)
+    assert len(held["decisions"]) == 2
+    assert held["rejects"] == []
+    assert found_in(tmp_path, SECRETS[:3]) == []
+
+
+def record(body: bytes) -> bytes:
+    """A line whose checksum fits, whatever it is."""
+    body = body.replace(b"%b", SECRET.encode())
+    return b'{"crc":"%08x",' % zlib.crc32(body) + body[1:] + b"\n"
+
+
+def test_damaged_lines_of_which_nobody_can_say_whose_they_are_go_and_stay_rejects(tmp_path):
+    spool = Spool(tmp_path)
+    for number in range(2):
+        spool.append(decision_payload(SECRETS[number]))
+    path = spool.path
+    spool.close()
+    content = bytearray(path.read_bytes())
+    content[content.index(b"crimson")] ^= 0x20  # the first line's checksum is wrong now
+    whole = [
+        record(b'{"kind":"rumour","prompt":"%b","pad":"....."}'),
+        record(b'{"kind":"decision","prompt":"%b}'),
+    ]
+    path.write_bytes(
+        bytes(content) + b"no record: " + SESSION.encode() + b"\n" + b"".join(whole) + content[:200]
+    )
+    take_turn(tmp_path)
+    before = everything(tmp_path)
+    assert [row[-1] for row in sorted(before["rejects"], key=lambda row: row[1])] == [
+        "checksum does not match", "not a record", "unknown kind of record", "not JSON", "cut off",
+    ]  # fmt: skip
+    assert request(tmp_path, "forget", "session", SESSION).decisions == 1
+    assert found_in(tmp_path, [SECRETS[1]]) == []
+    after = everything(tmp_path)
+    assert after["rejects"] == before["rejects"]
+    assert b"rimson" not in path.read_bytes()
+
+
+LIVE = """
+    import sys, time
+    from pathlib import Path
+    from log_samples import decision
+    from router.log.writer import Writer
+    writer = Writer(Path(sys.argv[1]))
+    print("ready", flush=True)
+    begun = time.monotonic()
+    n = 0
+    while time.monotonic() - begun < float(sys.argv[2]):
+        assert writer.log(decision(n, prompt=f"someone else's {n}", session_id="other"))
+        n += 1
+        time.sleep(0.002)
+    writer.close()
+    print(n, flush=True)
+"""
+
+
+def test_forgetting_beside_a_writer_loses_none_of_its_rows(data):
+    writers = [start(LIVE, data, 3) for _ in range(2)]
+    for writer in writers:
+        assert writer.stdout.readline() == "ready\n"
+    assert request(data, "forget", "session", SESSION).decisions == 6
+    assert found_in(data, SECRETS[:6]) == []
+    logged = 0
+    for writer in writers:
+        logged += int(writer.stdout.readline())
+        assert writer.wait(30) == 0
+        writer.stdout.close()
+    take_turn(data)
+    with open_log(data) as log:
+        assert log.rows("SELECT count(*), count(DISTINCT id) FROM decisions WHERE session_id = 'other'") == [
+            (logged, logged)
+        ]
+    everything(data)
+
+
+HOLDER = """
+    import sys, time
+    from pathlib import Path
+    from router.log import Owner
+    owner = Owner(Path(sys.argv[1]))
+    owner.start()
+    assert owner.wait_ready(60)
+    print("ready", flush=True)
+    time.sleep(120)
+"""
+
+
+def test_a_dashboard_in_another_process_forgets_when_it_is_asked(data):
+    before = everything(data)
+    dashboard = start(HOLDER, data)
+    try:
+        assert dashboard.stdout.readline() == "ready\n"
+        by, steps = [], []
+        answer = request(data, "forget", "session", SESSION, waiting_for=by.append, report=steps.append)
+        assert answer.decisions == 6
+        assert by == [dashboard.pid]
+        assert found_in(data, SECRETS[:6]) == []
+    finally:
+        dashboard.kill()
+        dashboard.wait()
+        dashboard.stdout.close()
+    assert found_in(data, SECRETS[:6]) == []
+    same_but(before, everything(data), SECRETS[:6])
+
+
+def test_readers_of_the_dashboard_see_the_log_before_or_after_never_a_fault(data):
+    owner = Owner(data, interval_s=0.02)
+    owner.start()
+    assert owner.wait_ready(30)
+    stop, seen, faults = threading.Event(), set(), []
+
+    def read() -> None:
+        while not stop.is_set():
+            try:
+                with open_log(data) as log:
+                    rows = log.rows(
+                        "SELECT count(*), count(*) FILTER (session_id = $s) FROM decisions", {"s": SESSION}
+                    )
+                    seen.add((log.mode, *rows[0]))
+            except LogLocked:
+                pass  # a written state: read it again
+            except Exception as error:
+                faults.append(repr(error))
+                return
+
+    readers = [threading.Thread(target=read) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    try:
+        assert request(data, "forget", "session", SESSION).decisions == 6
+        with open_log(data) as log:
+            assert (log.mode, generation(log.cursor())) == ("owner", 1)
+    finally:
+        stop.set()
+        for reader in readers:
+            reader.join()
+    owner.stop()
+    assert faults == []
+    assert ("owner", 18, 6) in seen
+    assert seen <= {("owner", 18, 6), ("owner", 12, 0)}
+    assert found_in(data, SECRETS[:6]) == []
+
+
+def test_a_query_that_does_not_end_does_not_hold_an_erasure_up(data, monkeypatch):
+    import router.log.owner as module
+
+    monkeypatch.setattr(module, "QUERY_SECONDS", 0.2)
+    owner = Owner(data, interval_s=0.02)
+    owner.start()
+    assert owner.wait_ready(30)
+    ended = []
+
+    def endless() -> None:
+        with open_log(data) as log:
+            try:
+                log.rows(
+                    "SELECT count(*) FROM range(10000000) a, range(1000000) b WHERE (a.range * b.range) % 7 = 3"
+                )
+            except LogLocked as error:
+                ended.append(str(error))
+
+    reader = threading.Thread(target=endless)
+    reader.start()
+    time.sleep(0.3)
+    assert request(data, "forget", "session", SESSION).decisions == 6
+    reader.join(20)
+    owner.stop()
+    assert ended == ["the database was replaced while it was read; read it again"]
+    assert found_in(data, SECRETS[:6]) == []
+
+
+def test_a_copy_in_another_readers_memory_forgets_too(data):
+    with open_log(data, take_lock=False) as log:
+        assert log.count() == 18
+        request(data, "forget", "session", SESSION)
+        log.refresh()
+        assert log.rows("SELECT count(*) FROM decisions WHERE session_id = $s", {"s": SESSION}) == [(0,)]
+        assert log.count() == 12
+
+
+def test_an_older_copy_of_the_database_brings_nothing_back(data, tmp_path):
+    shutil.copy(data / DATABASE, tmp_path / "copy")
+    request(data, "forget", "session", SESSION)
+    after = everything(data)
+    shutil.copy(tmp_path / "copy", data / DATABASE)
+    with open_log(data) as log:
+        assert "older copy" in log.note
+    assert everything(data) == after
+
+
+def orphaned(data: Path, kind_: str, selector: str, value: str) -> None:
+    """A request whose process is gone."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    tasks.save(data, replace(tasks.ask(data, kind_, selector, value), pid=process.pid))
+
+
+def test_the_next_turn_finishes_what_a_process_asked_for_that_is_gone(data):
+    orphaned(data, "forget", "session", SESSION)
+    take_turn(data)
+    assert found_in(data, SECRETS[:6]) == []
+    assert tasks.pending(data) == []
+
+
+def test_a_turn_leaves_a_request_to_the_process_that_waits_for_it(data):
+    task = tasks.ask(data, "forget", "session", SESSION)
+    take_turn(data)
+    assert tasks.pending(data) == [task]
+
+
+CASES = [
+    pytest.param("forget", "session", SESSION, [SECRET, SESSION], id="forget"),
+    pytest.param(
+        "retention", "days", (day(1) + timedelta(hours=1)).isoformat(), [SECRET, SESSION], id="retention"
+    ),
+    pytest.param("rebuild", "none", "", [], id="rebuild"),
+]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks beside DuckDB")
+@pytest.mark.parametrize("step", [23, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(("kind_", "selector", "value", "needles"), CASES)
+def test_a_process_killed_at_any_point_of_an_erasure_has_it_finished_by_the_next(
+    data, tmp_path, kind_, selector, value, needles, step
+):
+    orphaned(data, kind_, selector, value)
+    script = Path(crash_points.__file__).read_text()
+    report = json.loads(run(script, "ask", data, tmp_path / "work", step, *needles, timeout=290))
+    assert report["crashes"] >= 15
+    assert len(report["digests"]) == 1, report["digests"]
+    assert report["leftovers"] == []
+
+
+def test_retention_keeps_the_moment_itself_and_erases_what_was_before_it(tmp_path):
+    cutoff = day(1) + timedelta(hours=5)
+    moments = [
+        timedelta(days=-1),
+        timedelta(microseconds=-1),
+        timedelta(0),
+        timedelta(microseconds=1),
+        timedelta(hours=30),
+    ]
+
+    def log() -> list[str]:
+        spool = Spool(tmp_path)
+        made = [decision(decided_at=cutoff + moment, prompt=f"at {moment}") for moment in moments]
+        for one in made:
+            spool.append(decision_payload(one))
+            spool.append(feedback_payload(one.id, "right", one.decided_at + timedelta(days=9)))
+        spool.append(
+            feedback_payload(str(uuid.uuid4()), "right", cutoff - timedelta(days=2))
+        )  # on one long gone
+        spool.close()
+        return [one.id for one in made]
+
+    archived = log()
+    take_turn(tmp_path)
+    con = connect(tmp_path / DATABASE)
+    compact(con, tmp_path, min_spools=1)
+    con.close()
+    in_spool = log()
+    assert request(tmp_path, "retention", "days", cutoff.isoformat()).decisions == 4
+    held = everything(tmp_path)
+    kept = {uuid.UUID(id) for ids in (archived, in_spool) for id in ids[2:]}
+    assert {row[0] for row in held["decisions"]} == kept
+    assert {row[0] for row in held["feedback"]} == kept
+    assert not (tmp_path / "archive" / f"day={(cutoff - timedelta(days=1)).date()}").exists()
+    assert spools(tmp_path) == []  # what was overwritten in them is gone as well
+
+
+def test_retention_takes_a_damaged_line_with_the_old_ones_around_it(tmp_path):
+    spool = Spool(tmp_path)
+    for number in (0, 1):
+        spool.append(decision_payload(decision(prompt=f"{SECRET} {number}", decided_at=day(0))))
+    spool.append(decision_payload(decision(prompt="young", decided_at=day(9))))
+    content = bytearray(spool.path.read_bytes())
+    content[content.index(f"{SECRET} 1".encode())] ^= 0x20
+    with spool.path.open("r+b") as file:
+        file.write(content)
+    request(tmp_path, "retention", "days", day(5).isoformat())
+    assert SECRET[1:].encode() not in spool.path.read_bytes()
+    held = everything(tmp_path)
+    assert (len(held["decisions"]), len(held["rejects"])) == (1, 1)
+    spool.close()
+
+
+@pytest.mark.parametrize(
+    ("selector", "value"),
+    [
+        ("id", "17"),
+        ("id", ""),
+        ("session", ""),
+        ("prompt_hash", "abc"),
+        ("prompt_hash", "g" * 64),
+        ("days", "soon"),
+    ],
+)
+def test_a_value_that_is_none_is_refused_in_words(selector, value):
+    with pytest.raises(InputError, match="expected"):
+        Selection.of(selector, value)
+
+
+def command(data: Path, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "router.cli", *words, "--data", str(data)],
+        capture_output=True, text=True, timeout=60, env=environment(), check=False, input=stdin,
+    )  # fmt: skip
+
+
+def test_the_verbs_say_what_they_erased(data):
+    trial = command(data, "forget", "--session", SESSION, "--dry-run", "--json")
+    assert (trial.returncode, json.loads(trial.stdout)["decisions"]) == (0, 6)
+    by_hash = command(data, "forget", "--prompt-hash", SECRETS[0].prompt_sha256)
+    assert by_hash.stdout == "1 decision erased from database, archive and spools\n"
+    by_text = command(data, "forget", "--prompt-file", "-", stdin=f"{SECRET} 1\n")
+    assert by_text.stdout == "1 decision erased from database, archive and spools\n"
+    by_session = command(data, "forget", "--session", SESSION, "--json")
+    assert json.loads(by_session.stdout) == {
+        "decisions": 4, "by": "session", "dry_run": False, "data": str(data.absolute()),
+    }  # fmt: skip
+    again = command(data, "forget", "--session", SESSION)
+    assert (again.returncode, again.stdout) == (0, "no such decision; nothing to erase\n")
+    assert found_in(data, SECRETS[:6]) == []
+    old = command(data, "retention", "--days", "1", "--json")
+    assert (old.returncode, json.loads(old.stdout)["by"]) == (0, "days")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("forget",), 2, "found 0 of --id"),
+        (("forget", "--id", "x", "--session", "y"), 2, "found 2 of --id"),
+        (("forget", "--id", "17"), 2, "expected the id of a decision"),
+        (("forget", "--prompt-file", "nowhere.txt"), 2, "nowhere.txt cannot be read"),
+        (("retention",), 2, "--days"),
+        (("retention", "--days", "0"), 2, "--days"),
+    ],
+)
+def test_the_verbs_refuse_what_they_cannot_do(tmp_path, words, code, says):
+    done = command(tmp_path, *words)
+    assert done.returncode == code
+    assert says in done.stderr
+
+
+def test_a_folder_without_a_log_has_nothing_to_forget_and_stays_empty(tmp_path):
+    done = command(tmp_path, "forget", "--session", "x")
+    assert (done.returncode, done.stdout) == (0, "no such decision; nothing to erase\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_prompts_are_the_same_for_the_hash_of_a_file_and_of_the_log():
+    assert SECRETS[0].prompt_sha256 == hashlib.sha256(f"{SECRET} 0".encode()).hexdigest()
+    assert SCORES
