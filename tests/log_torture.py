@@ -180,10 +180,7 @@ class Crew:
 
     def all_done(self) -> bool:
         """Whether each writer has logged its last."""
-        return all(
-            (self.acks / name).exists() and (self.acks / name).read_bytes().endswith(b"done\n")
-            for name in self.pids
-        )
+        return all(_end_of(self.acks / name) == b"done\n" for name in self.pids)
 
     def end(self, seconds: float = 60.0) -> list[int]:
         """Wait until they have ended; their exit codes."""
@@ -214,6 +211,15 @@ class Crew:
             if (self.acks / name).exists()
             for line in (self.acks / name).read_text().splitlines()
         ]
+
+
+def _end_of(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            file.seek(-5, os.SEEK_END)
+            return file.read()
+    except OSError:
+        return b""
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import resource
+import signal
 import subprocess
 import sys
 import textwrap
@@ -38,8 +39,10 @@ def test_processes_at_full_pace_lose_and_double_nothing(tmp_path, size):
         owner.owns()
         with crew(data, tmp_path, names, rate=rate, seconds=seconds) as writers:
             until(writers.all_done, 10 * seconds + 60, "logging")
+            done = time.monotonic()
             acknowledged = writers.acknowledged()
-            waited = until(lambda: owner.count() == len(acknowledged), 60, "the last row")
+            until(lambda: owner.count() == len(acknowledged), 60, "the last row")
+            waited = time.monotonic() - done
             assert writers.end(120) == [0] * size
             assert (writers.refused(), writers.said()) == (0, "")
         assert set(owner.end()) == {"stopped", "waiting", "owning"}
@@ -505,3 +508,115 @@ def test_two_dashboards_eight_writers_readers_and_retention_at_once_add_up(tmp_p
     assert found.twice == []
     assert removed == len(gone)
     assert not found.rejects
+
+
+STALLED = """
+    import json, os, sys, threading, time
+    from pathlib import Path
+    from log_samples import decision
+    from router.log.spool import Spool
+
+    class Stalled:
+        def __getattr__(self, name):
+            return getattr(os, name)
+
+        def write(self, fd, data):
+            gate.wait()
+            return os.write(fd, data)
+
+    def resident():
+        text = Path("/proc/self/status").read_text()
+        return int(text.split("VmRSS:")[1].split()[0]) * 1024
+
+    gate, acked, refused, longest = threading.Event(), [], 0, 0.0
+    gate.set()
+    spool = Spool(Path(sys.argv[1]), durability="async", queue_bytes=int(sys.argv[3]), system=Stalled())
+
+    def log(n):
+        global refused
+        made = decision(n, prompt=f"{n} " + "x" * 10_000)
+        if spool.append(made):
+            acked.append(made.id)
+        else:
+            refused += 1
+
+    for n in range(500):
+        log(n)
+    spool.flush()
+    gate.clear()
+    before = most = resident()
+    end = time.monotonic() + float(sys.argv[2])
+    while time.monotonic() < end:
+        for n in range(200):
+            log(n)
+        most = max(most, resident())
+    stalled = refused
+    gate.set()
+    spool.flush()
+    for n in range(50):
+        log(n)
+    spool.close()
+    print(json.dumps([acked, stalled, refused, sum(spool.dropped.values()), most - before]))
+"""
+QUEUE_BYTES, ALLOWANCE_BYTES = 8_000_000, 24_000_000
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks at /proc")
+@sizes(2, 60, seconds=300)
+def test_memory_beside_a_disk_that_stalls_stays_within_what_is_configured(tmp_path, size):
+    out = run(STALLED, tmp_path, size, QUEUE_BYTES, timeout=60 + 2 * size)
+    acked, stalled, refused, dropped, growth = json.loads(out)
+    assert stalled > 1000  # far more came than the queue holds
+    assert refused == stalled == dropped  # and it took on as soon as the disk did
+    assert growth < QUEUE_BYTES + ALLOWANCE_BYTES
+    found = counted(tmp_path)
+    assert set(found.ids) == set(acked)
+    assert (found.twice, found.drops) == ([], refused)
+    print(
+        f"\n{refused:,} refused in {size} s of stall, memory grew by {growth / 1e6:.1f} MB, queue {QUEUE_BYTES / 1e6:.0f} MB"
+    )
+
+
+FULL_SPEED = """
+    import json, sys, time
+    from pathlib import Path
+    from log_samples import decision
+    from router.log.writer import Writer
+    writer, n = Writer(Path(sys.argv[1])), 0
+
+    def resident():
+        text = Path("/proc/self/status").read_text()
+        return int(text.split("VmRSS:")[1].split()[0]) * 1024
+
+    begun, before = time.monotonic(), 0
+    while time.monotonic() < begun + 1.5 + float(sys.argv[2]):
+        for _ in range(100):
+            assert writer.log(decision(n, prompt=f"{n} " + "x" * 300))
+            n += 1
+        if not before and time.monotonic() > begun + 1.5:
+            before = resident()  # its thread has loaded DuckDB by now
+        time.sleep(0.01)
+    growth = resident() - before
+    closing = time.monotonic()
+    writer.close()
+    print(json.dumps([n, growth, time.monotonic() - closing]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks at /proc")
+@sizes(2, 60, seconds=300)
+def test_memory_beside_an_owner_that_is_stuck_does_not_grow(tmp_path, size):
+    with owner_process(tmp_path) as owner:
+        owner.owns()
+        owner.signal(signal.SIGSTOP)
+        n, growth, closing = json.loads(run(FULL_SPEED, tmp_path, size, timeout=60 + 2 * size))
+        assert growth < ALLOWANCE_BYTES
+        assert closing < 8  # it left its rows to the owner, which seems to stay
+        owner.signal(signal.SIGCONT)
+        until(lambda: owner.count() == n, 60, "the last row")
+        owner.end()
+    assert counted(tmp_path).ids.total() == n
+    assert counted(tmp_path).twice == []
+    print(
+        f"\n{n:,} logged beside a stopped owner, memory grew by {growth / 1e6:.1f} MB, close() took {closing:.2f} s"
+    )
