@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import random
 import time
+from datetime import timedelta
 
 import pytest
+from log_samples import START
 from log_torture import counted, crew, kill, owner_process, sizes, until
+
+from router import open_log
+from router.log import tasks
 
 WRITERS = 8
 SPAN_SECONDS = 1.6
@@ -114,3 +119,49 @@ def test_a_writer_in_the_background_that_is_killed_loses_its_newest_alone(tmp_pa
     print(
         f"\n{3 * size} kills, lost at most {most} newest of 1,000 a second, of the last {longest / 1e6:.0f} ms"
     )
+
+
+@sizes(3, 100)
+def test_killing_the_owner_while_it_erases_and_rebuilds_loses_and_doubles_nothing(tmp_path, size):
+    """What was asked for is carried out by the owners that follow, and nothing else goes."""
+    seed = random.randrange(10**6)
+    rng, data = random.Random(seed), tmp_path / "data"
+    kept, sessions, forgotten = set(), [], set()
+    cutoff = (START - timedelta(days=1)).isoformat()
+    for number in range(size):
+        names = [f"old{number}", f"new{number}-0", f"new{number}-1", f"new{number}-2"]
+        with (
+            owner_process(data, eager=True) as owner,
+            crew(data, tmp_path, names, rate=300, chars=3000, seed=seed) as writers,
+        ):
+            owner.owns()
+            until(writers.all_began)
+            wanted = [("retention", "days", cutoff), ("rebuild", "none", "")]
+            if sessions:
+                forgotten.add(rng.choice(sessions))
+                wanted += [("forget", "session", name) for name in sorted(forgotten)[-1:]]
+            for kind, selector, value in wanted:
+                tasks.ask(data, kind, selector, value)
+            killed_at_random([*writers.pids.values(), owner.process.pid], rng, first=0.0, span=0.8)
+            writers.end()
+            states = owner.end(kill=True)
+            assert not [state for state in states if state.startswith("failed")], (seed, states)
+            kept |= {(name, id) for name in names[1:] for id, _ in writers.acknowledged_by(name)}
+            sessions += names[1:]
+    with owner_process(data, eager=True) as owner:
+        owner.owns()
+        for name in sorted(forgotten):
+            tasks.ask(data, "forget", "session", name)
+        tasks.ask(data, "retention", "days", cutoff)
+        until(lambda: not tasks.pending(data), 60, "what was asked for")
+        owner.end()
+    found = counted(data)
+    wanted_ids = {id for name, id in kept if name not in forgotten}
+    assert wanted_ids - set(found.ids) == set(), seed
+    assert found.twice == [], seed
+    with open_log(data) as log:
+        left = {name for (name,) in log.rows("SELECT DISTINCT session_id FROM decisions")}
+    assert not left & forgotten, seed
+    assert not [name for name in left if name.startswith("old")], seed
+    assert len(set(found.ids) - {id for _, id in kept}) <= size * len(names)
+    print(f"\nseed {seed}: {size} kills at erasing and rebuilding, {len(wanted_ids):,} kept, 0 lost, 0 twice")
