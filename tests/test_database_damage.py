@@ -20,7 +20,8 @@ from router.log.schema import DATABASE
 from router.log.writer import Writer
 
 WAL = DATABASE + ".wal"
-CHECKPOINTED, IN_WAL, IN_SPOOL = 1500, 700, 100
+CHECKPOINTED, IN_WAL, IN_SPOOL, ARCHIVED = 1500, 700, 100, 350
+ARCHIVED_PROMPT = "in a short script"
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,19 @@ def left(tmp_path_factory) -> Left:
     older = data.with_name("older")
     shutil.copytree(data, older)
     log(range(CHECKPOINTED // 2, CHECKPOINTED))
+    for number in range(ARCHIVED // 5):  # by as many short scripts: a turn archives them
+        script = Writer(data, turns=False)
+        for n in range(5):
+            made = decision(number * 100 + n, prompt=ARCHIVED_PROMPT)
+            assert script.log(made)
+            ids.add(made.id)
+        script.spool.close()
     assert take_turn(data) is not None
+    assert len(list((data / "spool").glob("*.jsonl"))) == 1
     with owner_process(data) as owner:
         owner.owns()
         log(range(CHECKPOINTED, CHECKPOINTED + IN_WAL))
-        until(lambda: owner.count() == CHECKPOINTED + IN_WAL)
+        until(lambda: owner.count() == ARCHIVED + CHECKPOINTED + IN_WAL)
         owner.end(kill=True)
     assert (data / WAL).stat().st_size > 10_000
     log(range(CHECKPOINTED + IN_WAL, CHECKPOINTED + IN_WAL + IN_SPOOL))
@@ -198,6 +207,7 @@ def test_after_any_damage_to_database_and_log_no_acknowledged_row_is_lost_or_dou
     seed = random.randrange(10**6)
     rng = random.Random(seed)
     chars = sum(len(f"prompt {n} " + "lorem ipsum " * (n % 50)) for n in range(EXPECTED))
+    chars += ARCHIVED * len(ARCHIVED_PROMPT)
     for number in range(size):
         how, opened = DAMAGES[number % len(DAMAGES)], rng.choice([by_an_owner, by_a_turn, by_reading])
         data = tmp_path / f"data{number}"
@@ -215,3 +225,74 @@ def test_after_any_damage_to_database_and_log_no_acknowledged_row_is_lost_or_dou
         assert not found.rejects, told
         assert whole == (chars, EXPECTED // 100, EXPECTED // 100), told
         shutil.rmtree(data)
+
+
+def log_deleted_too(rng: random.Random, data: Path) -> None:
+    for name in (DATABASE, WAL):
+        (data / name).unlink(missing_ok=True)
+
+
+def cut_in_place(rng: random.Random, data: Path) -> None:
+    with open(data / DATABASE, "r+b") as file:
+        file.truncate(rng.randrange(4096, (data / DATABASE).stat().st_size))
+
+
+def zeroed_in_place(rng: random.Random, data: Path) -> None:
+    with open(data / DATABASE, "r+b") as file:
+        file.seek(rng.randrange(12_288, (data / DATABASE).stat().st_size))
+        file.write(bytes(600_000))
+
+
+def log_cut_in_place(rng: random.Random, data: Path) -> None:
+    if (data / WAL).exists():
+        with open(data / WAL, "r+b") as file:
+            file.truncate((data / WAL).stat().st_size // 2)
+
+
+def replaced_by_text(rng: random.Random, data: Path) -> None:
+    (data / "new").write_bytes(b"not a database\n" * 1000)
+    (data / "new").rename(data / DATABASE)
+
+
+def lock_deleted(rng: random.Random, data: Path) -> None:
+    (data / "owner.lock").unlink()
+
+
+WHILE_IT_RUNS = [
+    log_deleted_too,
+    cut_in_place,
+    zeroed_in_place,
+    log_cut_in_place,
+    replaced_by_text,
+    lock_deleted,
+]
+
+
+@pytest.mark.parametrize("how", WHILE_IT_RUNS, ids=lambda how: how.__name__)
+@pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])
+def test_damage_under_a_running_owner_costs_no_acknowledged_row(tmp_path, left, how, killed):
+    data, ids = tmp_path / "data", set(left.ids)
+    shutil.copytree(left.data, data)
+    writer = Writer(data, turns=False)
+
+    def log(numbers: range) -> None:
+        for n in numbers:
+            made = decision(n)
+            assert writer.log(made)
+            ids.add(made.id)
+
+    with owner_process(data) as owner:
+        owner.owns()
+        log(range(300))
+        until(lambda: owner.count() in (-1, len(ids)), 20)
+        how(random.Random(1), data)
+        log(range(300, 600))
+        owner.ask("SELECT 1")  # it is alive
+        owner.end(kill=killed)
+    log(range(600, 700))
+    writer.spool.close()
+    by_an_owner(data)
+    read_whole(data)
+    found = counted(data, mended=True)
+    assert set(found.ids) == ids
+    assert found.twice == []
