@@ -8,13 +8,25 @@ import random
 import threading
 from typing import Any
 
-KINDS = tuple(
-    getattr(errno, name)
-    for name in (
-        "ENOSPC EDQUOT EIO EINTR EAGAIN EBADF EACCES EPERM EROFS ENOENT ENOTDIR EMFILE ENFILE EFBIG ESTALE ENOMEM EINVAL"
-    ).split()
+KINDS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EINTR, errno.EAGAIN, errno.EBADF, errno.EACCES, errno.EPERM, errno.EROFS,
+    errno.ENOENT, errno.ENOTDIR, errno.EMFILE, errno.ENFILE, errno.EFBIG, errno.ESTALE, errno.ENOMEM, errno.EINVAL,
+)  # fmt: skip
+CALLS = (
+    "open",
+    "write",
+    "fstat",
+    "ftruncate",
+    "close",
+    "stat",
+    "mkdir",
+    "unlink",
+    "pwrite",
+    "lseek",
+    "dup",
+    "fdatasync",
+    "fsync",
 )
-CALLS = ("open", "write", "fstat", "ftruncate", "close", "stat", "mkdir", "unlink", "pwrite", "dup", "fdatasync", "fsync")
 
 
 class FaultySystem:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from router.log import termination
-from router.log.record import MAX_LINE_BYTES, line_of
+from router.log.record import MAX_LINE_BYTES, decision_payload, line_of
 from router.log_settings import MAX_PROMPT_CHARS
 from router.types import Decision
 
@@ -43,6 +43,8 @@ TOO_LONG = "longer than a record may be"
 
 _DECISION_BYTES = 2_000  # a decision in memory, its prompt, session and scores aside; measured 1.3 to 1.8 KB
 _SCORE_BYTES = 150
+_MAX_EXTRA = 16
+_PLAIN = (str, int, float, bool)
 _CHUNK_RECORDS = 64  # small: the thread that encodes holds the GIL
 _CHUNK_BYTES = 64_000
 _logger = logging.getLogger("routescope")
@@ -235,7 +237,7 @@ class Queue:
 
     def _encoded(self, item: Any) -> bytes | None:
         try:
-            line = item if isinstance(item, bytes) else line_of(item)
+            line = _line(item)
         except Exception as error:
             self._spool.drop(f"cannot be encoded ({type(error).__name__})")
             return None
@@ -246,18 +248,44 @@ class Queue:
 
 
 def _measured(record: Mapping[str, Any] | Decision) -> tuple[int, Any]:
-    """A record and the bytes that it takes in memory; as a line where that cannot be told, or where others may change it."""
+    """What waits in the queue for a record, and the bytes that it takes in memory.
+
+    A decision as it is, with a copy of its ``extra``, which its owner may change; else its line, where that cannot be told.
+    """
+    extra: Any
     if isinstance(record, Decision):
-        plain = not record.extra
-        prompt, session, scores = record.prompt, record.session_id, record.scores
+        prompt, session, scores, extra = record.prompt, record.session_id, record.scores, record.extra
     else:
-        plain = record.get("kind") == "decision" and "extra" not in record
         prompt, session, scores = record.get("prompt"), record.get("session_id"), record.get("scores", ())
-    if plain and (prompt is None or len(prompt) <= MAX_PROMPT_CHARS):
-        size = sys.getsizeof(prompt) + sys.getsizeof(session) + _SCORE_BYTES * len(scores)
-        return size + _DECISION_BYTES, record
-    line = line_of(record)
-    return sys.getsizeof(line) + 100, line
+        extra = record.get("extra", {}) if record.get("kind") == "decision" else None
+    more = 0 if extra == {} else _size_of(extra)
+    if more is None or (prompt is not None and len(prompt) > MAX_PROMPT_CHARS):
+        line = line_of(record)
+        return sys.getsizeof(line) + 100, line
+    size = sys.getsizeof(prompt) + sys.getsizeof(session) + _SCORE_BYTES * len(scores) + more
+    return size + _DECISION_BYTES, (record, {**extra}) if more else record
+
+
+def _size_of(extra: Any) -> int | None:
+    """Bytes of a small flat dict; None of anything else."""
+    if type(extra) is not dict or len(extra) > _MAX_EXTRA:
+        return None
+    size = sys.getsizeof(extra)
+    for key, value in extra.items():
+        if type(key) is not str or type(value) not in _PLAIN:
+            return None
+        size += sys.getsizeof(key) + sys.getsizeof(value)
+    return size
+
+
+def _line(item: Any) -> bytes:
+    if isinstance(item, bytes):
+        return item
+    if not isinstance(item, tuple):
+        return line_of(item)
+    record, extra = item
+    payload = decision_payload(record) if isinstance(record, Decision) else record
+    return line_of({**payload, "extra": extra})
 
 
 @dataclass(frozen=True, slots=True)

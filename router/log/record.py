@@ -29,6 +29,8 @@ CLOCK_STEP_MS = 10_000
 _HEAD = len(b'{"crc":"00000000",')
 _FIELDS = tuple(field.name for field in fields(Decision))
 _values = attrgetter(*_FIELDS)
+_TEMPLATE: dict[str, Any] = {"kind": "decision", "v": SCHEMA_VERSION, **dict.fromkeys(_FIELDS)}
+_MONEY = ("cost_usd", "classifier_cost_usd")
 _RANDOM_BLOCK = 4096
 _MAX_DEPTH = 32
 
@@ -65,13 +67,18 @@ def uuid7(when_ms: int) -> str:
 
 def decision_payload(decision: Decision, privacy: Privacy | None = None) -> dict[str, Any]:
     """The record of a decision; fields that are None are left out, and of the prompt what ``privacy`` keeps away."""
-    payload: dict[str, Any] = {"kind": "decision", "v": SCHEMA_VERSION}
+    payload = _TEMPLATE.copy()  # with room for every key: growing a dict key by key takes half as long again
     for name, value in zip(_FIELDS, _values(decision), strict=True):
-        if value is not None:
+        if value is None:
+            del payload[name]
+        else:
             payload[name] = value
     for name in ("scores", "extra"):
         if not payload.get(name, True):
             del payload[name]
+    for name in _MONEY:  # here: a call back from the encoder takes longer
+        if type(value := payload.get(name)) is Decimal:
+            payload[name] = _money(value)
     if privacy is not None:
         privacy.apply(payload)
         return payload
@@ -165,6 +172,11 @@ def _key(key: Any) -> str:
     return (
         key if isinstance(key, str) else f"<{type(key).__name__}>" if not isinstance(key, int) else f"{key}"
     )
+
+
+def _money(value: Decimal) -> str:
+    text = str(value)
+    return format(value, "f") if "E" in text else text
 
 
 def _default(value: Any) -> Any:

@@ -31,8 +31,8 @@ from router.log_settings import DURABILITIES, LogSettings
 from router.types import Decision, Durability
 
 ROLL_BYTES = 64_000_000
-LOOK_SECONDS = 1.0
-"""How often it is looked whether the file is still where it was made; that it exists at all is seen at every write."""
+LOOK_SECONDS = 0.1
+"""How often it is looked whether the file is still there, and in place: what is written to a deleted one is lost."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _logger = logging.getLogger("routescope")
@@ -88,7 +88,7 @@ class Spool:
         self._busy = False
         self._late: list[bytes] = []
         self._warned = False
-        self._looked = 0.0
+        self._look_at = 0.0
         self._note = DropNote(system)
         self._queue = Queue(self, queue_bytes) if durability == "async" else None
         self._syncer = Syncer(self, system) if durability == "power" else None
@@ -199,14 +199,27 @@ class Spool:
             self._syncer.close()
 
     def _write(self, lines: bytes) -> None:
+        fd, now = self._fd, time.monotonic()
         try:
-            self._write_to(self._ready(len(lines)), lines)
+            # A descriptor that became another file's does not stand where our last write ended.
+            is_sure = (
+                0 < self._size <= self._roll_bytes - len(lines)
+                and now < self._look_at
+                and not self._suspect
+                and self._os.lseek(fd, 0, os.SEEK_CUR) == self._size
+            )
+        except OSError:
+            is_sure = False
+        if not is_sure:
+            fd = self._ready(len(lines), now)
+        try:
+            self._write_to(fd, lines)
         except OSError as error:
             if error.errno in _FULL or not self._size:
                 raise  # a new file would fare no better
             self._close()
             rest = lines[self._kept :]
-            self._write_to(self._ready(len(rest)), rest)
+            self._write_to(self._ready(len(rest), now), rest)
 
     def _write_to(self, fd: int, lines: bytes) -> None:
         self._suspect = True  # until it is known that the file ends with a whole line
@@ -217,6 +230,7 @@ class Spool:
             raise
         if done != len(lines):
             self._write_rest(fd, lines, done)
+        self._size += len(lines)
         self._suspect = False
         if self._syncer is not None:
             self._syncer.due()
@@ -240,10 +254,11 @@ class Spool:
                 self._suspect = False
             raise error
 
-    def _ready(self, more: int) -> int:
-        """The descriptor to write ``more`` bytes to."""
+    def _ready(self, more: int, now: float) -> int:
+        """The descriptor to write ``more`` bytes to, after a close look."""
         if self._fd < 0 or not self._is_usable(more):
             self._open()
+        self._look_at = now + LOOK_SECONDS
         return self._fd
 
     def _is_usable(self, more: int) -> bool:
@@ -261,10 +276,6 @@ class Spool:
         self._size = found.st_size
         if self._suspect or not found.st_nlink or (self._size and self._size + more > self._roll_bytes):
             return False
-        now = time.monotonic()
-        if now - self._looked < LOOK_SECONDS:
-            return True
-        self._looked = now
         return self._is_in_place()
 
     def _is_in_place(self) -> bool:
@@ -293,7 +304,6 @@ class Spool:
             # Held while this process lives: whoever gets it knows that an unfinished last line will stay unfinished.
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._fd, self._inode, self.path = fd, (found.st_dev, found.st_ino), path
-        self._looked = time.monotonic()
         self._note.ensure(path)
 
     def _close(self) -> None:
@@ -337,7 +347,7 @@ class Spool:
                 self.drop(why)
 
     def _report(self) -> None:
-        self._ready(0)
+        self._ready(0, time.monotonic())
         spool = "" if self.path is None else self.path.name
         now = datetime.now(UTC).replace(tzinfo=None)
         for reason, n in self._counted().items():

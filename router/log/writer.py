@@ -70,6 +70,7 @@ class Writer:
         self._turns = turns
         self._policies: set[str] = set()
         self._pending = threading.Event()
+        self._is_due = False
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._start_lock = threading.Lock()
@@ -88,7 +89,11 @@ class Writer:
     def log(self, decision: Decision, policy: Policy | None = None) -> bool:
         """Append a decision (and, once, the policy behind it); False when it had to be dropped. Never raises."""
         try:
-            written = self.append(decision if self._keeps_all else decision_payload(decision, self.privacy))
+            written = self.spool.append(
+                decision if self._keeps_all else decision_payload(decision, self.privacy)
+            )
+            if written and not self._is_due:
+                self._rows_wait()
             # After the decision, and not at all when that failed: drops are to count decisions.
             if written and policy is not None and policy.fingerprint not in self._policies:
                 self._log_policy(policy, decision.decided_at)
@@ -99,11 +104,15 @@ class Writer:
     def append(self, record: Mapping[str, Any] | Decision) -> bool:
         """Append a record as it is."""
         written = self.spool.append(record)
-        if written and not self._pending.is_set():
-            self._pending.set()
-            if self._turns and self._thread is None:
-                self._start()
+        if written and not self._is_due:
+            self._rows_wait()
         return written
+
+    def _rows_wait(self) -> None:
+        self._is_due = True  # first: a signal handler that logs must not meet the event's lock
+        self._pending.set()
+        if self._turns and self._thread is None:
+            self._start()
 
     def _log_policy(self, policy: Policy, seen: datetime) -> None:
         with contextlib.suppress(Exception):  # the decision counts; the next one tries again
@@ -114,7 +123,7 @@ class Writer:
         """Bring everything logged so far into DuckDB; False when an owner that stays will do it within seconds."""
         from router.log.owner import ingest_now
 
-        self._pending.clear()
+        self._taken()
         self._flushed_ns = time.time_ns()
         try:
             self.spool.flush()
@@ -137,7 +146,12 @@ class Writer:
         self.spool.close()
         if self.spool.written or self._children_wrote():
             self.flush()
-        self._pending.clear()  # what could not be ingested was said once; the rows are in the spool
+        self._taken()  # what could not be ingested was said once; the rows are in the spool
+
+    def _taken(self) -> None:
+        """What is logged from now on waits for another turn; in this order, or a row in between would wait for ever."""
+        self._pending.clear()
+        self._is_due = False
 
     def _start(self) -> None:
         with self._start_lock:
@@ -180,7 +194,7 @@ class Writer:
         warm_up()
         if self._stop.is_set():
             return False  # close() flushes
-        self._pending.clear()
+        self._taken()
         self.spool.drain()
         if take_turn(self.data) is not None:
             self._said = ""
@@ -212,6 +226,7 @@ class Writer:
         self._thread = None
         self._policies = set()
         self._pending = threading.Event()
+        self._is_due = False
         self._stop = threading.Event()
         self._start_lock = threading.Lock()
         self._has_children = False
