@@ -27,7 +27,7 @@ from router.log.ingest import (
     warm_up,
 )
 from router.log.lock import OwnerLock, holder
-from router.log.recovery import is_suspect, open_database, suspect
+from router.log.recovery import is_suspect, last_damage, open_database, suspect
 from router.log.schema import DATABASE, is_damage, is_fatal, keep_private
 from router.log.spool import private_folder
 from router.log.status import Activity, Backlog, OwnerStatus, Publisher
@@ -184,7 +184,10 @@ class Owner:
         if not self._lock.acquire(self.role):
             self._state = "waiting"
             return False
+        before = last_damage(self.data)
         con = open_database(self.data, progress=self._mending)
+        if last_damage(self.data) != before:
+            self._ingest_again(con)
         self._activity = None
         self._error = None  # before the state: whoever sees "owning" must not see why it was not
         self._since = self._since if self._state == "mending" else _now()
@@ -192,12 +195,28 @@ class Owner:
         self._state = "owning"
         return True
 
+    def _ingest_again(self, con: duckdb.DuckDBPyConnection) -> None:
+        """After a damage pages wait until the spools are read again: fewer rows than before would look like a loss."""
+        goal = sum(sizes(self.data).values()) - sum(offsets(con).values())
+        done = 0
+
+        def advance(n: int) -> None:
+            nonlocal done
+            done += n
+            self._mending(done, goal)
+
+        try:
+            ingest_all(con, self.data, progress=advance)
+        except BaseException:
+            con.close()
+            raise
+
     def _mending(self, done: int, total: int) -> None:
         if self._stop.is_set():
             raise LogError("stopped while the database was made again; the next owner goes on with it")
         if self._state != "mending":
             self._since = _now()
-        self._report(Activity("rebuild", "archive", done, total), "mending")
+        self._report(Activity("rebuild", "archive and spools", done, total), "mending")
 
     def _report(self, activity: Activity, state: str = "working") -> None:
         self._activity, self._state = activity, state
