@@ -19,7 +19,7 @@ from router.errors import ConfigurationError, InputError, LogError, LogLocked
 from router.log.formats import FORMATS, Format
 from router.log.import_readers import Row, read_rows, tell_format
 from router.log.privacy import Privacy
-from router.log.reader import Log, open_log
+from router.log.reader import Log, copy_log, open_log
 from router.log.record import MAX_LINE_BYTES, line_of
 from router.log.rows import KEYS, RowError, Shape, Table, with_more
 from router.log.schema import connect
@@ -282,7 +282,7 @@ def _everything(folder: Path) -> Log:
     log = open_log(folder)
     if log.mode == "owner":
         log.close()
-        log = open_log(folder, take_lock=False)
+        log = copy_log(folder)
     return log
 
 

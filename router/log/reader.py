@@ -251,6 +251,15 @@ def open_log(data: str | os.PathLike[str] = "data", *, wait_s: float = 2.0, take
     return _from_spools(folder, None, note)
 
 
+def copy_log(data: str | os.PathLike[str]) -> Log:
+    """A copy in memory, read from archive and spools: every decision logged until now, whoever owns the database.
+
+    Also in the owner's own process, where its connection may lag behind and is nobody else's to change.
+    """
+    folder = Path(data)
+    return _from_spools(folder, holder(folder), "")
+
+
 def _ingested(folder: Path) -> duckdb.DuckDBPyConnection:
     """The database with everything in it, made again when it turns out to be damaged."""
     for _ in range(_TRIES):

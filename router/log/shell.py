@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from router.errors import InputError, LogError
 from router.log.formats import Format, json_values, write
-from router.log.reader import Log, open_log
+from router.log.reader import Log, copy_log, open_log
 
 if TYPE_CHECKING:
     import duckdb
@@ -60,7 +61,8 @@ class Answer:
     columns : names, made distinct; ``types`` are DuckDB's.
     """
 
-    def __init__(self, relation: duckdb.DuckDBPyRelation) -> None:
+    def __init__(self, relation: duckdb.DuckDBPyRelation, con: duckdb.DuckDBPyConnection) -> None:
+        self._con = con
         self.columns: tuple[str, ...] = tuple(relation.project("*").columns)
         self.types: tuple[str, ...] = tuple(map(str, relation.types))
         self._relation = relation
@@ -73,7 +75,12 @@ class Answer:
     def texts(self, limit: int | None = None) -> list[tuple[str | None, ...]]:
         """Rows as DuckDB writes their values, NULL as None; at most ``limit``."""
         found = self._projected(limit, lambda kind: True)
-        return _reads(found.fetchall)
+
+        def read() -> list[tuple[str | None, ...]]:
+            rows = found.to_arrow_reader(BATCH_ROWS).read_all()
+            return list(zip(*(column.to_pylist() for column in rows.columns), strict=True))
+
+        return self._in_thread(read)
 
     def values(self, limit: int | None = None) -> list[list[Any]]:
         """Rows as orjson takes them; see ``write`` for the types."""
@@ -87,7 +94,7 @@ class Answer:
             ]
             return [list(row) for row in zip(*columns, strict=True)]
 
-        return _reads(read)
+        return self._in_thread(read)
 
     def write(
         self,
@@ -107,7 +114,34 @@ class Answer:
             reader = found.to_arrow_reader(BATCH_ROWS)
             return write(format, reader.schema, reader, file, json=self._json, progress=progress)
 
-        return _reads(run)
+        return self._in_thread(run)
+
+    def _in_thread(self, read: Callable[[], _T]) -> _T:
+        """Run it beside this thread, which can then be interrupted: DuckDB looks for Ctrl+C in some of its loops alone."""
+        import duckdb
+
+        done: list[_T] = []
+        failed: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                done.append(read())
+            except BaseException as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=run, name="routescope-sql", daemon=True)
+        thread.start()
+        try:
+            thread.join()
+        finally:
+            while thread.is_alive():
+                self._con.interrupt()
+                thread.join(0.05)
+        if failed:
+            if isinstance(failed[0], duckdb.Error):
+                raise _failed(failed[0]) from None
+            raise failed[0]
+        return done[0]
 
     @property
     def _json(self) -> tuple[str, ...]:
@@ -155,7 +189,7 @@ class Shell:
             relation = self._con.sql(query)
             if relation is None:
                 raise InputError("this statement gives no rows; expected a SELECT")
-            return Answer(relation)
+            return Answer(relation, self._con)
         except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
             if explains:  # it has run, if it was to be analysed
                 raise _failed(error) from None
@@ -220,21 +254,12 @@ def open_shell(data: str | os.PathLike[str] = "data", *, wait_s: float = 2.0) ->
     log = open_log(data, wait_s=wait_s)
     if log.mode == "owner":
         log.close()
-        log = open_log(data, take_lock=False)
+        log = copy_log(data)
     try:
         return Shell(log)
     except BaseException:
         log.close()
         raise
-
-
-def _reads(read: Callable[[], _T]) -> _T:
-    import duckdb
-
-    try:
-        return read()
-    except duckdb.Error as error:
-        raise _failed(error) from None
 
 
 def _failed(error: Exception) -> LogError:
