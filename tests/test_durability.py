@@ -537,7 +537,7 @@ def test_a_durability_that_does_not_exist_is_refused_with_those_that_do(tmp_path
 def test_nothing_of_all_this_is_loaded_or_started_without_a_log():
     script = (
         "import sys, threading; from router import Policy, Router; Router(Policy.preset('seed'), log=False); "
-        + ("print('router.log.background' in sys.modules, threading.active_count())")
+        + ("print('router.log.queued' in sys.modules, threading.active_count())")
     )
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True,
                           env=environment(), timeout=60)  # fmt: skip

@@ -128,13 +128,13 @@ def test_a_line_being_written_waits_and_comes_in_once_it_is_whole(con, tmp_path)
     spool = Spool(tmp_path)
     spool.append(decision_payload(decision(0)))
     whole = line(1)
-    os.write(spool._fd, whole[:50])
+    os.write(spool.file._fd, whole[:50])
     ingest_all(con, tmp_path)
     assert (prompts(con), con.execute("SELECT count(*) FROM rejects").fetchone()) == (
         ["prompt number 0"],
         (0,),
     )
-    os.write(spool._fd, whole[50:])
+    os.write(spool.file._fd, whole[50:])
     ingest_all(con, tmp_path)
     assert prompts(con) == ["prompt number 0", "prompt number 1"]
     spool.close()

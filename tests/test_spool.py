@@ -188,7 +188,7 @@ def test_a_folder_deleted_while_running_is_made_again(tmp_path):
     spool = Spool(tmp_path / "data")
     assert spool.append(decision_payload(decision(0)))
     shutil.rmtree(tmp_path / "data")
-    spool._look_at = 0.0  # as after a tenth of a second
+    spool.file._look_at = 0.0  # as after a tenth of a second
     assert spool.append(decision_payload(decision(1)))
     assert [r["prompt"] for r in records(tmp_path / "data")] == ["prompt number 1"]
 
@@ -203,7 +203,7 @@ FULL = """
     data = Path(sys.argv[1])
     spool = Spool(data)
     acknowledged = [spool.append(decision_payload(decision(0)))]
-    resource.setrlimit(resource.RLIMIT_FSIZE, (spool._size + 100, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (spool.file._size + 100, resource.RLIM_INFINITY))
     refused = [spool.append(decision_payload(decision(n, prompt="x" * 9000))) for n in range(1, 6)]  # in no file
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     acknowledged += [spool.append(decision_payload(decision(n))) for n in range(6, 9)]

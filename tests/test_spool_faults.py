@@ -22,7 +22,8 @@ from log_samples import decision, environment
 
 from router.log.drops import NOTE_BYTES, Unreported, tidy, unreported
 from router.log.record import fault
-from router.log.spool import LOOK_SECONDS, Spool
+from router.log.spool import Spool
+from router.log.spool_file import LOOK_SECONDS
 from router.log.writer import Writer
 
 DURABILITIES = ("process", "async", "power")
@@ -91,10 +92,10 @@ def test_two_hundred_thousand_failing_calls_raise_nothing_and_every_record_is_ac
 def is_open(spool: Spool) -> bool:
     """Whether the spool's descriptor is still that of its file."""
     try:
-        found = os.fstat(spool._fd)
+        found = os.fstat(spool.file._fd)
     except OSError:
         return False
-    return (found.st_dev, found.st_ino) == spool._inode
+    return (found.st_dev, found.st_ino) == spool.file._inode
 
 
 def around(spool: Spool, data: Path, rng: random.Random, opened: list[int]) -> None:
@@ -110,7 +111,7 @@ def around(spool: Spool, data: Path, rng: random.Random, opened: list[int]) -> N
     elif deed == 2 and folder.is_file():
         folder.unlink()
     elif deed in (3, 4) and is_open(spool):
-        os.close(spool._fd)
+        os.close(spool.file._fd)
         if deed == 4:  # and the next file that anybody opens gets its number
             opened.append(os.open(data.parent / f"other{len(opened)}", os.O_RDWR | os.O_CREAT))
     elif deed == 5 and spool.path is not None and spool.path.exists():
@@ -131,7 +132,7 @@ def test_a_spool_whose_files_are_closed_moved_and_deleted_underfoot_counts_right
             if rng.random() < 0.2:
                 with spool.alone:  # its thread may be writing
                     around(spool, data, rng, opened)
-                spool._look_at = 0.0  # as after a tenth of a second
+                spool.file._look_at = 0.0  # as after a tenth of a second
         spool.flush()
         left = spool._queue.size if spool._queue is not None else 0
         assert (left > 0) or spool.written + sum(spool.dropped.values()) == called
@@ -155,7 +156,7 @@ def test_a_spool_whose_files_are_closed_moved_and_deleted_underfoot_counts_right
 def test_a_descriptor_that_became_another_files_is_neither_written_nor_closed(tmp_path):
     spool = Spool(tmp_path / "data")
     assert spool.append(decision(0))
-    number = spool._fd
+    number = spool.file._fd
     os.close(number)
     other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
     assert other == number

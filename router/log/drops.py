@@ -73,7 +73,7 @@ class DropNote:
         """Close the file and take it away."""
         if self._path is not None:
             self._litter.append(self._path)
-        self.let_go()
+        self._let_go()
         for path in list(self._litter):
             try:
                 self._os.unlink(path)
@@ -83,8 +83,12 @@ class DropNote:
                 continue  # tried again with the next
             self._litter.remove(path)
 
-    def let_go(self) -> None:
-        """Close the file, which stays."""
+    def after_fork(self) -> None:
+        """Close this process's copy; the file is the parent's."""
+        self._let_go()
+        self._litter.clear()
+
+    def _let_go(self) -> None:
         if self._is_ours():
             with contextlib.suppress(Exception):
                 self._os.close(self._fd)

@@ -30,7 +30,6 @@ _HEAD = len(b'{"crc":"00000000",')
 _FIELDS = tuple(field.name for field in fields(Decision))
 _values = attrgetter(*_FIELDS)
 _TEMPLATE: dict[str, Any] = {"kind": "decision", "v": SCHEMA_VERSION, **dict.fromkeys(_FIELDS)}
-_MONEY = ("cost_usd", "classifier_cost_usd")
 _RANDOM_BLOCK = 4096
 _MAX_DEPTH = 32
 
@@ -73,12 +72,15 @@ def decision_payload(decision: Decision, privacy: Privacy | None = None) -> dict
             del payload[name]
         else:
             payload[name] = value
-    for name in ("scores", "extra"):
-        if not payload.get(name, True):
-            del payload[name]
-    for name in _MONEY:  # here: a call back from the encoder takes longer
-        if type(value := payload.get(name)) is Decimal:
-            payload[name] = _money(value)
+    if not decision.scores:
+        payload.pop("scores", None)
+    if not decision.extra:
+        payload.pop("extra", None)
+    costs = (("cost_usd", decision.cost_usd), ("classifier_cost_usd", decision.classifier_cost_usd))
+    for name, cost in costs:  # as text already: the encoder's call back takes longer
+        if cost.__class__ is Decimal:
+            text = str(cost)
+            payload[name] = f"{cost:f}" if "E" in text else text
     if privacy is not None:
         privacy.apply(payload)
         return payload
@@ -172,11 +174,6 @@ def _key(key: Any) -> str:
     return (
         key if isinstance(key, str) else f"<{type(key).__name__}>" if not isinstance(key, int) else f"{key}"
     )
-
-
-def _money(value: Decimal) -> str:
-    text = str(value)
-    return format(value, "f") if "E" in text else text
 
 
 def _default(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a spool leaves to a thread: writing (durability "async") and syncing to the disk (durability "power").
+"""Durability "async": decisions wait in memory, bounded in bytes, and a thread writes them.
 
 Measured with a caller that sleeps 1 ms between decisions, p50: 16 us when the record is encoded and written by the
 caller, 12 us when it is encoded there and written here, 2 us when both happen here; beside two busy threads 70, 35 and
@@ -7,21 +7,15 @@ caller, 12 us when it is encoded there and written here, 2 us when both happen h
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
 import sys
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from router.log import termination
 from router.log.record import MAX_LINE_BYTES, decision_payload, line_of
+from router.log.worker import Worker
 from router.log_settings import MAX_PROMPT_CHARS
 from router.types import Decision
 
@@ -32,12 +26,6 @@ QUEUE_BYTES = 16_000_000
 DRAIN_SECONDS = 0.02
 """A decision waits at most this long in memory, the time of writing aside."""
 
-SYNC_SECONDS = 0.1
-"""A record waits at most this long for the disk, the time of syncing aside."""
-
-RETRY_SECONDS = 1.0
-"""Longest wait before what could not be written is tried again."""
-
 QUEUE_FULL = "queue full"
 TOO_LONG = "longer than a record may be"
 
@@ -47,77 +35,6 @@ _MAX_EXTRA = 16
 _PLAIN = (str, int, float, bool)
 _CHUNK_RECORDS = 64  # small: the thread that encodes holds the GIL
 _CHUNK_BYTES = 64_000
-_logger = logging.getLogger("routescope")
-
-
-class _Worker:
-    """A daemon thread that sleeps until it is rung for, waits a little so that more may gather, and works.
-
-    The bell is a bare lock: ``threading.Event`` could deadlock a signal handler that logs.
-    """
-
-    def __init__(
-        self, name: str, work: Callable[[], bool], has_work: Callable[[], bool], wait_s: float
-    ) -> None:
-        self._name = name
-        self._work = work
-        self._has_work = has_work
-        self._wait_s = wait_s
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the thread: it is not there in a forked child."""
-        self._thread: threading.Thread | None = None
-        self._starting = threading.RLock()
-        self._bell = threading.Lock()
-
-    def wake(self) -> bool:
-        """Have the work done soon; False when there is no thread to do it and none can be started."""
-        if self._thread is None:
-            return self._start()
-        if self._bell.locked():
-            self._ring()
-        return True
-
-    def stop(self) -> None:
-        """Let the thread end; ``wake`` starts another."""
-        self._thread = None
-        self._ring()
-
-    def _ring(self) -> None:
-        with contextlib.suppress(RuntimeError):  # somebody else has just done so
-            self._bell.release()
-
-    def _start(self) -> bool:
-        with self._starting:
-            if self._thread is None:
-                self._bell = (
-                    threading.Lock()
-                )  # of its own: a thread that is about to end must not take the ring
-                self._bell.acquire()
-                thread = threading.Thread(target=self._run, args=(self._bell,), name=self._name, daemon=True)
-                self._thread = thread
-                try:
-                    thread.start()
-                except RuntimeError:  # no more threads, or the interpreter is going down
-                    self._thread = None
-                    return False
-        return True
-
-    def _run(self, bell: threading.Lock) -> None:
-        me, pause = threading.current_thread(), self._wait_s
-        while self._thread is me:
-            if not self._has_work():
-                bell.acquire()
-            time.sleep(pause)
-            try:
-                done = self._work()
-            except Exception as error:  # the thread must live
-                done = False
-                _logger.error(
-                    "routescope: writing the log in the background failed (%s)", type(error).__name__
-                )
-            pause = self._wait_s if done else min(pause * 2, RETRY_SECONDS)
 
 
 class Queue:
@@ -130,7 +47,7 @@ class Queue:
         self._spool = spool
         self._limit = limit
         self._ending = False
-        self._worker = _Worker("routescope-queue", self._work, self._has_work, DRAIN_SECONDS / 2)
+        self._worker = Worker("routescope-queue", self._work, self._has_work, DRAIN_SECONDS / 2)
         self.after_fork()
         termination.watch(self)
 
@@ -286,114 +203,3 @@ def _line(item: Any) -> bytes:
     record, extra = item
     payload = decision_payload(record) if isinstance(record, Decision) else record
     return line_of({**payload, "extra": extra})
-
-
-@dataclass(frozen=True, slots=True)
-class SyncState:
-    """What of a spool is on the disk: records so far, when that was (UTC), and syncs that failed."""
-
-    records: int = 0
-    last_at: datetime | None = None
-    failures: int = 0
-    error: str | None = None
-
-
-class Syncer:
-    """Syncs what a spool writes in a thread, never under the lock that writing takes."""
-
-    def __init__(self, spool: Spool, system: Any = os) -> None:
-        self._spool = spool
-        self._os = system
-        self._retired: list[int] = []
-        self._open: list[int] = []
-        self._worker = _Worker("routescope-sync", self._work, self._has_work, SYNC_SECONDS / 2)
-        self.after_fork()
-
-    def after_fork(self) -> None:
-        """Start anew: the parent syncs its files."""
-        for fd in self._retired + self._open:
-            with contextlib.suppress(OSError):
-                os.close(fd)
-        self.state = SyncState()
-        self._retired, self._open = [], []
-        self._is_due = False
-        self._folder: Path | None = None
-        self._syncing = threading.RLock()
-        self._worker.reset()
-
-    def due(self) -> None:
-        """Something was written."""
-        if not self._is_due:
-            self._is_due = True
-            self._worker.wake()
-
-    def retire(self, fd: int) -> None:
-        """Sync, then close, the descriptor of a file that is not written to any more."""
-        self._retired.append(fd)
-        self.due()
-
-    def sync(self) -> None:
-        """Bring everything written so far to the disk, on this thread."""
-        with self._syncing:
-            try:
-                with self._spool.alone:
-                    self._is_due = False
-                    self._open, self._retired = self._open + self._retired, []
-                    records, path = self._spool.written, self._spool.path
-                    self._open += self._spool.duplicate()
-                for fd in self._open:
-                    _to_disk(self._os, fd)
-                self._sync_folders(path)
-            except OSError as error:
-                self._failed(error.strerror or type(error).__name__)
-            else:
-                self.state = replace(
-                    self.state, records=records, last_at=datetime.now(UTC).replace(tzinfo=None)
-                )
-            finally:
-                while self._open:
-                    with contextlib.suppress(OSError):
-                        self._os.close(self._open.pop())
-
-    def close(self) -> None:
-        """Sync what is left, and let the thread end."""
-        self._worker.stop()
-        if self._is_due:
-            self.sync()
-
-    def _work(self) -> bool:
-        self.sync()
-        return True
-
-    def _has_work(self) -> bool:
-        return self._is_due
-
-    def _sync_folders(self, path: Path | None) -> None:
-        """The names of a new file and its folder reach the disk too."""
-        if path is None or path == self._folder:
-            return
-        for folder in (path.parent, path.parent.parent):
-            fd = self._os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                self._os.fsync(fd)
-            finally:
-                self._os.close(fd)
-        self._folder = path
-
-    def _failed(self, reason: str) -> None:
-        first = not self.state.failures
-        self.state = replace(self.state, failures=self.state.failures + 1, error=reason)
-        if first:
-            _logger.error(
-                "routescope: the log could not be synced to the disk (%s); it is written, but a power cut may take it",
-                reason,
-            )
-
-
-def _to_disk(system: Any, fd: int) -> None:
-    if sys.platform == "darwin":  # where fsync stops at the drive's own memory
-        import fcntl
-
-        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-    else:
-        system.fdatasync(fd)
