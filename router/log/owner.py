@@ -7,19 +7,17 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from router.errors import LogError, LogLocked
-from router.log import rewrite, rollups, tasks
+from router.errors import LogError
+from router.log import rewrite, tasks
 from router.log.compaction import compact
 from router.log.ingest import (
     BATCH_BYTES,
     Ingested,
     backlog_bytes,
-    compact_offsets,
     ingest_all,
     ingest_once,
     offsets,
@@ -32,7 +30,8 @@ from router.log.schema import DATABASE, is_damage, is_fatal, keep_private
 from router.log.spool import private_folder
 from router.log.status import Activity, Backlog, OwnerStatus, Publisher
 from router.log.status import read as status
-from router.log.upkeep import Here, carry_out
+from router.log.turns import checkpoint, ingest_now, said, take_turn
+from router.log.upkeep import carry_out
 
 if TYPE_CHECKING:
     import duckdb
@@ -48,9 +47,7 @@ TASK_RETRY_SECONDS = 60.0
 QUERY_SECONDS = 5.0
 """How long queries may go on that read a file about to be replaced."""
 
-_TURN_SPOOL_BYTES = 4_000_000
 _LINE_BYTES = 1_000.0  # of a decision, until some were seen
-_TRIES = 3
 _logger = logging.getLogger("routescope")
 _owners: dict[Path, Owner] = {}
 _owners_lock = threading.Lock()
@@ -79,6 +76,8 @@ class Owner:
         self._error: str | None = None
         self._since: datetime | None = None
         self._last: datetime | None = None
+        self.complete_at: datetime | None = None
+        """Every decision logged before then (UTC) is in the database; None until that is known."""
         self._total = Ingested()
         self._checkpointed = time.monotonic()
         self._next_task = 0.0
@@ -191,6 +190,7 @@ class Owner:
         self._activity = None
         self._error = None  # before the state: whoever sees "owning" must not see why it was not
         self._since = self._since if self._state == "mending" else _now()
+        self.complete_at = None  # others may have been behind, or the database be made again
         self._con = con
         self._state = "owning"
         return True
@@ -233,7 +233,7 @@ class Owner:
             except Exception as error:
                 self._next_task = time.monotonic() + TASK_RETRY_SECONDS
                 if not self._stop.is_set():
-                    tasks.fail(self.data, task, _text(error))
+                    tasks.fail(self.data, task, said(error))
                 raise
             finally:
                 self._activity = None
@@ -256,12 +256,14 @@ class Owner:
 
     def _ingest(self) -> bool:
         assert self._con is not None
+        begun = _now()
         step = ingest_once(self._con, self.data, until=self._stop.is_set)
         self._total += step
         self._last = _now()
         # Only a batch that was full is followed by the next at once; else a steady trickle would keep a core busy.
         busy = step.bytes >= BATCH_BYTES // 2
-        if not busy:
+        if not busy:  # no spool had more than one batch
+            self.complete_at = begun
             self._ready.set()
         if step.bytes:
             keep_private(self.data / DATABASE)
@@ -276,7 +278,7 @@ class Owner:
             return
         self._checkpointed = time.monotonic()
         if size:
-            _checkpoint(self._con)
+            checkpoint(self._con)
         looked = time.monotonic()
 
         def meanwhile() -> None:  # rows must not wait until the archive is written
@@ -289,7 +291,7 @@ class Owner:
         compact(self._con, self.data, meanwhile=meanwhile)
 
     def _failed(self, error: Exception) -> None:
-        text = _text(error)
+        text = said(error)
         if self._error != text:
             _logger.error("routescope: the log's owner has a problem (%s); decisions stay in the spool", text)
         self._state, self._error = "failed", text
@@ -321,7 +323,7 @@ class Owner:
             try:
                 if final:
                     ingest_all(con, self.data)
-                    _checkpoint(con)
+                    checkpoint(con)
             except Exception as error:  # the spool still has every row; closing must go on
                 _logger.error("routescope: the last ingest failed (%s)", type(error).__name__)
             try:
@@ -375,100 +377,11 @@ def _is_open(cursor: duckdb.DuckDBPyConnection) -> bool:
     return True
 
 
-def _text(error: BaseException) -> str:
-    """What may be said of an error: DuckDB's own messages can quote a row."""
-    return str(error) if isinstance(error, LogError) else type(error).__name__
-
-
-def _checkpoint(con: duckdb.DuckDBPyConnection) -> None:
-    compact_offsets(con)
-    rollups.merge(con)
-    con.execute("CHECKPOINT").fetchall()
-
-
 def local_owner(data: Path) -> Owner | None:
     """The owner of a data folder that runs in this process, if any."""
     with _owners_lock:
         owner = _owners.get(Path(data).resolve())
     return owner if owner is not None and owner._pid == os.getpid() else None
-
-
-def take_turn(
-    data: Path, *, role: str = "turn", progress: Callable[[int], None] | None = None
-) -> Ingested | None:
-    """Ingest everything in one short ownership; None when another holds the lock.
-
-    Finishes what a process that is gone had asked for, and archives ended spools when there are many.
-    """
-    data = Path(data)
-    lock = OwnerLock(data)
-    if not lock.acquire(role):
-        return None
-    since, error = _now(), None
-    done = None
-    try:
-        tries = _TRIES
-        while done is None:
-            tries -= 1
-            done = _turn(data, role, progress, is_last=tries == 0)
-        return done
-    except Exception as failure:
-        error = _text(failure)
-        raise
-    finally:
-        total = done or Ingested()
-        state = "stopped" if error is None else "failed"
-        report = OwnerStatus(state, since, _now(), total.rows, total.rejects, error)
-        Publisher(data, role).publish(report, (0, 0, 0.0))
-        lock.release()
-
-
-def _turn(data: Path, role: str, progress: Callable[[int], None] | None, *, is_last: bool) -> Ingested | None:
-    """None: the database is damaged, and will be mended when it is opened again. The exception must be gone by then."""
-    import duckdb
-
-    here = Here(open_database(data), data)
-    try:
-        done = ingest_all(here.con, data, progress=progress)
-        for task in tasks.pending(data, orphans=True):
-            here.run(task)
-        compact_offsets(here.con)
-        rollups.merge(here.con)
-        compact(here.con, data, largest=_TURN_SPOOL_BYTES if role == "turn" else None)
-        return done
-    except duckdb.Error as error:
-        if is_last or not (is_fatal(error) or (is_damage(error) and suspect(data))):
-            raise
-        return None
-    finally:
-        here.con.close()
-
-
-def ingest_now(
-    data: Path, *, wait_s: float = 10.0, role: str = "ingest", progress: Callable[[int], None] | None = None
-) -> Ingested | None:
-    """Ingest everything, waiting out short turns of others; None when an owner that stays will do it.
-
-    Raises
-    ------
-    LogLocked
-        Others kept taking turns for ``wait_s`` seconds.
-    """
-    deadline = time.monotonic() + wait_s
-    while True:
-        done = take_turn(data, role=role, progress=progress)
-        if done is not None:
-            return done
-        who = holder(data)
-        if who is not None and who.stays:
-            return None
-        if time.monotonic() > deadline:
-            pid = who.pid if who is not None else 0
-            raise LogLocked(
-                f"another process (PID {pid}) has held the log for {wait_s:.0f} s; every decision is in the spool, "
-                "run 'routescope ingest' when it is done"
-            )
-        time.sleep(0.02)
 
 
 def backlog(data: Path) -> int:
