@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from router.log import rollups
+from router.log.forks import no_fork
 from router.log.record import MAX_LINE_BYTES, fault, kind
 
 if TYPE_CHECKING:
@@ -381,7 +382,18 @@ def insert_lines(con: duckdb.DuckDBPyConnection, name: str, lines: list[bytes]) 
 
 def warm_up() -> None:
     """Load what ingest needs (pyarrow, the schema), so that the first batch does not wait for imports."""
-    import pyarrow  # noqa: F401
+    with no_fork():
+        _load()
+
+
+@cache
+def _load() -> None:
+    from router.log.schema import connect
 
     for table in _TABLES.values():
         _insert_sql(table)
+    con = connect(None)
+    try:
+        con.register("spool_lines", _column_of([]))  # DuckDB 1.5 imports more of Arrow and pandas for it
+    finally:
+        con.close()

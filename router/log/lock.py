@@ -11,12 +11,12 @@ import errno
 import fcntl
 import json
 import os
-import threading
 import weakref
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from router.log.forks import no_fork
 from router.log.schema import DATABASE
 
 LOCK = "owner.lock"
@@ -25,8 +25,6 @@ _held: weakref.WeakSet[OwnerLock] = weakref.WeakSet()
 _inherited: set[Path] = set()
 """Locks that were held here when this process was forked off. DuckDB would hand the child its parent's open database, as it
 was at the fork, and the child would write over what the parent wrote since (measured: rows doubled). It never gets them."""
-
-_no_fork = threading.RLock()  # held while a locked descriptor is not in ``_held`` yet, where a child finds it
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ class OwnerLock:
             return True
         if self.path.resolve() in _inherited:
             return False
-        with _no_fork:
+        with no_fork():
             return self._take(role)
 
     def _take(self, role: str) -> bool:
@@ -111,7 +109,7 @@ class OwnerLock:
 
     def release(self) -> None:
         """Give the lock up."""
-        with _no_fork:
+        with no_fork():
             if self.held:
                 with contextlib.suppress(OSError):
                     os.ftruncate(self._fd, 0)
@@ -132,7 +130,7 @@ class OwnerLock:
 def holder(data: Path) -> Holder | None:
     """Who holds the lock now, or None when it is free. Takes no lock that others could trip over for long."""
     path = Path(data) / LOCK
-    with _no_fork:
+    with no_fork():
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -168,20 +166,10 @@ def _blind(database: Path) -> None:
         return
 
 
-def _fork_begins() -> None:
-    _no_fork.acquire()
-
-
-def _fork_is_done() -> None:
-    _no_fork.release()
-
-
 def _forked() -> None:
-    global _no_fork
-    _no_fork = threading.RLock()
     for lock in list(_held):
         lock._after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_fork_begins, after_in_parent=_fork_is_done, after_in_child=_forked)
+    os.register_at_fork(after_in_child=_forked)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from router.errors import LogError, LogLocked
+from router.log.forks import no_fork
 from router.log.privacy import Privacy, Redact
 from router.log.record import MAX_LINE_BYTES, decision_payload
 from router.log.spool import Spool
@@ -183,15 +184,16 @@ class Writer:
 
     def _turn(self) -> bool:
         """Take a turn, or leave the rows to an owner that stays; True when there is one."""
-        import duckdb  # noqa: F401
-        import pyarrow  # noqa: F401
+        with no_fork():
+            import duckdb  # noqa: F401
+            import pyarrow  # noqa: F401
 
-        _close_first()
-        from router.log.ingest import warm_up
-        from router.log.lock import holder
-        from router.log.owner import take_turn
+            _close_first()
+            from router.log.ingest import warm_up
+            from router.log.lock import holder
+            from router.log.owner import take_turn
 
-        warm_up()
+            warm_up()
         if self._stop.is_set():
             return False  # close() flushes
         self._taken()
