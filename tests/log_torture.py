@@ -21,11 +21,10 @@ from log_samples import environment, run
 from router.log import open_log
 
 EAGER = """
-    import router.log.owner as eager
-    eager.CHECKPOINT_SECONDS = 0.1
-    if hasattr(eager, "compact"):
-        compact_when_worth_it = eager.compact
-        eager.compact = lambda *args, **kwargs: compact_when_worth_it(*args, **(kwargs | {"min_spools": 1}))
+    import router.log.compaction as compaction, router.log.owner as owner, router.log.turns as turns
+    owner.CHECKPOINT_SECONDS = 0.1
+    compact_when_worth_it = compaction.compact
+    owner.compact = turns.compact = lambda *args, **kwargs: compact_when_worth_it(*args, **(kwargs | {"min_spools": 1}))
 """
 """Checkpoints and archives whenever it can, as a log of years does now and then: a kill is to meet it at that."""
 

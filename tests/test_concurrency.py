@@ -348,7 +348,7 @@ SIGNALS = """
 
     signal.signal(signal.SIGALRM, on_alarm)
     n = handled = 0
-    end = time.monotonic() + 1.5
+    end = time.monotonic() + 1.0
     while time.monotonic() < end:
         n += 1
         try:
@@ -384,7 +384,8 @@ HOLDS = """
     from pathlib import Path
     from router.log.lock import OwnerLock
     lock = OwnerLock(Path(sys.argv[1]))
-    assert lock.acquire("turn")
+    while not lock.acquire("turn"):
+        time.sleep(0.001)
     print("held", flush=True)
     time.sleep(600)
 """
@@ -416,7 +417,7 @@ def test_a_lock_held_by_another_process_costs_the_caller_nothing_and_no_row(tmp_
     assert found.twice == []
 
 
-@sizes(3, 60, seconds=200)
+@sizes(2, 60, seconds=200)
 def test_commits_that_fail_at_random_lose_and_double_nothing(tmp_path, size):
     """A file-size limit that comes and goes makes the owner's commits fail; the writers are left alone."""
     seed = random.randrange(10**6)
@@ -462,7 +463,7 @@ def test_ten_thousand_sessions_in_one_flush_add_up_to_the_last_one(tmp_path):
     assert rolled == (10_000, total, 2 * total)
 
 
-@sizes(4, 300, seconds=900)
+@sizes(2, 300, seconds=900)
 def test_two_dashboards_eight_writers_readers_and_retention_at_once_add_up(tmp_path, size):
     data, cutoff = tmp_path / "data", (START - timedelta(days=1)).isoformat()
     old, new = [f"old{n}" for n in range(4)], [f"new{n}" for n in range(4)]
@@ -562,7 +563,7 @@ QUEUE_BYTES, ALLOWANCE_BYTES = 8_000_000, 24_000_000
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks at /proc")
-@sizes(2, 60, seconds=300)
+@sizes(1, 60, seconds=300)
 def test_memory_beside_a_disk_that_stalls_stays_within_what_is_configured(tmp_path, size):
     out = run(STALLED, tmp_path, size, QUEUE_BYTES, timeout=60 + 2 * size)
     acked, stalled, refused, dropped, growth = json.loads(out)
@@ -604,7 +605,7 @@ FULL_SPEED = """
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks at /proc")
-@sizes(2, 60, seconds=300)
+@sizes(1, 60, seconds=300)
 def test_memory_beside_an_owner_that_is_stuck_does_not_grow(tmp_path, size):
     with owner_process(tmp_path) as owner:
         owner.owns()

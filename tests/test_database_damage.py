@@ -268,10 +268,18 @@ WHILE_IT_RUNS = [
 ]
 
 
+@sizes(1, 2)
 @pytest.mark.parametrize("how", WHILE_IT_RUNS, ids=lambda how: how.__name__)
-@pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])
-def test_damage_under_a_running_owner_costs_no_acknowledged_row(tmp_path, left, how, killed):
-    data, ids = tmp_path / "data", set(left.ids)
+def test_damage_under_a_running_owner_costs_no_acknowledged_row(tmp_path, left, how, size):
+    for number in range(size):
+        killed = (WHILE_IT_RUNS.index(how) + number) % 2 == 1
+        damaged_while_it_runs(tmp_path / f"data{number}", left, how, killed)
+
+
+def damaged_while_it_runs(
+    data: Path, left: Left, how: Callable[[random.Random, Path], None], killed: bool
+) -> None:
+    ids = set(left.ids)
     shutil.copytree(left.data, data)
     writer = Writer(data, turns=False)
 

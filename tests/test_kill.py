@@ -14,7 +14,7 @@ from router import open_log
 from router.log import tasks
 
 WRITERS = 8
-SPAN_SECONDS = 1.6
+SPAN_SECONDS = 1.2
 
 
 def killed_at_random(pids: list[int], rng: random.Random, *, first: float, span: float) -> None:
@@ -121,7 +121,7 @@ def test_a_writer_in_the_background_that_is_killed_loses_its_newest_alone(tmp_pa
     )
 
 
-@sizes(3, 100)
+@sizes(2, 100)
 def test_killing_the_owner_while_it_erases_and_rebuilds_loses_and_doubles_nothing(tmp_path, size):
     """What was asked for is carried out by the owners that follow, and nothing else goes."""
     seed = random.randrange(10**6)
