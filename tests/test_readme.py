@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from router import Policy
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -47,6 +49,14 @@ def test_the_policy_shown_is_that_of_the_preset():
     assert {key: shown["labels"][0][key] for key in ("rubric", "model", "examples")} == {
         key: coding[key] for key in ("rubric", "model", "examples")
     }
+
+
+def test_the_log_table_shown_is_one_that_a_policy_takes(tmp_path):
+    table = fenced("What is stored", "toml")
+    preset = (ROOT / "router" / "presets" / "seed.toml").read_text(encoding="utf-8")
+    (tmp_path / "policy.toml").write_text(f"{preset}\n{table}", encoding="utf-8")
+    kept = Policy.load(tmp_path / "policy.toml").log
+    assert (kept.prompts, kept.redact, kept.durability) == ("full", "packaged", "process")
 
 
 def test_the_picture_is_there_and_small():
