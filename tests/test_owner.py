@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import stat
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from log_samples import decision, run, start
 
+from router.errors import LogError
 from router.log import Owner, open_log
 from router.log.ingest import offsets
 from router.log.lock import OwnerLock, holder
-from router.log.owner import ingest_now, local_owner, take_turn
+from router.log.owner import ingest_now, local_owner, status, take_turn
 from router.log.record import decision_payload
 from router.log.schema import DATABASE, connect
 from router.log.spool import Spool
+from router.log.status import Backlog
 from router.log.writer import Writer
 
 
@@ -280,3 +285,164 @@ def test_a_lock_file_deleted_between_open_and_lock_is_not_taken_for_the_lock(tmp
 def test_an_owner_of_another_folder_is_not_this_folders(owner, tmp_path):
     assert local_owner(tmp_path) is owner
     assert local_owner(tmp_path / "elsewhere") is None
+
+
+def test_the_owner_says_what_it_does_where_every_process_can_read_it(other_owner, tmp_path):
+    spool = Spool(tmp_path)
+    for number in range(30):
+        spool.append(decision_payload(decision(number)))
+    waits_for(lambda: (now := status(tmp_path)) is not None and now.rows == 30 and now.backlog_bytes == 0)
+    now = status(tmp_path)
+    assert (now.pid, now.role, now.state, now.is_alive) == (other_owner.pid, "dashboard", "owning", True)
+    assert (now.backlog_rows, now.backlog_s, now.rejects, now.error, now.activity) == (0, 0.0, 0, None, None)
+    assert now.since <= now.last_ingest <= now.written_at
+    assert now.sentence.startswith(f"process {other_owner.pid} (dashboard) owns the log since ")
+    assert stat.S_IMODE((tmp_path / "owner.json").stat().st_mode) == 0o600
+    other_owner.kill()
+    other_owner.wait()
+    assert not status(tmp_path).is_alive
+    assert status(tmp_path).sentence.startswith("nobody owns the log; the last was process ")
+
+
+def test_the_backlog_is_told_in_bytes_rows_and_seconds(other_owner, tmp_path):
+    waits_for(lambda: status(tmp_path) is not None)
+    other_owner.send_signal(signal.SIGSTOP)
+    spool = Spool(tmp_path)
+    for number in range(7):
+        spool.append(decision_payload(decision(number)))
+    backlog = Backlog(tmp_path)
+    name, size = spool.path.name, spool.path.stat().st_size
+    began = int(name.rsplit("-", 2)[1]) / 1000
+    assert backlog.measure({name: size}, {}, now=began + 9, line_bytes=1) == (size, 7, pytest.approx(9))
+    assert backlog.measure({name: size}, {name: size}, now=began + 20, line_bytes=1) == (0, 0, 0)
+    spool.append(decision_payload(decision(8)))
+    grown = spool.path.stat().st_size
+    waiting = backlog.measure({name: grown}, {name: size}, now=began + 21.5, line_bytes=1)
+    assert waiting == (grown - size, 1, pytest.approx(1.5))
+    huge = backlog.measure({name: 10**9}, {}, now=began + 22, line_bytes=500.0)
+    assert huge == (10**9, 2_000_000, pytest.approx(2))
+    other_owner.send_signal(signal.SIGCONT)
+    waits_for(lambda: status(tmp_path).rows == 8)
+
+
+def test_a_status_that_cannot_be_written_or_read_is_nobodys_problem(tmp_path):
+    (tmp_path / "owner.json").mkdir()
+    Spool(tmp_path).append(decision_payload(decision()))
+    assert take_turn(tmp_path).rows == 1
+    assert status(tmp_path) is None
+    shutil.rmtree(tmp_path / "owner.json")
+    (tmp_path / "owner.json").write_text("{half")
+    assert status(tmp_path) is None
+    take_turn(tmp_path)
+    assert (status(tmp_path).state, status(tmp_path).role, status(tmp_path).is_alive) == (
+        "stopped",
+        "turn",
+        False,
+    )
+
+
+def test_an_owner_that_failed_says_so_to_others(tmp_path):
+    (tmp_path / DATABASE).mkdir()
+    owner = Owner(tmp_path, interval_s=0.02)
+    owner.start()
+    try:
+        waits_for(lambda: owner.status().error is not None)
+    finally:
+        owner.stop()
+    with pytest.raises(LogError):
+        take_turn(tmp_path)
+    assert status(tmp_path).state == "failed"
+    assert "is no file" in status(tmp_path).error
+
+
+def owns(process) -> float:
+    """Seconds until a started owner says that it owns."""
+    begun = time.monotonic()
+    assert process.stdout.readline() == "ready\n"
+    return time.monotonic() - begun
+
+
+def ended(*processes) -> None:
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_second_dashboard_takes_over_within_a_second_of_the_first_ones_end(other_owner, tmp_path, how):
+    second = start(HOLDER, tmp_path)
+    Spool(tmp_path).append(decision_payload(decision()))
+    waits_for(lambda: (now := status(tmp_path)) is not None and now.rows == 1)
+    time.sleep(1.0)  # the second has loaded and waits
+    assert second.poll() is None
+    assert holder(tmp_path).pid == other_owner.pid
+    other_owner.send_signal(how)
+    other_owner.wait()
+    begun = time.monotonic()
+    waits_for(lambda: (who := holder(tmp_path)) is not None and who.pid == second.pid)
+    assert time.monotonic() - begun < 1.0
+    owns(second)
+    ended(second)
+
+
+TURNS = """
+    import sys, time
+    from pathlib import Path
+    from log_samples import decision
+    from router.log.owner import take_turn
+    from router.log.record import decision_payload
+    from router.log.spool import Spool
+    data, n, spool = Path(sys.argv[1]), 0, Spool(Path(sys.argv[1]))
+    print("ready", flush=True)
+    end = time.monotonic() + 60
+    while time.monotonic() < end:   # turns without a pause: nothing that a router would do
+        spool.append(decision_payload(decision(n)))
+        if take_turn(data) is None:
+            time.sleep(0.01)
+        n += 1
+"""
+
+
+def test_a_dashboard_that_starts_among_processes_taking_turns_gets_its_own(tmp_path):
+    busy = [start(TURNS, tmp_path) for _ in range(3)]
+    for process in busy:
+        assert process.stdout.readline() == "ready\n"
+    waits_for(lambda: (tmp_path / DATABASE).exists())
+    owner = Owner(tmp_path)
+    owner.start()
+    waits_for(lambda: (who := holder(tmp_path)) is not None and who.stays)
+    ended(*busy)
+    owner.stop()
+    with open_log(tmp_path) as log:
+        assert log.rows("SELECT count(*), count(DISTINCT id) FROM decisions")[0][0] > 0
+
+
+def test_an_owner_stopped_in_the_middle_of_a_compaction_ends_soon_and_loses_nothing(tmp_path, monkeypatch):
+    import router.log.owner as module
+
+    for number in range(70):
+        spool = Spool(tmp_path)
+        spool.append(decision_payload(decision(number)))
+        spool.close()
+    compact, begun = module.compact, threading.Event()
+
+    def slow(con, data, *, meanwhile):
+        def and_wait() -> None:
+            begun.set()
+            waits_for(lambda: owner._stop.is_set())
+            meanwhile()
+
+        return compact(con, data, min_spools=1, meanwhile=and_wait)
+
+    monkeypatch.setattr(module, "compact", slow)
+    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0)
+    owner = Owner(tmp_path, interval_s=0.02)
+    owner.start()
+    assert begun.wait(20)
+    owner.stop()
+    with open_log(tmp_path) as log:
+        assert log.count() == 70
+    assert take_turn(tmp_path).rows == 0
+    with open_log(tmp_path) as log:
+        assert log.count() == 70

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
 import time
-import weakref
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,9 @@ from router.log.ingest import (
     sizes,
     warm_up,
 )
+from router.log.lending import QUERY_SECONDS, Lender
 from router.log.lock import OwnerLock, holder
+from router.log.precedence import Precedence
 from router.log.recovery import is_suspect, last_damage, open_database, suspect
 from router.log.schema import DATABASE, is_damage, is_fatal, keep_private
 from router.log.spool import private_folder
@@ -41,16 +43,17 @@ __all__ = ["Owner", "OwnerStatus", "backlog", "ingest_now", "local_owner", "stat
 CHECKPOINT_SECONDS = 60.0
 CHECKPOINT_WAL_BYTES = 16_000_000
 TURN_LOOK_SECONDS = 0.01
-"""How often a waiting owner looks again while others take short turns: they must not starve it."""
+"""How often a waiting owner looks again while others take short turns."""
 
 TASK_RETRY_SECONDS = 60.0
-QUERY_SECONDS = 5.0
-"""How long queries may go on that read a file about to be replaced."""
-
 _LINE_BYTES = 1_000.0  # of a decision, until some were seen
 _logger = logging.getLogger("routescope")
 _owners: dict[Path, Owner] = {}
 _owners_lock = threading.Lock()
+
+
+class _Stopped(Exception):
+    """The owner was told to stop in the middle of something that can be left."""
 
 
 class Owner:
@@ -64,10 +67,8 @@ class Owner:
         self.role = role
         self._interval = interval_s
         self._lock = OwnerLock(self.data)
-        self._con: duckdb.DuckDBPyConnection | None = None
-        self._lent: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
-        self._gate = threading.Condition()
-        self._is_gated = False
+        self._precedence = Precedence(self.data)
+        self._lender = Lender()
         self._stop = threading.Event()
         self._ready = threading.Event()
         self._thread: threading.Thread | None = None
@@ -104,9 +105,8 @@ class Owner:
     def stop(self) -> None:
         """Ingest what is there, checkpoint, close and give the lock up. A task that is going on is left to the next owner."""
         self._stop.set()
-        con = self._con
-        if self._activity is not None and con is not None:
-            con.interrupt()
+        if self._activity is not None:
+            self._lender.interrupt()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -118,7 +118,7 @@ class Owner:
     @property
     def is_open(self) -> bool:
         """Whether this owner has the database open, or will in a moment."""
-        return os.getpid() == self._pid and (self._con is not None or self._is_gated)
+        return self._lender.is_open
 
     @property
     def mending(self) -> str:
@@ -136,15 +136,7 @@ class Owner:
 
         While the file is replaced by another this waits, at most ``wait_s`` seconds.
         """
-        if os.getpid() != self._pid:
-            return None
-        with self._gate:
-            self._gate.wait_for(lambda: not self._is_gated, timeout=wait_s)
-            if self._con is None or self._is_gated:
-                return None
-            cursor = self._con.cursor()
-            self._lent.add(cursor)
-            return cursor
+        return self._lender.cursor(wait_s)
 
     def status(self) -> OwnerStatus:
         """What the owner is doing now."""
@@ -158,11 +150,10 @@ class Owner:
             wait = self._interval
             try:
                 warm_up()
-                if self._con is not None and (not self._lock.is_current() or is_suspect(self.data)):
-                    self._close(
-                        final=False
-                    )  # another folder, or a file to be mended: own what stands there now
-                if self._con is None and not self._open():
+                if self._lender.con is not None and (not self._lock.is_current() or is_suspect(self.data)):
+                    # Another folder, or a file to be mended: own what stands there now.
+                    self._close(final=False)
+                if self._lender.con is None and not self._open():
                     who = holder(self.data)
                     self._stop.wait(self._interval if who is not None and who.stays else TURN_LOOK_SECONDS)
                     continue
@@ -176,13 +167,16 @@ class Owner:
             self._publish()
             if wait:
                 self._stop.wait(wait)
+        self._precedence.drop()
         self._close()
 
     def _open(self) -> bool:
         private_folder(self.data)
         if not self._lock.acquire(self.role):
             self._state = "waiting"
+            self._precedence.claim()
             return False
+        self._precedence.drop()
         before = last_damage(self.data)
         con = open_database(self.data, progress=self._mending)
         if last_damage(self.data) != before:
@@ -191,7 +185,7 @@ class Owner:
         self._error = None  # before the state: whoever sees "owning" must not see why it was not
         self._since = self._since if self._state == "mending" else _now()
         self.complete_at = None  # others may have been behind, or the database be made again
-        self._con = con
+        self._lender.put(con)
         self._state = "owning"
         return True
 
@@ -227,9 +221,9 @@ class Owner:
         if time.monotonic() < self._next_task:
             return
         for task in tasks.pending(self.data):
-            assert self._con is not None
+            assert self._lender.con is not None
             try:
-                carry_out(self._con, self.data, task, swap=self._swap, report=self._report)
+                carry_out(self._lender.con, self.data, task, swap=self._swap, report=self._report)
             except Exception as error:
                 self._next_task = time.monotonic() + TASK_RETRY_SECONDS
                 if not self._stop.is_set():
@@ -240,24 +234,19 @@ class Owner:
             self._state = "owning"
 
     def _swap(self, fresh: rewrite.Fresh) -> duckdb.DuckDBPyConnection:
-        with self._gate:
-            self._is_gated = True
-            con, self._con = self._con, None
+        self._lender.replace()
         try:
-            assert con is not None
-            self._shut(con, QUERY_SECONDS)
             rewrite.put_in_place(self.data, fresh)
-            self._con = open_database(self.data)
+            con = open_database(self.data)
+            self._lender.put(con)
         finally:
-            with self._gate:
-                self._is_gated = False
-                self._gate.notify_all()
-        return self._con
+            self._lender.give_up()
+        return con
 
     def _ingest(self) -> bool:
-        assert self._con is not None
+        assert self._lender.con is not None
         begun = _now()
-        step = ingest_once(self._con, self.data, until=self._stop.is_set)
+        step = ingest_once(self._lender.con, self.data, until=self._stop.is_set)
         self._total += step
         self._last = _now()
         # Only a batch that was full is followed by the next at once; else a steady trickle would keep a core busy.
@@ -274,21 +263,24 @@ class Owner:
         wal = self.data / (DATABASE + ".wal")
         size = wal.stat().st_size if wal.exists() else 0
         due = time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS
-        if self._con is None or not (due or size > CHECKPOINT_WAL_BYTES):
+        if self._lender.con is None or not (due or size > CHECKPOINT_WAL_BYTES):
             return
         self._checkpointed = time.monotonic()
         if size:
-            checkpoint(self._con)
+            checkpoint(self._lender.con)
         looked = time.monotonic()
 
         def meanwhile() -> None:  # rows must not wait until the archive is written
             nonlocal looked
-            if self._con is not None and time.monotonic() - looked > self._interval:
-                self._total += ingest_once(self._con, self.data)
+            if self._stop.is_set():
+                raise _Stopped
+            if self._lender.con is not None and time.monotonic() - looked > self._interval:
+                self._total += ingest_once(self._lender.con, self.data)
                 self._last = _now()
                 looked = time.monotonic()
 
-        compact(self._con, self.data, meanwhile=meanwhile)
+        with contextlib.suppress(_Stopped):
+            compact(self._lender.con, self.data, meanwhile=meanwhile)
 
     def _failed(self, error: Exception) -> None:
         text = said(error)
@@ -305,76 +297,39 @@ class Owner:
         if not self._lock.held or not self._publisher.is_due(self._state):
             return
         left = (0, 0, 0.0)
-        if self._con is not None and self._activity is None:
+        if self._lender.con is not None and self._activity is None:
             try:
                 total = self._total
                 mean = total.bytes / total.rows if total.rows else _LINE_BYTES
                 left = self._backlog.measure(
-                    sizes(self.data), offsets(self._con), now=time.time(), line_bytes=mean
+                    sizes(self.data), offsets(self._lender.con), now=time.time(), line_bytes=mean
                 )
             except Exception as error:  # a status is not worth a failure; the next pass finds it
                 _logger.debug("routescope: the backlog is not known (%s)", type(error).__name__)
         self._publisher.publish(self.status(), left)
 
     def _close(self, *, final: bool = True) -> None:
-        with self._gate:
-            con, self._con = self._con, None
-        if con is not None:
-            try:
-                if final:
-                    ingest_all(con, self.data)
-                    checkpoint(con)
-            except Exception as error:  # the spool still has every row; closing must go on
-                _logger.error("routescope: the last ingest failed (%s)", type(error).__name__)
-            try:
-                self._shut(con, 0.0)
-            except LogError as error:
-                _logger.error("routescope: %s", error)
+        con = self._lender.con
+        try:
+            if con is not None and final:
+                ingest_all(con, self.data)
+                checkpoint(con)
+        except Exception as error:  # the spool still has every row; closing must go on
+            _logger.error("routescope: the last ingest failed (%s)", type(error).__name__)
+        try:
+            self._lender.close()
+        except LogError as error:
+            _logger.error("routescope: %s", error)
         if final and self._lock.held:
             self._state = "stopped"
             self._publish()
         self._lock.release()
 
-    def _shut(self, con: duckdb.DuckDBPyConnection, patience_s: float) -> None:
-        """Close a connection and every cursor of it; queries get ``patience_s`` seconds to end.
-
-        One that stayed open would keep the old file's instance alive, and the next connect would get that.
-        """
-        import duckdb
-
-        end = time.monotonic() + patience_s
-        while any(map(_is_open, list(self._lent))) and time.monotonic() < end:
-            time.sleep(TURN_LOOK_SECONDS)
-        end = time.monotonic() + QUERY_SECONDS
-        while True:
-            try:
-                for cursor in list(self._lent):
-                    if _is_open(cursor):
-                        cursor.interrupt()
-                        cursor.close()
-                con.close()
-                return
-            except duckdb.Error as error:  # 2.0 refuses to close what is busy in another thread
-                if time.monotonic() > end:
-                    raise LogError(f"the database cannot be closed ({type(error).__name__})") from None
-                time.sleep(TURN_LOOK_SECONDS)
-
     def _after_fork(self) -> None:
         # The child must touch neither the parent's connection (the schema module keeps it from being closed there) nor
         # its lock (the lock module closes its descriptor).
-        self._con = None
         self._thread = None
         self._state = "stopped"
-
-
-def _is_open(cursor: duckdb.DuckDBPyConnection) -> bool:
-    import duckdb
-
-    try:
-        cursor.query_progress()
-    except duckdb.ConnectionException:
-        return False
-    return True
 
 
 def local_owner(data: Path) -> Owner | None:

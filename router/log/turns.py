@@ -13,6 +13,7 @@ from router.log import rollups, tasks
 from router.log.compaction import compact
 from router.log.ingest import Ingested, compact_offsets, ingest_all
 from router.log.lock import OwnerLock, holder
+from router.log.precedence import give_way
 from router.log.recovery import open_database, suspect
 from router.log.schema import is_damage, is_fatal
 from router.log.status import OwnerStatus, Publisher
@@ -33,6 +34,7 @@ def take_turn(
     Finishes what a process that is gone had asked for, and archives ended spools when there are many.
     """
     data = Path(data)
+    give_way(data)
     lock = OwnerLock(data)
     if not lock.acquire(role):
         return None
