@@ -120,7 +120,9 @@ def unreadable_policy(source: str, faults: list[str]) -> State:
 
 def router_error(kind: str, message: str) -> State:
     """An error that says itself what to do."""
-    return State(f"{name(_words(kind))}", "Correct this and reload the page.", message)
+    passing = kind in ("LogLocked", "LogDamaged")  # nothing to correct: it mends itself, or another lets go
+    step = "Reload the page in a moment." if passing else "Correct this and reload the page."
+    return State(f"{name(_words(kind))}", step, message)
 
 
 def unknown_error(kind: str) -> State:
