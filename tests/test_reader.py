@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import tempfile
+import textwrap
 import threading
 import time
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from log_samples import decision, run, start
+from log_samples import decision, environment, run, start
 
 from router.errors import LogTooNew
 from router.log import Owner, open_log
+from router.log.compaction import compact
+from router.log.ingest import ingest_all
 from router.log.lock import OwnerLock
-from router.log.record import decision_payload
+from router.log.record import decision_payload, line_of
+from router.log.recovery import open_database
 from router.log.schema import DATABASE, connect, migrations
 from router.log.spool import Spool
 from router.log.writer import Writer
@@ -206,3 +214,267 @@ def test_a_log_says_in_one_line_what_it_reads(tmp_path):
     filled(tmp_path)
     with open_log(tmp_path) as log:
         assert repr(log).startswith("Log(mode='file', age_s=")
+
+
+# Never wrong by more than the age it states
+
+ACKNOWLEDGE = """
+    import os, sys, time
+    from datetime import UTC, datetime
+    from pathlib import Path
+    from log_samples import decision
+    from router.log.spool import Spool
+    data, acked, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+    spool = Spool(data, roll_bytes=100_000)      # every hundred decisions a new file
+    fd = os.open(acked, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        made = decision()
+        assert spool.append(made)
+        os.write(fd, f"{made.id} {datetime.now(UTC).replace(tzinfo=None).isoformat()}\\n".encode())
+        time.sleep(0.01)
+    spool.close()
+"""
+OWN = """
+    import sys, time
+    from pathlib import Path
+    from router.log import Owner
+    owner = Owner(Path(sys.argv[1]))
+    owner.start()
+    assert owner.wait_ready(60)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    owner.stop()
+    print("stopped", flush=True)
+"""
+
+
+def acknowledged(folder: Path) -> list[tuple[str, datetime]]:
+    found = []
+    for path in folder.glob("*.acked"):
+        for line in path.read_text().split("\n")[:-1]:
+            id, when = line.split()
+            found.append((id, datetime.fromisoformat(when)))
+    return found
+
+
+def check_age(log, folder: Path) -> int:
+    """Every decision acknowledged before the age that the log states is among its rows, and none twice."""
+    as_of = datetime.now(UTC).replace(tzinfo=None) - timedelta(seconds=log.age_s)
+    ids = [str(id) for (id,) in log.rows("SELECT id FROM decisions")]
+    there = set(ids)
+    assert len(ids) == len(there)
+    missing = [when for id, when in acknowledged(folder) if when < as_of and id not in there]
+    assert not missing, (as_of, min(missing))
+    return len(ids)
+
+
+def writers(data: Path, folder: Path, seconds: float) -> ExitStack:
+    stack = ExitStack()
+    for n in range(3):
+        process = start(ACKNOWLEDGE, data, folder / f"{n}.acked", seconds)
+        stack.callback(process.stdout.close)
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+    return stack
+
+
+def until(condition) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@contextmanager
+def owner_process(data: Path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(OWN), str(data)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    try:
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+def test_beside_an_owner_every_decision_acknowledged_before_read_at_is_there(tmp_path):
+    data = tmp_path / "data"
+    with owner_process(data), writers(data, tmp_path, 60):
+        until(lambda: len(acknowledged(tmp_path)) > 50)
+        counts = []
+        with open_log(data) as kept:
+            assert kept.mode == "spool"
+            for _ in range(8):
+                with open_log(data) as log:
+                    assert log.mode == "spool"
+                    counts.append(check_age(log, tmp_path))
+                before, age = kept.read_at, kept.age_s
+                check_age(kept, tmp_path)
+                assert kept.age_s > age > 0
+                kept.refresh()
+                assert kept.read_at > before
+                assert kept.age_s < age + 60
+                check_age(kept, tmp_path)
+    assert counts == sorted(counts)
+    assert counts[-1] > counts[0]
+
+
+def test_over_the_file_the_rows_are_those_of_its_age_while_others_log(tmp_path):
+    data = tmp_path / "data"
+    with writers(data, tmp_path, 60):
+        until(lambda: len(acknowledged(tmp_path)) > 50)
+        with open_log(data) as log:
+            assert log.mode == "file"
+            first = check_age(log, tmp_path)
+            until(lambda: len(acknowledged(tmp_path)) > first + 50)
+            assert check_age(log, tmp_path) == first  # older by now, and says so
+            log.refresh()
+            assert check_age(log, tmp_path) > first
+
+
+def test_in_the_owners_process_a_backlog_is_part_of_the_age(tmp_path):
+    data = tmp_path / "data"
+    spool = Spool(data)
+    acked = tmp_path / "0.acked"
+    with open(acked, "w") as file:
+        for number in range(6_000):
+            made = decision(number, prompt="x" * 500)
+            spool.append(made)
+            file.write(f"{made.id} {datetime.now(UTC).replace(tzinfo=None).isoformat()}\n")
+    spool.close()
+    owner = Owner(data)
+    owner.start()
+    try:
+        seen = set()
+        until(lambda: owner.is_open)
+        with open_log(data) as log:
+            assert log.mode == "owner"
+            while not seen or max(seen) < 6_000:
+                seen.add(check_age(log, tmp_path))
+            until(lambda: log.age_s < 60)
+    finally:
+        owner.stop()
+    assert len(seen) > 1, "it was looked at while rows were still coming in"
+
+
+def test_beside_an_owner_of_this_process_the_age_is_that_of_its_last_look(tmp_path):
+    data = tmp_path / "data"
+    owner = Owner(data)
+    owner.start()
+    try:
+        assert owner.wait_ready(30)
+        with writers(data, tmp_path, 60), open_log(data) as log:
+            assert log.mode == "owner"
+            until(lambda: len(acknowledged(tmp_path)) > 50)
+            for _ in range(20):
+                check_age(log, tmp_path)
+            assert log.age_s < 30
+    finally:
+        owner.stop()
+
+
+def test_when_the_owner_is_killed_its_rows_are_there_at_once(tmp_path):
+    data = tmp_path / "data"
+    with owner_process(data) as owner, writers(data, tmp_path, 60):
+        until(lambda: len(acknowledged(tmp_path)) > 100)
+        with open_log(data) as beside:
+            owner.kill()
+            owner.wait()
+            with open_log(data) as log:
+                assert log.mode == "file"
+                check_age(log, tmp_path)
+            beside.refresh()
+            check_age(beside, tmp_path)
+
+
+def test_a_reader_sees_every_row_while_owners_come_and_go(tmp_path):
+    data = tmp_path / "data"
+    with writers(data, tmp_path, 60):
+        until(lambda: len(acknowledged(tmp_path)) > 50)
+        modes, counts = set(), []
+        for _ in range(2):
+            with owner_process(data) as owner:
+                for step in range(6):
+                    if step == 2:
+                        owner.stdin.write("\n")
+                        owner.stdin.flush()
+                    with open_log(data) as log:
+                        modes.add(log.mode)
+                        counts.append(check_age(log, tmp_path))
+    assert counts == sorted(counts)
+    assert modes == {"file", "spool"}
+
+
+def test_a_line_that_is_still_being_written_is_left_until_it_is_whole(tmp_path):
+    spool = Spool(tmp_path)
+    spool.append(decision(0))
+    line = line_of(decision(1))
+    with open(spool.path, "ab") as file:
+        file.write(line[:100])
+        file.flush()
+        for take_lock in (False, True):
+            with open_log(tmp_path, take_lock=take_lock) as log:
+                assert log.count() == 1
+                assert log.rows("SELECT count(*) FROM rejects") == [(0,)]
+        with open_log(tmp_path, take_lock=False) as kept:
+            file.write(line[100:])
+            file.flush()
+            spool.append(decision(2))
+            kept.refresh()
+            assert kept.count() == 3
+            assert kept.rows("SELECT count(*) FROM rejects") == [(0,)]
+    spool.close()
+    with open_log(tmp_path) as log:
+        assert log.count() == 3
+
+
+def test_between_two_refreshes_spools_are_rolled_archived_and_begun_again(tmp_path):
+    data = tmp_path / "data"
+    spool = Spool(data, roll_bytes=20_000)
+    logged = 0
+
+    def log_more(n: int) -> None:
+        nonlocal logged
+        for _ in range(n):
+            spool.append(decision(logged, prompt="x" * 300))
+            logged += 1
+
+    log_more(60)
+    with open_log(data, take_lock=False) as kept, open_log(data, take_lock=False) as idle:
+        for round in range(4):
+            log_more(45)  # the newest spool that was read grows, ends, and others follow
+            if round % 2:
+                kept.refresh()
+                assert kept.count() == logged
+            spool.close()
+            before = len(list((data / "spool").glob("*.jsonl")))
+            _archive(data)
+            assert len(list((data / "spool").glob("*.jsonl"))) < before
+            kept.refresh()
+            assert kept.count() == logged
+            assert kept.rows("SELECT count(DISTINCT id) FROM decisions") == [(logged,)]
+        idle.refresh()
+        assert idle.count() == logged
+    with open_log(data) as log:
+        assert log.count() == logged
+
+
+def _archive(data: Path) -> None:
+    lock = OwnerLock(data)
+    assert lock.acquire("turn")
+    try:
+        con = open_database(data)
+        ingest_all(con, data)
+        con.execute("CHECKPOINT").fetchall()
+        compact(con, data, min_spools=1)
+        con.close()
+    finally:
+        lock.release()

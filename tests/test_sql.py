@@ -153,7 +153,10 @@ REFUSED = [
     ("SELECT * FROM '/etc/passwd'", "does not exist"),
     ("SELECT getenv('HOME')", "does not exist"),
     ("SELECT * FROM unseen", "does not exist"),
-    ("WITH x AS (INSERT INTO decisions(id) VALUES (uuid()) RETURNING id) SELECT * FROM x", "only reads|A CTE needs a SELECT"),
+    (
+        "WITH x AS (INSERT INTO decisions(id) VALUES (uuid()) RETURNING id) SELECT * FROM x",
+        "only reads|A CTE needs a SELECT",
+    ),
     ("WITH x AS (DELETE FROM decisions RETURNING id) SELECT * FROM x", "only reads|A CTE needs a SELECT"),
 ]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from router.errors import LogDamaged, LogError, LogLocked, LogTooNew
 from router.log.archive import catch_up, has_log
-from router.log.ingest import backlog_bytes, ingest_all
+from router.log.ingest import backlog_bytes, ingest_all, spools
 from router.log.lock import LOCK, Holder, OwnerLock, holder
 from router.log.owner import local_owner
 from router.log.recovery import damage_note, open_database, suspect
@@ -63,7 +63,7 @@ class Log:
         """Seconds since the rows were read; in "owner" mode since the owner last had everything in."""
         when = self.read_at
         if self.mode == "owner" and (owner := local_owner(self.data)) is not None:
-            when = owner.status().last_ingest or when
+            when = owner.complete_at or _oldest_start(self.data) or when
         return max((_now() - when).total_seconds(), 0.0)
 
     def refresh(self) -> None:
@@ -338,6 +338,14 @@ def _read_only(folder: Path) -> Log:
         con.close()
         lock.release()
     return _from_spools(folder, None, note)
+
+
+def _oldest_start(folder: Path) -> datetime | None:
+    """When the oldest spool was begun, by its name."""
+    for path in spools(folder):
+        with suppress(ValueError, IndexError, OverflowError, OSError):
+            return datetime.fromtimestamp(int(path.name.rsplit("-", 2)[1]) / 1000, UTC).replace(tzinfo=None)
+    return None
 
 
 def _now() -> datetime:
