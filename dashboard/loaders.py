@@ -26,6 +26,9 @@ from router.policy import Policy
 from router.prices import PriceBook
 
 REFRESH_SECONDS = 1.0
+COPY_SECONDS = 5.0
+"""How long a page waits for a copy of another owner's log."""
+
 CACHE_ENTRIES = 128
 
 P = ParamSpec("P")
@@ -38,22 +41,48 @@ _keys: dict[str | type[Any], Callable[[Any], Any]] = {
 
 
 class _Beside:
-    """A reader beside another process's owner: an in-memory copy that takes in what is new at most once a second."""
+    """A reader beside another process's owner: an in-memory copy that takes in what is new at most once a second.
+
+    The copy is made in a thread: of a long log that takes longer than a page may stay blank.
+    """
 
     def __init__(self, data: Path) -> None:
-        self.log = open_log(data, take_lock=False)
+        self._data = data
+        self._log: Log | None = None
+        self._failure: Exception | None = None
         self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._copy, name="routescope-copy", daemon=True)
+        self._thread.start()
+
+    def _copy(self) -> None:
+        try:
+            self._log = open_log(self._data, take_lock=False)
+        except Exception as failure:  # raised where somebody waits for the log
+            self._failure = failure
         self._read = time.monotonic()
 
+    @property
+    def has_failed(self) -> bool:
+        return self._failure is not None
+
     def fresh(self) -> Log:
+        self._thread.join(COPY_SECONDS)
+        if self._failure is not None:
+            raise self._failure
+        if self._log is None:
+            raise LogLocked(
+                "another process owns the log; a copy of archive and spools is being read into memory. Look again in a moment"
+            )
         with self._lock:
             if time.monotonic() - self._read > REFRESH_SECONDS:
-                self.log.refresh()
+                self._log.refresh()
                 self._read = time.monotonic()
-        return self.log
+        return self._log
 
     def close(self) -> None:
-        self.log.close()
+        self._thread.join()
+        if self._log is not None:
+            self._log.close()
 
 
 _beside: dict[Path, _Beside] = {}
@@ -73,7 +102,7 @@ def get_log() -> Log:
             former.close()
         return open_log(data)
     with _beside_lock:
-        if data not in _beside:
+        if data not in _beside or _beside[data].has_failed:
             _beside[data] = _Beside(data)
         reader = _beside[data]
     return reader.fresh()

@@ -395,3 +395,24 @@ def test_pages_say_that_the_database_is_being_made_again(tmp_path):
     assert owner.wait_ready(30)
     assert owner.mending == ""
     owner.stop()
+
+
+def test_a_page_beside_another_owner_says_so_while_its_copy_is_read(tmp_path, monkeypatch):
+    from dashboard import loaders, state
+
+    filled(tmp_path)
+    go_on = threading.Event()
+
+    def slowly(data, **options):
+        assert go_on.wait(20)
+        return open_log(data, **options)
+
+    monkeypatch.setattr(loaders, "open_log", slowly)
+    monkeypatch.setattr(loaders, "COPY_SECONDS", 0.05)
+    state.configure(state.Settings(tmp_path, None))
+    with pytest.raises(LogLocked, match="is being read into memory"):
+        loaders.get_log()
+    go_on.set()
+    monkeypatch.setattr(loaders, "COPY_SECONDS", 20)
+    assert loaders.get_log().count() == 20
+    loaders.close_readers()

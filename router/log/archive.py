@@ -103,10 +103,13 @@ def note_generation(data: Path, number: int) -> None:
 
 def is_fresh(con: duckdb.DuckDBPyConnection) -> bool:
     """Whether a database holds nothing yet, or was left while it was filled from the archive."""
-    if get_meta(con, _FILLING) is not None:
-        return True
-    row = con.execute("SELECT (SELECT count(*) FROM ingest) + (SELECT count(*) FROM decisions)").fetchone()
-    return row == (0,) and not held(con)
+    rows = con.execute(
+        "SELECT EXISTS(SELECT 1 FROM meta WHERE key = $filling), EXISTS(SELECT 1 FROM meta WHERE starts_with(key, $note)), "
+        "EXISTS(SELECT 1 FROM ingest), EXISTS(SELECT 1 FROM decisions)",
+        {"filling": _FILLING, "note": _NOTE},
+    ).fetchall()
+    is_filling, *holds = rows[0]
+    return bool(is_filling) or not any(holds)
 
 
 def load(

@@ -79,6 +79,9 @@ def compact(
     largest : spools above this size (bytes) are left for another time; None: none are.
     meanwhile : called between pieces of work of some tenths of a second; may ingest.
     """
+    there = spools(data)
+    if len(there) < min_spools and sum(map(_size, there)) < min_bytes:
+        return 0  # without a look at the database: this is asked after every short turn
     found = _ended(con, data, largest)
     if not found or (len(found) < min_spools and sum(size for _, size in found) < min_bytes):
         return 0
@@ -110,6 +113,13 @@ def _ended(con: duckdb.DuckDBPyConnection, data: Path, largest: int | None) -> l
         except OSError:
             continue
     return found
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _is_free(path: Path) -> bool:

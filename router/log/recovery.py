@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,18 +77,18 @@ def open_database(data: Path, *, progress: Progress | None = None) -> duckdb.Duc
         raise LogError(f"{path.name} is no file, expected the database; move it away")
     _remove_leftovers(path)
     what, kept = _suspicion(path), []
-    con = None
+    con, is_empty = None, True
     if what is None:
-        con, what = _try(data)
+        con, is_empty, what = _try(data)
         if con is None and _wal(path).exists():
             kept += set_aside(data, [_wal(path)])  # the file as its last checkpoint left it may be sound
-            con, again = _try(data)
+            con, is_empty, again = _try(data)
             what = f"{what} with its write-ahead log" if again is None else again
     if con is None:
         kept += set_aside(data, [path, _wal(path)])
-        con = connect(path)
+        con, is_empty = connect(path), True
     try:
-        lost = _fill(con, data, progress)
+        lost = _fill(con, data, progress) if is_empty else None
         if what is None and lost is not None:
             what = "was not there, or empty"
         if what is not None:
@@ -99,14 +100,20 @@ def open_database(data: Path, *, progress: Progress | None = None) -> duckdb.Duc
     return con
 
 
-def _try(data: Path) -> tuple[duckdb.DuckDBPyConnection | None, str | None]:
-    """The open database, or what is wrong with it. The exception ends here: it would keep a broken instance alive."""
+def _try(data: Path) -> tuple[duckdb.DuckDBPyConnection | None, bool, str | None]:
+    """The open database and whether it is to be filled; or what is wrong with it.
+
+    The exception ends here: it would keep a broken instance alive.
+    """
     import duckdb
 
-    con = None
+    con, is_empty = None, False
     try:
         con = connect(Path(data) / DATABASE)
-        what = _wrong(con, data)
+        # Some damage shows only when tables are looked at.
+        con.execute(_counts(tuple(tables(con)))).fetchall()
+        is_empty = is_fresh(con)
+        what = None if is_empty else _outdated(con, data)
     except LogDamaged:
         what = "could not be opened"
     except duckdb.Error as error:
@@ -116,20 +123,21 @@ def _try(data: Path) -> tuple[duckdb.DuckDBPyConnection | None, str | None]:
                 con.close()
             raise
     if what is None:
-        return con, None
+        return con, is_empty, None
     if con is not None:
         con.close()
-    return None, what
+    return None, False, what
 
 
-def _wrong(con: duckdb.DuckDBPyConnection, data: Path) -> str | None:
-    for table in tables(con):
-        con.execute(f"SELECT count(*) FROM {table}").fetchall()
-    if is_fresh(con):
-        return None
+def _outdated(con: duckdb.DuckDBPyConnection, data: Path) -> str | None:
     if generation(con) < noted_generation(data):
         return "was an older copy, from before rows were erased"
     return None if settle(con, data) else "did not hold what the archive holds"
+
+
+@cache
+def _counts(names: tuple[str, ...]) -> str:
+    return " UNION ALL ".join(f"SELECT count(*) FROM {name}" for name in names)
 
 
 def tables(con: duckdb.DuckDBPyConnection) -> list[str]:
@@ -142,8 +150,6 @@ def tables(con: duckdb.DuckDBPyConnection) -> list[str]:
 
 def _fill(con: duckdb.DuckDBPyConnection, data: Path, progress: Progress | None) -> list[str] | None:
     """Bring the archive into a database that holds nothing; None when there was nothing to do."""
-    if not is_fresh(con):
-        return None
     if noted_generation(data) > generation(con):
         set_meta(con, "generation", str(noted_generation(data)))
     total, done = sum(manifest.size for manifest in manifests(data)), 0
