@@ -68,6 +68,15 @@ def cell(text: str | None, limit: int = CELL_CHARACTERS) -> str | None:
     return cut(visible(one_line(text[: 4 * limit])), limit)
 
 
+def prompt_cell(prompt: object) -> str:
+    """A prompt in a table cell, or that it was not stored (None, or the NaN of a DataFrame).
+
+    >>> prompt_cell("hi"), prompt_cell(None)
+    ('hi', 'not stored')
+    """
+    return (cell(prompt) or "") if isinstance(prompt, str) else "not stored"
+
+
 def plot_text(text: object, limit: int = PLOT_CHARACTERS) -> str:
     """Text for Plotly, whose strings are a small HTML: escaped, one line, cut.
 

@@ -20,7 +20,9 @@ import pytest
 from faulty_system import FaultySystem
 from log_samples import decision, environment
 
+from router.log import open_log
 from router.log.drops import NOTE_BYTES, Unreported, tidy, unreported
+from router.log.queries import losses
 from router.log.record import fault
 from router.log.spool import Spool
 from router.log.spool_file import LOOK_SECONDS
@@ -326,6 +328,8 @@ def test_drops_of_a_process_that_died_on_a_full_disk_are_still_counted(tmp_path)
     assert isinstance(left, Unreported)
     assert (left.reason, left.n) == ("No space left on device", 7)
     assert (tmp_path / "spool" / left.spool).exists()
+    with open_log(tmp_path) as log:
+        assert losses(log)["drops"] == {"No space left on device": 7}
     assert tidy(tmp_path) == 0, "what was never reported stays"
     (note,) = (tmp_path / "spool").glob("*.drops")
     assert note.stat().st_mode & 0o777 == 0o600
@@ -336,6 +340,8 @@ def test_drops_that_the_spool_reports_are_not_counted_twice(tmp_path):
     killed(tmp_path, "recovers")
     assert on_disk(tmp_path)[1] == 7
     assert unreported(tmp_path) == []
+    with open_log(tmp_path) as log:
+        assert losses(log)["drops"] == {"No space left on device": 7}
     assert tidy(tmp_path) == 1, "the note of a process that ended, with nothing in it"
 
 

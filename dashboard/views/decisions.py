@@ -146,9 +146,7 @@ def table(rows: pd.DataFrame, order: list[str]) -> int:
     shown = pd.DataFrame(
         {
             "Time": [formats.time(when.to_pydatetime(), state.zone()) for when in rows["decided_at"]],
-            "Prompt": [
-                untrusted.cell(prompt if isinstance(prompt, str) else None) for prompt in rows["prompt"]
-            ],
+            "Prompt": [untrusted.prompt_cell(prompt) for prompt in rows["prompt"]],
             "Label": [
                 [untrusted.cell(label)] if isinstance(label, str) else [] for label in rows["top_label"]
             ],

@@ -138,7 +138,7 @@ def close_table(pair: tuple[str, str], close: float, order: list[str]) -> None:
     chips = theme.chips(list(rows["top_label"].unique()), order)
     table = pd.DataFrame(
         {
-            "Prompt": [untrusted.cell(p if isinstance(p, str) else None) for p in rows["prompt"]],
+            "Prompt": [untrusted.prompt_cell(p) for p in rows["prompt"]],
             "Won": [[untrusted.cell(label)] for label in rows["top_label"]],
             "Confidence": rows["confidence"],
             "Margin": rows["margin"],

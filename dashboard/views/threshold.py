@@ -145,7 +145,7 @@ def flip_table(rows: pd.DataFrame, policy: Policy) -> None:
     chips = theme.chips(list(rows["top_label"].unique()), order)
     table = pd.DataFrame(
         {
-            "Prompt": [untrusted.cell(p if isinstance(p, str) else None) for p in rows["prompt"]],
+            "Prompt": [untrusted.prompt_cell(p) for p in rows["prompt"]],
             "Label": [[untrusted.cell(label)] for label in rows["top_label"]],
             "Confidence": rows["confidence"],
             "Margin": rows["margin"],

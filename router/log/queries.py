@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from router.log import sources
+from router.log.drops import unreported
 from router.log.filters import Filter, where
 from router.log.pricing import rates_table, routes_table, row_cost
 from router.log.reader import Log
@@ -162,8 +163,10 @@ def models_seen(log: Log) -> list[str]:
 
 
 def losses(log: Log) -> dict[str, Any]:
-    """What did not become a row: drops by reason, and damaged lines by reason."""
+    """What did not become a row: drops by reason (those that a full disk keeps from being reported too), and damaged lines."""
     drops = dict(log.rows("SELECT reason, CAST(sum(n) AS BIGINT) FROM drops GROUP BY 1"))
+    for lost in unreported(log.data):
+        drops[lost.reason] = drops.get(lost.reason, 0) + lost.n
     rejects = dict(log.rows("SELECT reason, count(*) FROM rejects GROUP BY 1"))
     return {
         "drops": drops,
