@@ -511,6 +511,20 @@ def test_two_dashboards_eight_writers_readers_and_retention_at_once_add_up(tmp_p
     assert not found.rejects
 
 
+def test_nothing_of_the_log_is_printed_however_python_was_started(tmp_path):
+    query = "SELECT value FROM duckdb_settings() WHERE name = 'enable_progress_bar'"
+    script = """
+        import sys
+        from pathlib import Path
+        from router.log.schema import connect
+        for path in (None, Path(sys.argv[1]) / "decisions.duckdb"):
+            con = connect(path)
+            print(con.execute(sys.argv[2]).fetchone()[0])
+            con.close()
+        """
+    assert run(script, tmp_path, query).split() == ["false", "false"]
+
+
 STALLED = """
     import json, os, sys, threading, time
     from pathlib import Path

@@ -153,7 +153,7 @@ def test_killing_the_owner_while_it_erases_and_rebuilds_loses_and_doubles_nothin
         for name in sorted(forgotten):
             tasks.ask(data, "forget", "session", name)
         tasks.ask(data, "retention", "days", cutoff)
-        until(lambda: not tasks.pending(data), 60, "what was asked for")
+        until(lambda: not tasks.pending(data), 60 + 10 * size, "what was asked for")
         owner.end()
     found = counted(data)
     wanted_ids = {id for name, id in kept if name not in forgotten}

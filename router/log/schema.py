@@ -108,6 +108,8 @@ def connect(path: Path | None, *, read_only: bool = False) -> duckdb.DuckDBPyCon
         ) from None
     try:
         _connections.add(con)
+        # On by default in an interactive interpreter and under ``python -c``: it would stand in the user's output.
+        con.execute("SET enable_progress_bar = false").fetchall()
         if read_only:
             _check_version(con)
         else:
