@@ -417,6 +417,50 @@ def test_a_turn_leaves_a_request_to_the_process_that_waits_for_it(data):
 
 
 OLD = (day(1) + timedelta(hours=1)).isoformat()
+LITTLE_SPACE = """
+    import resource, sys
+    from pathlib import Path
+    from router.errors import LogError
+    from router.log.upkeep import request
+    data = Path(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))  # as if the disk were full
+    try:
+        request(data, "forget", "session", sys.argv[2])
+    except LogError as error:
+        print(error)
+"""
+
+
+def test_a_disk_without_space_for_it_leaves_the_database_as_it_is_and_the_request_to_the_next(data):
+    before = (data / DATABASE).stat().st_ino
+    assert "could not be written anew (file too large)" in run(LITTLE_SPACE, data, SESSION)
+    assert (data / DATABASE).stat().st_ino == before
+    assert not list(data.glob("*.new*"))
+    assert len(tasks.pending(data)) == 1
+    take_turn(data)
+    assert tasks.pending(data) == []
+    assert found_in(data, SECRETS[:6]) == []
+
+
+def test_a_request_that_cannot_be_done_does_not_hold_up_turns(data, caplog):
+    (part,) = (data / "archive").glob("day=2026-11-21/*.parquet")
+    whole = part.read_bytes()
+    part.write_bytes(b"damaged")
+    orphaned(data, "forget", "session", SESSION)
+    spool = Spool(data)
+    for number in range(2):
+        spool.append(decision_payload(decision(100 + number)))
+        assert take_turn(data).rows == 1
+    spool.close()
+    assert caplog.text.count("could not be done") == 1  # and it is not tried again at once
+    assert f"{part.parent.name}/{part.name}" in caplog.text
+    part.write_bytes(whole)
+    (answer,) = (data / "tasks").glob("*.done")
+    os.utime(answer, (0, 0))
+    take_turn(data)
+    assert found_in(data, SECRETS[:6]) == []
+
+
 CASES = [
     pytest.param(*case, step, id=f"{case[0]}-{step}", marks=[pytest.mark.soak] if step == 1 else [])
     for case, few in (

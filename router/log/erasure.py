@@ -34,6 +34,7 @@ from router.log.parts import (
     write_part,
 )
 from router.log.record import fault, kind
+from router.log.schema import refusal
 from router.log.selection import Selection, feedback_in_part, time_of
 
 if TYPE_CHECKING:
@@ -295,6 +296,5 @@ def _without(
         if not isinstance(error, duckdb.Error) or isinstance(error, duckdb.InterruptException):
             raise
         raise LogError(
-            f"{part.path} in the archive cannot be read or written ({type(error).__name__}); 'routescope doctor' shows what "
-            "is wrong"
+            f"{part.path} in the archive cannot be read or written anew ({refusal(error) or type(error).__name__})"
         ) from None

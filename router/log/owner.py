@@ -45,7 +45,6 @@ CHECKPOINT_WAL_BYTES = 16_000_000
 TURN_LOOK_SECONDS = 0.01
 """How often a waiting owner looks again while others take short turns."""
 
-TASK_RETRY_SECONDS = 60.0
 _LINE_BYTES = 1_000.0  # of a decision, until some were seen
 _logger = logging.getLogger("routescope")
 _owners: dict[Path, Owner] = {}
@@ -225,7 +224,7 @@ class Owner:
             try:
                 carry_out(self._lender.con, self.data, task, swap=self._swap, report=self._report)
             except Exception as error:
-                self._next_task = time.monotonic() + TASK_RETRY_SECONDS
+                self._next_task = time.monotonic() + tasks.RETRY_SECONDS
                 if not self._stop.is_set():
                     tasks.fail(self.data, task, said(error))
                 raise

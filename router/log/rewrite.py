@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -19,7 +20,17 @@ from router.log.files import quoted, sync_file, sync_folder
 from router.log.ingest import ingest_all, sizes
 from router.log.parts import manifests
 from router.log.recovery import NEW, STAGE, set_aside, tables
-from router.log.schema import DATABASE, STORAGE_VERSION, connect, generation, set_meta, transaction
+from router.log.schema import (
+    DATABASE,
+    STORAGE_VERSION,
+    connect,
+    generation,
+    is_damage,
+    is_fatal,
+    refusal,
+    set_meta,
+    transaction,
+)
 
 if TYPE_CHECKING:
     import duckdb
@@ -64,30 +75,64 @@ def copy(
     span : months whose roll-ups are counted again from the rows that were copied; None: no month.
     advance : gets the number of decisions of each step.
     """
+    import duckdb
+
     fresh = Path(data) / (DATABASE + NEW)
     remove(fresh)
-    connect(fresh).close()
-    number = max(generation(con), noted_generation(data)) + 1
-    con.execute(f"ATTACH {quoted(fresh)} AS fresh (STORAGE_VERSION '{STORAGE_VERSION}')").fetchall()
     try:
-        for table in tables(con):
-            if table in _ROLLUPS and span == (None, None):
-                continue  # all of it is counted again
-            condition = (leave_out or {}).get(table, "false")
-            if table == "decisions":
-                for where in _by_time(con) if ordered else _by_place(con):
-                    n = _copy(con, table, f"({condition}) IS NOT TRUE AND {where}", ordered=ordered)
-                    if advance is not None:
-                        advance(n)
-            elif table != "meta":
-                _copy(con, table, f"({condition}) IS NOT TRUE")
-        con.execute(
-            "INSERT INTO fresh.meta SELECT * FROM meta WHERE key NOT IN (SELECT key FROM fresh.meta)"
-        ).fetchall()
-        con.execute("CHECKPOINT fresh").fetchall()
-    finally:
-        con.execute("DETACH fresh").fetchall()
-    return _finished(fresh, number, span)
+        with _explained():
+            connect(fresh).close()
+            number = max(generation(con), noted_generation(data)) + 1
+            con.execute(f"ATTACH {quoted(fresh)} AS fresh (STORAGE_VERSION '{STORAGE_VERSION}')").fetchall()
+            try:
+                _copy_tables(
+                    con, leave_out or {}, ordered=ordered, counts_all=span == (None, None), advance=advance
+                )
+                con.execute("CHECKPOINT fresh").fetchall()
+            finally:
+                with suppress(duckdb.Error):  # after an error its own word counts
+                    con.execute("DETACH fresh").fetchall()
+            return _finished(fresh, number, span)
+    except BaseException:
+        remove(fresh)  # at once: a disk may be full of it
+        raise
+
+
+def _copy_tables(
+    con: duckdb.DuckDBPyConnection,
+    leave_out: dict[str, str],
+    *,
+    ordered: bool,
+    counts_all: bool,
+    advance: Advance | None,
+) -> None:
+    for table in tables(con):
+        condition = leave_out.get(table, "false")
+        if table == "decisions":
+            for where in _by_time(con) if ordered else _by_place(con):
+                n = _copy(con, table, f"({condition}) IS NOT TRUE AND {where}", ordered=ordered)
+                if advance is not None:
+                    advance(n)
+        elif table not in ("meta", *(_ROLLUPS if counts_all else ())):
+            _copy(con, table, f"({condition}) IS NOT TRUE")
+    con.execute(
+        "INSERT INTO fresh.meta SELECT * FROM meta WHERE key NOT IN (SELECT key FROM fresh.meta)"
+    ).fetchall()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """DuckDB's errors in our words; damage, and being told to stop, are for others to deal with."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        if is_damage(error) or is_fatal(error) or isinstance(error, duckdb.InterruptException):
+            raise
+        raise LogError(
+            f"the database could not be written anew ({refusal(error) or type(error).__name__}); it was left as it is"
+        ) from None
 
 
 def _copy(con: duckdb.DuckDBPyConnection, table: str, where: str, *, ordered: bool = False) -> int:
@@ -190,8 +235,9 @@ def rebuilt(
     con = connect(stage)
     try:
         con.execute(f"SET memory_limit = '{MEMORY}'").fetchall()
-        load(con, data, progress=advance)
-        ingest_all(con, data, progress=advance)
+        with _explained():
+            load(con, data, progress=advance)
+            ingest_all(con, data, progress=advance)
         total, done = rows(con), 0
 
         def placed(n: int) -> None:

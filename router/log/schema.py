@@ -29,6 +29,7 @@ _NO_ACCESS = (
     "disk quota",
     "too many open files",
     "no locks available",
+    "file too large",
 )
 _DAMAGE = (
     "corrupt",
@@ -92,7 +93,7 @@ def connect(path: Path | None, *, read_only: bool = False) -> duckdb.DuckDBPyCon
                 f"{name} was written by a newer DuckDB than this one ({duckdb.__version__}); upgrade duckdb, or move the "
                 "file elsewhere and run 'routescope rebuild': archive and spools hold every decision"
             ) from None
-        reason = next((x for x in _NO_ACCESS if x in text.lower()), None)
+        reason = refusal(error)
         if isinstance(error, duckdb.IOException) and reason is not None:
             raise LogError(
                 f"{name} cannot be opened ({reason}); decisions stay in the spool until it can"
@@ -124,6 +125,12 @@ def connect(path: Path | None, *, read_only: bool = False) -> duckdb.DuckDBPyCon
     return con
 
 
+def refusal(error: BaseException) -> str | None:
+    """The system's own words, when it is what refused something: no space, no permission; None for any other error."""
+    text = str(error).lower()
+    return next((x for x in _NO_ACCESS if x in text), None)
+
+
 def is_damage(error: BaseException) -> bool:
     """Whether an error says that the database file itself is broken; a full disk or a refused access does not."""
     import duckdb
@@ -134,7 +141,7 @@ def is_damage(error: BaseException) -> bool:
     # The exact classes (2.0 raises its base class for a bad checksum): messages of others may quote a row.
     if type(error) not in (duckdb.Error, duckdb.IOException, duckdb.FatalException, duckdb.InternalException):
         return isinstance(error, duckdb.SerializationException)
-    return any(x in text for x in _DAMAGE) and not any(x in text for x in _NO_ACCESS)
+    return any(x in text for x in _DAMAGE) and refusal(error) is None
 
 
 def is_fatal(error: BaseException) -> bool:

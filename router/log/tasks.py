@@ -25,6 +25,9 @@ TASKS = "tasks"
 ANSWER_SECONDS = 86_400.0
 """How long an answer waits for the process that asked."""
 
+RETRY_SECONDS = 60.0
+"""How long a request that failed is left alone."""
+
 Kind = Literal["forget", "retention", "rebuild"]
 Selector = Literal["id", "session", "prompt_hash", "days", "none"]
 _NAME = re.compile(r"[0-9a-f]{32}\Z")
@@ -74,13 +77,18 @@ def save(data: Path, task: Task) -> None:
 
 
 def pending(data: Path, *, orphans: bool = False) -> list[Task]:
-    """Requests that wait, oldest first. ``orphans``: only those whose process is gone, so that nobody else will do them."""
+    """Requests that wait, oldest first.
+
+    ``orphans``: only those whose process is gone, so that nobody else will do them, and that did not fail just now.
+    """
     try:
         names = os.listdir(folder(data))
     except (FileNotFoundError, NotADirectoryError):
         return []
     read = (_read(folder(data) / name) for name in names if name.endswith(".json"))
-    found = [task for task in read if task is not None and not (orphans and _is_alive(task))]
+    found = [task for task in read if task is not None]
+    if orphans:
+        found = [task for task in found if not _is_alive(task) and not _failed_just_now(data, task)]
     return sorted(found, key=lambda task: (task.asked_at, task.id))
 
 
@@ -91,6 +99,15 @@ def _read(path: Path) -> Task | None:
         return Task(**orjson.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):
         return None  # carried out meanwhile, or not written by us
+
+
+def _failed_just_now(data: Path, task: Task) -> bool:
+    path = folder(data) / f"{task.id}.done"
+    found = _read_answer(path)
+    try:
+        return bool(found and found.error) and time.time() - path.stat().st_mtime < RETRY_SECONDS
+    except OSError:
+        return False
 
 
 def _is_alive(task: Task) -> bool:
@@ -129,12 +146,17 @@ def _answer(data: Path, task: Task, answer: Answer) -> None:
 def answer(data: Path, task: Task) -> Answer | None:
     """The answer to a request, once there is one; an error is read once."""
     path = folder(data) / f"{task.id}.done"
+    found = _read_answer(path)
+    if found is not None:
+        path.unlink(missing_ok=True)
+    return found
+
+
+def _read_answer(path: Path) -> Answer | None:
     try:
-        found = Answer(**orjson.loads(path.read_bytes()))
+        return Answer(**orjson.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
-    path.unlink(missing_ok=True)
-    return found
 
 
 def withdraw(data: Path, task: Task) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _TURN_SPOOL_BYTES = 4_000_000
 _TRIES = 3
+_logger = logging.getLogger("routescope")
 
 
 def take_turn(
@@ -64,11 +66,9 @@ def _turn(data: Path, role: str, progress: Callable[[int], None] | None, *, is_l
     here = Here(open_database(data), data)
     try:
         done = ingest_all(here.con, data, progress=progress)
-        for task in tasks.pending(data, orphans=True):
-            here.run(task)
         compact_offsets(here.con)
         rollups.merge(here.con)
-        compact(here.con, data, largest=_TURN_SPOOL_BYTES if role == "turn" else None)
+        _keep_up(here, data, role)
         return done
     except duckdb.Error as error:
         if is_last or not (is_fatal(error) or (is_damage(error) and suspect(data))):
@@ -76,6 +76,28 @@ def _turn(data: Path, role: str, progress: Callable[[int], None] | None, *, is_l
         return None
     finally:
         here.con.close()
+
+
+def _keep_up(here: Here, data: Path, role: str) -> None:
+    """Archive, and finish what a process that is gone had asked for. When that fails the rows are in all the same."""
+    import duckdb
+
+    task = None
+    try:
+        compact(here.con, data, largest=_TURN_SPOOL_BYTES if role == "turn" else None)
+        for task in tasks.pending(data, orphans=True):
+            here.run(task)
+    except (LogError, OSError, duckdb.Error) as error:
+        if is_damage(error) or is_fatal(error):
+            raise
+        if task is not None:
+            tasks.fail(data, task, said(error))
+        what = (
+            "the archive could not be written"
+            if task is None
+            else f"what was asked for ({task.kind}) could not be done"
+        )
+        _logger.error("routescope: %s (%s); it is tried again", what, said(error))
 
 
 def ingest_now(
@@ -107,7 +129,9 @@ def ingest_now(
 
 def said(error: BaseException) -> str:
     """What may be said of an error: DuckDB's own messages can quote a row."""
-    return str(error) if isinstance(error, LogError) else type(error).__name__
+    if isinstance(error, LogError):
+        return str(error)
+    return getattr(error, "strerror", None) or type(error).__name__
 
 
 def checkpoint(con: duckdb.DuckDBPyConnection) -> None:
