@@ -24,12 +24,14 @@ from typer.testing import CliRunner
 
 from router.cli.app import app
 from router.errors import ConfigurationError, InputError, LogError, LogLocked
-from router.log import Owner, open_log
+from router.log import Owner, importers, open_log
 from router.log.export import FORMATS, export
 from router.log.importers import BATCH_ROWS, import_file
+from router.log.lock import OwnerLock
 from router.log.privacy import Privacy
 from router.log.queries import Filter
 from router.log.record import MAX_LINE_BYTES, decision_payload, feedback_payload
+from router.log.schema import DATABASE, connect
 from router.log.spool import Spool
 from router.log.writer import Writer
 
@@ -214,7 +216,7 @@ cell = st.one_of(
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(cell, cell, cell), min_size=1, max_size=8),
     st.dictionaries(cell.filter(bool), st.floats(0, 1), max_size=4),
@@ -654,3 +656,19 @@ def test_a_writer_beside_an_import_loses_nothing(tmp_path: Path, long_file: Path
     assert process.communicate(timeout=60)[0].splitlines()[-1] == "added 12000 0 0"
     with_turns.close()
     assert count(tmp_path) == 12_200
+
+
+def test_a_large_import_is_brought_into_the_database_on_the_way(
+    tmp_path: Path, long_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importers, "TURN_BYTES", 1_000_000)
+    assert import_file(tmp_path / "free", long_file).added == 12_000
+    con = connect(tmp_path / "free" / DATABASE)
+    assert con.execute("SELECT count(*) FROM decisions").fetchone()[0] >= 10_000
+    con.close()
+    (tmp_path / "held").mkdir()
+    lock = OwnerLock(tmp_path / "held")
+    assert lock.acquire("dashboard")
+    assert import_file(tmp_path / "held", long_file).added == 12_000
+    lock.release()
+    assert count(tmp_path / "free") == count(tmp_path / "held") == 12_000

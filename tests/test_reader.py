@@ -402,7 +402,7 @@ def test_a_reader_sees_every_row_while_owners_come_and_go(tmp_path):
         modes, counts = set(), []
         for _ in range(2):
             with owner_process(data) as owner:
-                for step in range(6):
+                for step in range(4):
                     if step == 2:
                         owner.stdin.write("\n")
                         owner.stdin.flush()

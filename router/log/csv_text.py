@@ -53,7 +53,7 @@ def plain(text: str) -> str:
     >>> plain("'=1+1"), plain("''=1"), plain("'tis")
     ('=1+1', "'=1", "'tis")
     """
-    return text[1:] if _ESCAPED.match(text) else text
+    return text[1:] if text.startswith("'") and _ESCAPED.match(text) else text
 
 
 class Readable(Protocol):

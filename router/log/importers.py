@@ -24,6 +24,7 @@ from router.log.record import MAX_LINE_BYTES, line_of
 from router.log.rows import KEYS, RowError, Shape, Table, with_more
 from router.log.schema import connect
 from router.log.spool import Spool, private_folder
+from router.log.turns import take_turn
 
 if TYPE_CHECKING:
     import duckdb
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 BATCH_ROWS = 5_000
 BATCH_BYTES = 4_000_000
 """Rows that are looked up and written together end at either."""
+
+TURN_BYTES = 200_000_000
+"""So much is written before it is brought into the database, if nobody else does that: several spools are read turn about,
+and rows of one time should stay together."""
 
 LISTED_ROWS = 1_000
 """Rows that could not be read are all counted, and so many of them listed."""
@@ -131,6 +136,7 @@ class _Import:
         self._memory = connect(None)
         self._shapes: dict[Table, Shape] = {}
         self._known: _Known | None = None
+        self._waiting = 0
 
     def shape_for(self, names: Iterable[str]) -> Shape:
         """The table that rows with these columns belong to; the first row of a file decides."""
@@ -196,7 +202,8 @@ class _Import:
         self.done.present += len(batch) - len(new)
         if not new:
             return
-        written, why = self._spool.put(b"".join(new.values()), len(new))
+        lines = b"".join(new.values())
+        written, why = self._spool.put(lines, len(new))
         self.done.added += written
         if written < len(new):
             raise LogError(
@@ -204,6 +211,12 @@ class _Import:
                 "again for the rest"
             )
         self._known.add(list(new))
+        self._waiting += len(lines)
+        if self._waiting >= TURN_BYTES:
+            self._waiting = 0
+            # What goes wrong there is said by whoever reads the log next; the rows are in the spool.
+            with contextlib.suppress(LogError, OSError):
+                take_turn(self._folder)
 
 
 class _Known:
