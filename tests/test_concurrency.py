@@ -628,7 +628,7 @@ def test_memory_beside_an_owner_that_is_stuck_does_not_grow(tmp_path, size):
         assert growth < ALLOWANCE_BYTES
         assert closing < 8  # it left its rows to the owner, which seems to stay
         owner.signal(signal.SIGCONT)
-        until(lambda: owner.count() == n, 60, "the last row")
+        until(lambda: owner.count() == n, 60 + 10 * size, "the last row")
         owner.end()
     assert counted(tmp_path).ids.total() == n
     assert counted(tmp_path).twice == []

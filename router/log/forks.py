@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401  (sets hooks of its own: in the middle of a fork that would be an error)
 import os
 import threading
 from contextlib import AbstractContextManager

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import re
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -266,6 +267,10 @@ def _forked() -> None:
     for con in list(_connections):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(con))
     _connections.clear()
+    duckdb = sys.modules.get("duckdb")
+    if duckdb is not None and getattr(duckdb, "__version__", "2") < "2":
+        # DuckDB 1.5 makes one of its own when it is imported; closing that at the child's exit faults or never ends.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(duckdb.default_connection()))
 
 
 if hasattr(os, "register_at_fork"):
