@@ -7,13 +7,12 @@ that they cannot differ.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
-from router.log.schema import sql
+from router.log.schema import sql, transaction
 
 if TYPE_CHECKING:
     import duckdb
@@ -125,7 +124,7 @@ def merge(con: duckdb.DuckDBPyConnection, *, above: int = MERGE_ROWS) -> int:
     for rollup in ROLLUPS:
         row = con.execute(f"SELECT count(*) FROM {rollup.table} WHERE is_delta").fetchone()
         if row is not None and row[0] > above:
-            with _transaction(con):
+            with transaction(con):
                 _merge(con, rollup)
             merged += int(row[0])
     return merged
@@ -186,18 +185,6 @@ def _merge(con: duckdb.DuckDBPyConnection, rollup: Rollup) -> None:
     con.execute(f"DELETE FROM {rollup.table} WHERE {touched}").fetchall()
     con.execute(f"INSERT INTO {rollup.table} BY NAME SELECT * FROM merging").fetchall()
     con.execute("DROP TABLE merging").fetchall()
-
-
-@contextlib.contextmanager
-def _transaction(con: duckdb.DuckDBPyConnection):  # type: ignore[no-untyped-def]
-    con.execute("BEGIN").fetchall()
-    try:
-        yield
-        con.execute("COMMIT").fetchall()
-    except BaseException:
-        with contextlib.suppress(Exception):  # an error in COMMIT has ended the transaction already
-            con.execute("ROLLBACK").fetchall()
-        raise
 
 
 def _month_end(until: date) -> date:
