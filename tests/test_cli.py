@@ -150,6 +150,9 @@ JSON = {
     "savings": ["savings"],
     "overlap": ["overlap"],
     "policy show": ["policy", "show"],
+    "retention": ["retention", "--days", "100000"],
+    "forget": ["forget", "--session", "nobody's", "--dry-run"],
+    "rebuild": ["rebuild"],
     "doctor": ["doctor"],
 }
 SERVING = {"demo", "dashboard"}  # in test_demo.py
@@ -157,7 +160,7 @@ SERVING = {"demo", "dashboard"}  # in test_demo.py
 
 @pytest.mark.parametrize("verb", JSON)
 def test_json_is_one_document_and_nothing_else(verb: str, data: Path, tmp_path: Path, fake: FakeApis) -> None:
-    folder = tmp_path if verb in ("route", "ask", "ingest") else data
+    folder = tmp_path if verb in ("route", "ask", "ingest", "retention", "rebuild") else data
     args = [part.format(tmp=tmp_path) for part in JSON[verb]]
     if verb == "ask":
         asked = run_process(*args, "--json", "--data", folder, env=urls(fake))

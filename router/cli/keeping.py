@@ -30,7 +30,7 @@ _UNITS = 1000
 
 
 def rebuild(data: Data = None, json: Json = False) -> None:
-    """Make the database anew from archive and spools, and put it in the old one's place.
+    """Make the database anew from archive and spools.
 
     Needed only when 'routescope doctor' says so: a damaged database is made again by itself.
     """
@@ -59,7 +59,10 @@ def retention(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Erase old decisions, and feedback on them, from database, archive and spools."""
+    """Erase old decisions everywhere. Feedback on them goes too.
+
+    They are gone from database, archive and spools; a running dashboard does it at once.
+    """
     from router.log.selection import Selection
 
     cutoff = datetime.now(UTC).replace(tzinfo=None, microsecond=0) - timedelta(days=days)
@@ -96,9 +99,10 @@ def forget(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Erase decisions, and feedback on them, from database, archive and spools.
+    """Erase chosen decisions everywhere. Give one of the four options.
 
-    Not one byte of them is left in the data folder. Give one of the four options.
+    They and the feedback on them are gone from database, archive and spools: not one byte is left in the data folder.
+    Lines too damaged to say whose they are go with them.
     """
     from router.log.selection import Selection
 
