@@ -346,12 +346,14 @@ def test_an_owner_that_failed_says_so_to_others(tmp_path):
     owner = Owner(tmp_path, interval_s=0.02)
     owner.start()
     try:
-        waits_for(lambda: owner.status().error is not None)
+        waits_for(lambda: (now := status(tmp_path)) is not None and now.state == "failed")
+        assert status(tmp_path).role == "dashboard"
+        assert "; problem: decisions.duckdb is no file" in status(tmp_path).sentence
     finally:
         owner.stop()
     with pytest.raises(LogError):
         take_turn(tmp_path)
-    assert status(tmp_path).state == "failed"
+    assert (status(tmp_path).state, status(tmp_path).role) == ("failed", "turn")
     assert "is no file" in status(tmp_path).error
 
 

@@ -286,6 +286,7 @@ class Owner:
         if self._error != text:
             _logger.error("routescope: the log's owner has a problem (%s); decisions stay in the spool", text)
         self._state, self._error = "failed", text
+        self._publish()
         self._fatal += is_fatal(error)
         if is_damage(error) or self._fatal > 1:
             suspect(self.data)

@@ -66,16 +66,17 @@ class Status:
     def sentence(self) -> str:
         """One line for people."""
         who = f"process {self.pid} ({self.role})"
+        problem = "" if self.error is None else f"; problem: {self.error}"
         if not self.is_alive:
             seen = f", last seen {self.written_at:%Y-%m-%d %H:%M} UTC" if self.written_at else ""
-            return f"nobody owns the log; the last was {who}{seen}"
+            return f"nobody owns the log; the last was {who}{seen}{problem}"
         since = f" since {self.since:%Y-%m-%d %H:%M} UTC" if self.since else ""
         text = f"{who} owns the log{since}; {self.rows:,} decisions ingested"
         if self.backlog_bytes:
             text += f"; {self.backlog_rows:,} decisions ({self.backlog_bytes:,} bytes) wait, the oldest {self.backlog_s:.0f} s"
         if self.activity is not None:
             text += f"; {self.activity.name}: {self.activity.step}, {self.activity.share:.0%}"
-        return text if self.error is None else f"{text}; problem: {self.error}"
+        return text + problem
 
 
 def write(data: Path, status: Status) -> None:
