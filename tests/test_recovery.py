@@ -416,3 +416,31 @@ def test_a_page_beside_another_owner_says_so_while_its_copy_is_read(tmp_path, mo
     monkeypatch.setattr(loaders, "COPY_SECONDS", 20)
     assert loaders.get_log().count() == 20
     loaders.close_readers()
+
+
+def test_what_there_is_to_say_about_a_log_is_said_without_opening_it(tmp_path):
+    from router.log import tasks
+    from router.log.health import remarks
+
+    assert [about for about, *_ in remarks(tmp_path)] == ["owner"]
+    filled(tmp_path)
+    (tmp_path / DATABASE).write_bytes(b"damaged" * 1000)
+    take_turn(tmp_path)
+    found = {about: (state, text) for about, state, text in remarks(tmp_path)}
+    assert found["owner"][0] == "ok"
+    assert found["owner"][1].startswith(f"nobody owns the log; the last was process {os.getpid()} (turn)")
+    assert found["database"] == ("warn", last_damage(tmp_path).sentence)
+    assert found["archive"][1].startswith("12 decisions in 0.0 MB of Parquet, 2026-11-20 to 2026-11-22")
+    tasks.ask(tmp_path, "forget", "session", "whose name is not said")
+    next((tmp_path / "archive").glob("day=*/*")).unlink()
+    lock = OwnerLock(tmp_path)
+    assert lock.acquire("read")
+    later = list(remarks(tmp_path))
+    lock.release()
+    assert ("owner", f"process {os.getpid()} (read) owns the log since") in [
+        (x, z[: z.find("since") + 5]) for x, _, z in later
+    ]
+    assert [state for about, state, _ in later if about == "archive"] == ["fail", "ok"]
+    (request,) = [text for about, _, text in later if about == "requests"]
+    assert "a request to erase decisions by session" in request
+    assert "whose name" not in request

@@ -13,7 +13,7 @@ from router.cli.doctor import Finding, State
 from router.config import KEY_VARIABLES, endpoint, present_keys
 from router.errors import ClassifierError, ConfigurationError, MissingKeyError
 from router.log.drops import unreported
-from router.log.lock import holder
+from router.log.health import remarks
 from router.log.reader import Log, open_log
 from router.log.schema import DATABASE
 
@@ -62,19 +62,15 @@ def log(data: Path) -> Iterator[Finding]:
     """Who owns the log, what it holds, what waits, what was lost."""
     if not data.is_dir():
         return
-    who = holder(data)  # before the log is opened: then it would be this process
-    if who is None:
-        yield Finding(
-            "owner", "ok", "nobody owns the log; a router takes short turns, a dashboard would keep it"
-        )
-    else:
-        since = f" since {who.since:%Y-%m-%d %H:%M} UTC" if who.since else ""
-        yield Finding("owner", "ok", f"process {who.pid} ({who.role}) owns the log{since}")
+    # Before the log is opened: then its owner would be this process.
+    kept = [Finding(*remark) for remark in remarks(data)]
+    yield from kept
     with open_log(data) as opened:
-        if opened.note:
-            # A damaged file loses nothing (the spools have it all), but no dashboard can work on it.
+        if opened.note and opened.mode == "spool":
             busy = "another program" in opened.note  # nothing is lost, and closing it there mends it
             yield Finding("log", "note" if opened.holder or busy else "fail", opened.note)
+        elif opened.note and all(opened.note != finding.text for finding in kept):
+            yield Finding("log", "warn", opened.note)
         yield from _rows(opened)
         yield from _losses(opened)
 

@@ -99,7 +99,8 @@ def read(data: Path) -> Status | None:
         known = {field.name for field in fields(Status)}
         found = {key: value for key, value in raw.items() if key in known}
         who = holder(data)
-        return Status(**found | {"is_alive": who is not None and who.pid == found["pid"]})
+        is_alive = who is not None and (who.pid, who.role) == (found["pid"], found["role"])
+        return Status(**found | {"is_alive": is_alive})
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
