@@ -22,7 +22,7 @@ from router.log.archive import is_fresh
 from router.log.compaction import compact
 from router.log.ingest import ingest_all
 from router.log.lock import OwnerLock
-from router.log.owner import take_turn
+from router.log.owner import status, take_turn
 from router.log.parts import manifests
 from router.log.record import decision_payload
 from router.log.recovery import KEPT, last_damage, open_database, suspect
@@ -197,6 +197,7 @@ def test_a_dashboard_mends_what_a_page_finds_damaged(tmp_path):
 
         waits_for(readable)
     waits_for(lambda: owner.status().state == "owning")
+    waits_for(lambda: "was damaged" in status(tmp_path).note)
     with open_log(tmp_path) as log:
         assert log.mode == "owner"
         cursor = log.cursor()

@@ -13,6 +13,7 @@ import orjson
 
 from router.log.files import write_whole
 from router.log.lock import holder
+from router.log.recovery import damage_note
 
 STATUS = "owner.json"
 
@@ -44,6 +45,7 @@ class Status:
     backlog_bytes, backlog_rows, backlog_s : what is in the spools and not in the database; rows are counted up to a MB, and
         estimated from the mean line beyond; seconds are those since the spool furthest behind was last read to its end.
     rows, rejects : ingested by this owner.
+    note : a sentence about a damage that was mended within the last day, else "".
     is_alive : whether that process still holds the log.
     """
 
@@ -60,6 +62,7 @@ class Status:
     last_ingest: datetime | None = None
     error: str | None = None
     activity: Activity | None = None
+    note: str = ""
     is_alive: bool = False
 
     @property
@@ -155,6 +158,7 @@ class Publisher:
                 owner.last_ingest,
                 owner.error,
                 owner.activity,
+                damage_note(self.data),
             ),
         )
 
