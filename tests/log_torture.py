@@ -145,20 +145,41 @@ def until(check: Callable[[], object], seconds: float = 30.0, what: str = "it") 
     return time.monotonic() - begun
 
 
-def kill(pid: int) -> None:
-    """SIGKILL to a process that we started, if it is still there."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+class Target:
+    """A process that we or one of ours started. Its number may be another's once it has ended; its descriptor is not."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._fd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it is still there."""
+        with contextlib.suppress(ProcessLookupError):
+            if self._fd >= 0:
+                signal.pidfd_send_signal(self._fd, number)
+            elif self._pid:
+                os.kill(self._pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL, once."""
+        self.signal(signal.SIGKILL)
+        self.close()
+
+    def close(self) -> None:
+        """Forget it."""
+        fd, self._fd, self._pid = self._fd, -1, 0
+        if fd >= 0:
+            os.close(fd)
 
 
 @dataclass
 class Crew:
-    """Running writers: ``pids`` by name, ids acknowledged by ``acknowledged()``."""
+    """Running writers by name."""
 
     process: subprocess.Popen[str]
     acks: Path
     errors: Path
-    pids: dict[str, int]
+    targets: dict[str, Target]
 
     def acknowledged(self) -> set[str]:
         """Ids whose ``log()`` returned True."""
@@ -175,11 +196,11 @@ class Crew:
 
     def all_began(self) -> bool:
         """Whether each writer has logged."""
-        return all((self.acks / name).exists() and (self.acks / name).stat().st_size for name in self.pids)
+        return all((self.acks / name).exists() and (self.acks / name).stat().st_size for name in self.targets)
 
     def all_done(self) -> bool:
         """Whether each writer has logged its last."""
-        return all(_end_of(self.acks / name) == b"done\n" for name in self.pids)
+        return all(_end_of(self.acks / name) == b"done\n" for name in self.targets)
 
     def end(self, seconds: float = 60.0) -> list[int]:
         """Wait until they have ended; their exit codes."""
@@ -191,13 +212,13 @@ class Crew:
 
     def kill(self) -> None:
         """SIGKILL to every writer."""
-        for pid in self.pids.values():
-            kill(pid)
+        for target in self.targets.values():
+            target.kill()
 
     def terminate(self) -> None:
         """SIGTERM to every writer."""
-        for pid in self.pids.values():
-            os.kill(pid, signal.SIGTERM)
+        for target in self.targets.values():
+            target.signal(signal.SIGTERM)
 
     def said(self) -> str:
         """What they printed on standard error."""
@@ -206,7 +227,7 @@ class Crew:
     def _lines(self, names: Iterable[str] | None = None) -> list[str]:
         return [
             line
-            for name in (self.pids if names is None else names)
+            for name in (self.targets if names is None else names)
             if (self.acks / name).exists()
             for line in (self.acks / name).read_text().splitlines()
         ]
@@ -255,7 +276,7 @@ def crew(
     found = Crew(process, acks, errors, {})
     try:
         pids = process.stdout.readline().split()
-        found.pids = dict(zip(names, map(int, pids), strict=True))
+        found.targets = {name: Target(int(pid)) for name, pid in zip(names, pids, strict=True)}
         yield found
     finally:
         found.kill()
@@ -271,6 +292,7 @@ class OwnerProcess:
     """An owner in a process of its own. ``states`` are those it has printed so far."""
 
     process: subprocess.Popen[str]
+    target: Target
     states: list[str] = field(default_factory=list)
 
     def owns(self) -> None:
@@ -333,9 +355,11 @@ def owner_process(data: Path, *, eager: bool = False) -> Iterator[OwnerProcess]:
         text=True,
         env=environment(),
     )
+    target = Target(process.pid)
     try:
-        yield OwnerProcess(process)
+        yield OwnerProcess(process, target)
     finally:
+        target.close()
         if process.poll() is None:
             process.kill()
         process.wait()

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 from log_samples import START
-from log_torture import counted, crew, kill, owner_process, sizes, until
+from log_torture import Target, counted, crew, owner_process, sizes, until
 
 from router import open_log
 from router.log import tasks
@@ -17,13 +17,13 @@ WRITERS = 8
 SPAN_SECONDS = 1.2
 
 
-def killed_at_random(pids: list[int], rng: random.Random, *, first: float, span: float) -> None:
+def killed_at_random(targets: list[Target], rng: random.Random, *, first: float, span: float) -> None:
     """Kill each process at a moment of its own between ``first`` and ``span`` seconds from now."""
-    moments = sorted((rng.uniform(first, span), pid) for pid in pids)
+    moments = sorted((rng.uniform(first, span), n) for n in range(len(targets)))
     begun = time.monotonic()
-    for at, pid in moments:
+    for at, n in moments:
         time.sleep(max(begun + at - time.monotonic(), 0))
-        kill(pid)
+        targets[n].kill()
 
 
 def judged(data, acknowledged: set[str], killed: int, seed: int) -> None:
@@ -48,12 +48,12 @@ def test_killing_eight_writers_and_the_owner_loses_and_doubles_nothing(tmp_path,
         names = [f"w{number}-{n}" for n in range(WRITERS)]
         with (
             owner_process(data, eager=number % 4 > 1) as owner,
-            crew(data, tmp_path, names, chars=40_000, seed=seed) as writers,
+            crew(data, tmp_path, names, turns=number % 2 == 0, chars=40_000, seed=seed) as writers,
         ):
             if number % 2:
                 owner.owns()  # else the kills begin while it starts
-            pids = [*writers.pids.values(), owner.process.pid]
-            killed_at_random(pids, rng, first=0.1, span=SPAN_SECONDS)
+            targets = [*writers.targets.values(), owner.target]
+            killed_at_random(targets, rng, first=0.1, span=SPAN_SECONDS)
             writers.end()
             states = owner.end(kill=True)
             assert set(states) <= {"stopped", "waiting", "owning"}, (seed, states)
@@ -73,7 +73,7 @@ def test_killing_routers_that_take_turns_loses_and_doubles_nothing(tmp_path, siz
     for number in range(size):
         names = [f"w{number}-{n}" for n in range(WRITERS)]
         with crew(data, tmp_path, names, chars=40_000, seed=seed, eager=number % 4 > 1) as writers:
-            killed_at_random(list(writers.pids.values()), rng, first=0.5, span=SPAN_SECONDS)
+            killed_at_random(list(writers.targets.values()), rng, first=0.5, span=SPAN_SECONDS)
             writers.end()
             acknowledged |= writers.acknowledged()
             assert writers.refused() == 0
@@ -142,7 +142,7 @@ def test_killing_the_owner_while_it_erases_and_rebuilds_loses_and_doubles_nothin
                 wanted += [("forget", "session", name) for name in sorted(forgotten)[-1:]]
             for kind, selector, value in wanted:
                 tasks.ask(data, kind, selector, value)
-            killed_at_random([*writers.pids.values(), owner.process.pid], rng, first=0.0, span=0.8)
+            killed_at_random([*writers.targets.values(), owner.target], rng, first=0.0, span=0.8)
             writers.end()
             states = owner.end(kill=True)
             assert not [state for state in states if state.startswith("failed")], (seed, states)
