@@ -332,3 +332,24 @@ def test_kill_nine_of_writers_and_owner_a_hundred_times(tmp_path, request):
     if "soak" not in (request.config.getoption("-m") or ""):
         pytest.skip("a long run: pytest -m soak")
     killed_and_counted(tmp_path, rounds=100, span_s=2.0)
+
+
+def test_rows_with_impossible_values_become_rejects_and_hold_up_no_other(tmp_path):
+    spool = Spool(tmp_path)
+    made = [decision(n) for n in range(40)]
+    odd = {
+        7: {"confidence": 1e300, "scores": {"simple": 1e300}},
+        8: {"classify_ms": 1e300},
+        21: {"margin": -1e200},
+    }
+    for number, one in enumerate(made):
+        spool.append(decision_payload(one) | odd.get(number, {}))
+    spool.close()
+    con = connect(None)
+    done = ingest_all(con, tmp_path)
+    assert (done.rows, done.rejects) == (38, 2)
+    assert con.execute("SELECT count(*), (SELECT sum(n) FROM hourly) FROM decisions").fetchone() == (38, 38)
+    assert con.execute("SELECT reason, count(*) FROM rejects GROUP BY 1").fetchall() == [
+        ("a value out of range", 2)
+    ]
+    assert con.execute("SELECT max(classify_ms) FROM decisions").fetchone() == (1e300,)

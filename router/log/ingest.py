@@ -190,13 +190,13 @@ def _is_abandoned(fd: int) -> bool:
 def ingest_batch(con: duckdb.DuckDBPyConnection, batch: Batch) -> Batch:
     """Insert one batch and its offset in one transaction; returns what was inserted.
 
-    A line whose checksum fits but which DuckDB does not take as JSON must not hold up all others: it becomes a reject.
+    A line whose checksum fits but which DuckDB does not take must not hold up all others: it becomes a reject.
     """
     import duckdb
 
     try:
         _commit(con, batch)
-    except duckdb.InvalidInputException:
+    except (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.OutOfRangeException):
         batch = _sifted(con, batch)
         _commit(con, batch)
     return batch
@@ -207,20 +207,47 @@ def _sifted(con: duckdb.DuckDBPyConnection, batch: Batch) -> Batch:
     places: dict[str, list[int]] = {}
     rejects = list(batch.rejects)
     for name, found in batch.lines.items():
-        lines[name], places[name] = [], []
-        for line, place in zip(found, batch.places[name], strict=True):
-            if _is_json(con, line):
-                lines[name].append(line)
-                places[name].append(place)
-            else:
-                rejects.append((place, len(line), "not JSON"))
+        unfit = _unfit(con, name, found, 0, len(found))
+        lines[name] = [line for number, line in enumerate(found) if number not in unfit]
+        places[name] = [place for number, place in enumerate(batch.places[name]) if number not in unfit]
+        for number in sorted(unfit):
+            why = "a value out of range" if _is_json(con, found[number]) else "not JSON"
+            rejects.append((batch.places[name][number], len(found[number]), why))
     rows = len(lines.get("decision", ()))
     return Batch(batch.spool, batch.upto, lines, places, rejects, rows, batch.bytes)
+
+
+def _unfit(con: duckdb.DuckDBPyConnection, name: str, lines: list[bytes], start: int, stop: int) -> set[int]:
+    """Which of the lines DuckDB does not take; halved again and again, for one trial costs much and bad lines are few."""
+    import duckdb
+
+    con.execute("BEGIN").fetchall()
+    try:
+        _insert_records(con, name, lines[start:stop])
+    except (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.OutOfRangeException):
+        fits = False
+    else:
+        fits = True
+    finally:
+        con.execute("ROLLBACK").fetchall()
+    if fits:
+        return set()
+    if stop - start == 1:
+        return {start}
+    half = (start + stop) // 2
+    return _unfit(con, name, lines, start, half) | _unfit(con, name, lines, half, stop)
 
 
 def _is_json(con: duckdb.DuckDBPyConnection, line: bytes) -> bool:
     row = con.execute("SELECT json_valid($line)", {"line": line.decode()}).fetchone()
     return bool(row and row[0])
+
+
+def _insert_records(con: duckdb.DuckDBPyConnection, name: str, lines: list[bytes]) -> None:
+    if name == "decision":
+        _insert_decisions(con, lines)
+    else:
+        _insert(con, _TABLES[name], lines)
 
 
 def _commit(con: duckdb.DuckDBPyConnection, batch: Batch) -> None:
@@ -230,10 +257,7 @@ def _commit(con: duckdb.DuckDBPyConnection, batch: Batch) -> None:
     con.execute("BEGIN").fetchall()
     try:
         for name, lines in batch.lines.items():
-            if name == "decision":
-                _insert_decisions(con, lines)
-            else:
-                _insert(con, _TABLES[name], lines)
+            _insert_records(con, name, lines)
         if batch.rejects:
             # One statement: a file of short lines that are none of ours has half a million rejects in a batch.
             pos, size, why = zip(*batch.rejects, strict=True)

@@ -12,7 +12,7 @@ CREATE MACRO price_band(t) AS (
 );
 
 -- Bin k holds times in (1.02^(k-1), 1.02^k] ms: the bin's middle is within 1 % of each (DDSketch, Masson et al. 2019).
-CREATE MACRO ms_bin(t) AS (CAST(ceil(ln(greatest(t, 1e-3)) / ln(1.02)) AS SMALLINT));
+CREATE MACRO ms_bin(t) AS (CAST(ceil(ln(least(greatest(t, 1e-3), 1e12)) / ln(1.02)) AS SMALLINT));
 
 -- One row per hour and what a page filters or groups by.
 CREATE TABLE hourly(
