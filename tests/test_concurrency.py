@@ -348,8 +348,7 @@ SIGNALS = """
 
     signal.signal(signal.SIGALRM, on_alarm)
     n = handled = 0
-    end = time.monotonic() + 0.6
-    while time.monotonic() < end:
+    while handled < 150 or len(acked) < 150:
         n += 1
         try:
             inside = True
@@ -371,8 +370,7 @@ def test_signals_in_the_middle_of_log_neither_block_it_nor_cost_a_row(tmp_path, 
     """A handler that logs meets the append that it interrupted; one that raises leaves it half done, as Ctrl+C does."""
     acked, tried, handled = json.loads(run(SIGNALS, tmp_path, how, timeout=30))
     found = counted(tmp_path)
-    assert handled > 100
-    assert len(acked) > 100
+    assert handled >= 150
     assert set(acked) - set(found.ids) == set()
     assert found.twice == []
     assert not found.rejects
