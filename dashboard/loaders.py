@@ -204,6 +204,11 @@ def cells(chosen: Filter, baseline: str | None = None, policy: Policy | None = N
     return _cached(_cells, chosen, policy or policy_in_view(), baseline)
 
 
+def bins(chosen: Filter) -> pd.DataFrame:
+    """Decisions by label and confidence bin."""
+    return _cached(_bins, chosen)
+
+
 def pairs(chosen: Filter) -> pd.DataFrame:
     """How close the two best labels are; see ``pairs.sql``."""
     return _cached(_pairs, chosen, policy_in_view())
@@ -301,6 +306,11 @@ def _series(data: str, edition: str, chosen: Filter, policy: Policy, width: time
 @_query
 def _cells(data: str, edition: str, chosen: Filter, policy: Policy, baseline: str | None) -> pd.DataFrame:
     return queries.cells(get_log(), chosen, policy, prices(policy), baseline=baseline)
+
+
+@_query
+def _bins(data: str, edition: str, chosen: Filter) -> pd.DataFrame:
+    return queries.bins(get_log(), chosen)
 
 
 @_query

@@ -111,7 +111,7 @@ POSITIVES: dict[str, list[str]] = {
         "the webhook (hooks.slack.com/services/⟦@slack_hook⟧) returns invalid_payload",
     ],
     "stripe_key": _keys("stripe", "stripe_hook"),
-    "npm_token": [*_keys("npm"), "//registry.npmjs.org/:_authToken=⟦@npm⟧"],
+    "npm_token": [*_keys("npm"), "//npm.example.com/:_authToken=⟦@npm⟧"],
     "pypi_token": [*_keys("pypi"), "[pypi]\nusername = __token__\npassword = ⟦@pypi⟧"],
     "hf_token": _keys("hf"),
     "jwt": [*_keys("jwt"), "decode this for me: ⟦@jwt⟧", "Cookie: session=⟦@jwt⟧; theme=dark"],

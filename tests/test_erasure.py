@@ -24,9 +24,10 @@ from log_tables import contents, day, spool_of_everything
 
 from router.errors import InputError, LogLocked
 from router.log import Owner, open_log, tasks
+from router.log.batches import ERASED
 from router.log.compaction import compact
 from router.log.erasure import filler
-from router.log.ingest import ERASED, ingest_all, spools
+from router.log.ingest import ingest_all, spools
 from router.log.owner import take_turn
 from router.log.record import decision_payload, fault, feedback_payload, kind
 from router.log.schema import DATABASE, connect, generation

@@ -11,13 +11,16 @@ import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from log_samples import decision, run, start
+from log_samples import SEED, START, decision, run, start
 
-from router.log import ingest
-from router.log.ingest import compact_offsets, ingest_all, ingest_once, offsets, read_batch
-from router.log.record import MAX_LINE_BYTES, decision_payload, encode
+from router.log import Log, ingest, queries
+from router.log.batches import read_batch
+from router.log.ingest import compact_offsets, ingest_all, ingest_once, offsets
+from router.log.queries import Filter
+from router.log.record import MAX_LINE_BYTES, decision_payload, encode, feedback_payload
 from router.log.schema import DATABASE, connect
 from router.log.spool import Spool
+from router.prices import PriceBook
 
 
 def spooled(data, blob: bytes, name: str = "host-1-1-aa.jsonl"):
@@ -222,7 +225,7 @@ def test_a_failed_batch_leaves_neither_rows_nor_an_offset(con, tmp_path):
     con.execute("ALTER TABLE ingest RENAME TO elsewhere").fetchall()
     batch = read_batch(tmp_path / "spool" / "host-1-1-aa.jsonl", 0)
     with pytest.raises(Exception, match="ingest"):
-        ingest.ingest_batch(con, batch)
+        ingest.ingest_batches(con, [batch])
     assert prompts(con) == []
     con.execute("ALTER TABLE elsewhere RENAME TO ingest").fetchall()
     ingest_all(con, tmp_path)
@@ -334,22 +337,65 @@ def test_kill_nine_of_writers_and_owner_a_hundred_times(tmp_path, request):
     killed_and_counted(tmp_path, rounds=100, span_s=2.0)
 
 
-def test_rows_with_impossible_values_become_rejects_and_hold_up_no_other(tmp_path):
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"confidence": 1e300, "scores": {"simple": 1e300}},
+        {"confidence": -5.0, "margin": -1e200},
+        {"classify_ms": 1e308},
+        {"input_tokens": 2**31 - 1, "output_tokens": 2**31 - 1, "cache_read_tokens": 2**31 - 1},
+        {"attempts": 2**40},
+        {"decided_at": "infinity"},
+        {"decided_at": "290309-12-22 (BC) 00:00:00"},
+    ],
+    ids=lambda odd: next(iter(odd)),
+)
+def test_impossible_values_hold_up_no_other_row_and_no_page(tmp_path, odd):
     spool = Spool(tmp_path)
-    made = [decision(n) for n in range(40)]
-    odd = {
-        7: {"confidence": 1e300, "scores": {"simple": 1e300}},
-        8: {"classify_ms": 1e300},
-        21: {"margin": -1e200},
-    }
-    for number, one in enumerate(made):
-        spool.append(decision_payload(one) | odd.get(number, {}))
+    for number in range(5):
+        spool.append(decision_payload(decision(number)) | (odd if number == 2 else {}))
     spool.close()
-    con = connect(None)
-    done = ingest_all(con, tmp_path)
-    assert (done.rows, done.rejects) == (38, 2)
-    assert con.execute("SELECT count(*), (SELECT sum(n) FROM hourly) FROM decisions").fetchone() == (38, 38)
-    assert con.execute("SELECT reason, count(*) FROM rejects GROUP BY 1").fetchall() == [
-        ("a value out of range", 2)
-    ]
-    assert con.execute("SELECT max(classify_ms) FROM decisions").fetchone() == (1e300,)
+    done = ingest_all(con := connect(None), tmp_path)
+    assert (done.rows, done.rejects) == (5, 0)
+    with Log(tmp_path, con, "spool") as log:
+        assert queries.summary(log, Filter(), PriceBook())["n"] == 5
+        assert queries.cells(log, Filter(), SEED, PriceBook())["n"].sum() == 5
+        assert len(queries.page(log, Filter(), PriceBook())) == 5
+
+
+def test_a_spool_that_comes_back_or_was_copied_counts_once(con, tmp_path):
+    spool = Spool(tmp_path)
+    records = [decision_payload(decision(n)) for n in range(20)]
+    judged = feedback_payload(str(records[3]["id"]), "wrong", START)
+    for record in [*records[:10], judged]:
+        spool.append(record)
+    ingest_all(con, tmp_path)
+    copy = tmp_path / "spool" / "host-1-1-copied.jsonl"
+    copy.write_bytes(spool.path.read_bytes())
+    for record in records[10:]:
+        spool.append(record)
+    assert ingest_all(con, tmp_path).rows == 10
+    con.execute(
+        "DELETE FROM ingest"
+    ).fetchall()  # as after archiving: nothing is known of how far a spool was read
+    assert ingest_all(con, tmp_path).rows == 0
+    spool.close()
+    counts = "SELECT count(*), (SELECT CAST(sum(n) AS BIGINT) FROM hourly), (SELECT count(*) FROM feedback) FROM decisions"
+    assert con.execute(counts).fetchone() == (20, 20, 1)
+
+
+def test_two_copies_in_one_pass_count_once(con, tmp_path):
+    lines = [encode(decision_payload(decision(n))) for n in range(5)]
+    for name in ("a", "b"):
+        (tmp_path / "spool").mkdir(exist_ok=True)
+        (tmp_path / "spool" / f"host-1-1-{name}.jsonl").write_bytes(b"".join(lines))
+    assert ingest_all(con, tmp_path).rows == 5
+    assert con.execute("SELECT count(*), count(DISTINCT id) FROM decisions").fetchone() == (5, 5)
+
+
+def test_many_small_spools_are_one_transaction(con, tmp_path):
+    (tmp_path / "spool").mkdir()
+    for n in range(50):
+        (tmp_path / "spool" / f"host-{n}-{n}-aa.jsonl").write_bytes(encode(decision_payload(decision(n))))
+    assert ingest_once(con, tmp_path).rows == 50
+    assert con.execute("SELECT count(*), count(DISTINCT ingested_at) FROM ingest").fetchone() == (50, 1)

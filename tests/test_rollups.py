@@ -147,6 +147,7 @@ def answers(log, chosen, book) -> dict[str, pd.DataFrame]:
         "spend": ordered(queries.spend(log, chosen, RULE, book)),
         "cells": queries.cells(log, chosen, RULE, book),
         "pairs": queries.pairs(log, chosen, RULE, book),
+        "bins": queries.bins(log, chosen),
         "count": pd.DataFrame({"n": [queries.count(log, chosen)]}),
     }
 

@@ -267,7 +267,7 @@ def label_card(series: pd.DataFrame, policy: Policy, order: list[str]) -> None:
 
 
 def found_attention(
-    chosen: Filter, now: dict[str, Any], cells: pd.DataFrame, series: pd.DataFrame, policy: Policy
+    chosen: Filter, now: dict[str, Any], bins: pd.DataFrame, series: pd.DataFrame, policy: Policy
 ) -> list[Finding]:
     """Everything that needs attention in the period, and in the log itself."""
     return attention(
@@ -277,7 +277,7 @@ def found_attention(
         today=loaders.today(),
         n=now["n"],
         n_unmeasured=now["n_unmeasured"],
-        dead_zones=dead_zones(cells, policy),
+        dead_zones=dead_zones(bins, policy),
         overlap=overlap(loaders.pairs(chosen), policy.label_names, bound=CLOSE_MARGIN),
         drops=loaders.losses()["drops"],
         rejects=loaders.losses()["rejects"],
@@ -321,7 +321,7 @@ def main() -> None:
     with left:
         answered_card(shown, models)
     with right:
-        attention_card(found_attention(chosen, now, loaders.cells(chosen, policy=policy), series, policy))
+        attention_card(found_attention(chosen, now, loaders.bins(chosen), series, policy))
     left, right = frame.wide_and_narrow()
     with left:
         ended_card(shown, width)

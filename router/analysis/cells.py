@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from router.analysis.tables import CELLS, columns
+from router.analysis.tables import BINS, CELLS, columns
 from router.policy import GRID, Policy
 
 Floats = NDArray[np.float64]
@@ -76,6 +76,17 @@ class DenseCells:
         sums = np.zeros_like(values)
         np.cumsum(values[:, :-1], axis=1, out=sums[:, 1:])
         return sums
+
+
+def dense_counts(bins: pd.DataFrame, policy: Policy) -> Counts:
+    """Decisions by label of the policy and bin, shape (labels, 10,001), of a table of bins or cells."""
+    table = columns(bins, BINS)
+    place = {name: i for i, name in enumerate(policy.label_names)}
+    codes, names = pd.factorize(table["label"])
+    row = np.array([place.get(name, -1) for name in names] + [-1], dtype=np.int64)[codes]
+    n = np.zeros((len(policy.labels), GRID + 1), dtype=np.int64)
+    np.add.at(n, (row[row >= 0], table["bin"][row >= 0]), table["n"][row >= 0])
+    return n
 
 
 def at_own(sums: _Values, own: list[int | None]) -> _Values:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from router.analysis.cells import DenseCells
+from router.analysis.cells import Counts, dense_counts
 from router.policy import GRID, Policy, confidence_bin
 
 ATOM_SHARE = 0.01
@@ -40,31 +40,31 @@ class DeadZone:
     holds_line: bool
 
 
-def dead_zones(cells: pd.DataFrame, policy: Policy) -> list[DeadZone]:
-    """List the dead zones of a policy on the decisions of ``cells``; none when there are no decisions.
+def dead_zones(bins: pd.DataFrame, policy: Policy) -> list[DeadZone]:
+    """List the dead zones of a policy on the decisions of ``bins`` (or cells); none when there are no decisions.
 
     ``never_fires`` and ``always_fires`` look at the labels that follow the policy's threshold, ``atom`` at each line in
     force. A zone that holds the line comes first.
     """
-    dense = DenseCells(cells, policy)
-    total = int(dense.n.sum())
+    found = dense_counts(bins, policy)
+    total = int(found.sum())
     if total == 0:
         return []
-    zones = _silent(dense, policy, total)
+    zones = _silent(found, policy, total)
     for i, label in enumerate(policy.labels):
-        n = int(dense.n[i].sum())
+        n = int(found[i].sum())
         line = confidence_bin(policy.threshold_for(label.name))
         if n == 0:
             zones.append(DeadZone("never_wins", label.name, None, None, 0, 0.0, False))
-        elif int(dense.n[i, line:].sum()) == 0 and label.model != policy.fallback_model:
+        elif int(found[i, line:].sum()) == 0 and label.model != policy.fallback_model:
             zones.append(DeadZone("never_followed", label.name, line / GRID, 1.0, n, n / total, True))
-    zones += _atoms(dense, policy, total)
+    zones += _atoms(found, policy, total)
     return sorted(zones, key=lambda zone: (not zone.holds_line, -zone.n))
 
 
-def _silent(dense: DenseCells, policy: Policy, total: int) -> list[DeadZone]:
+def _silent(found: Counts, policy: Policy, total: int) -> list[DeadZone]:
     free = [i for i, label in enumerate(policy.labels) if label.threshold is None]
-    counts = dense.n[free].sum(axis=0)
+    counts = found[free].sum(axis=0)
     used = np.flatnonzero(counts)
     if len(used) == 0:
         return []
@@ -76,7 +76,7 @@ def _silent(dense: DenseCells, policy: Policy, total: int) -> list[DeadZone]:
     return zones
 
 
-def _atoms(dense: DenseCells, policy: Policy, total: int) -> list[DeadZone]:
+def _atoms(found: Counts, policy: Policy, total: int) -> list[DeadZone]:
     """Look for single bins over 1 % of all decisions next to each line in force, over the labels that share it."""
     zones = []
     groups: dict[tuple[str | None, int], list[int]] = {}
@@ -85,7 +85,7 @@ def _atoms(dense: DenseCells, policy: Policy, total: int) -> list[DeadZone]:
         groups.setdefault((own, confidence_bin(policy.threshold_for(label.name))), []).append(i)
     for (own, line), rows in groups.items():
         low, high = max(line - ATOM_REACH, 0), min(line + ATOM_REACH, GRID)
-        counts = dense.n[rows, low : high + 1].sum(axis=0)
+        counts = found[rows, low : high + 1].sum(axis=0)
         for k in np.flatnonzero(counts > ATOM_SHARE * total).tolist():
             n, start = int(counts[k]), low + k
             zones.append(DeadZone("atom", own, start / GRID, min(start + 1, GRID) / GRID, n, n / total, True))

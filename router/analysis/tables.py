@@ -84,6 +84,14 @@ CELLS = Contract(
     largest_bin=10_000,
 )
 
+BINS = Contract(
+    "bins",
+    "one row per label and confidence bin; decisions with scores only",
+    (CELLS.columns[0], CELLS.columns[1], _N),
+    largest_bin=10_000,
+)
+"""The first columns of CELLS: what needs no money."""
+
 SERIES = Contract(
     "series",
     "one row per period, label, model, cause and outcome; every decision",

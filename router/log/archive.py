@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from router.log import rollups
 from router.log.files import write_whole
-from router.log.ingest import ingest_all, insert_lines, offsets, spools
+from router.log.ingest import ingest_all, offsets, spools
+from router.log.inserting import insert_lines
 from router.log.parts import Manifest, broken, fault, folder, manifests, names, read_parts
 from router.log.schema import DATABASE, generation, get_meta, set_meta, transaction
 
@@ -166,7 +167,10 @@ def verify(data: Path) -> list[str]:
 
 
 def insert_decisions(con: duckdb.DuckDBPyConnection, paths: Iterable[Path]) -> None:
-    """Insert the decisions of some parts; columns that they do not have yet are NULL."""
+    """Insert the decisions of some parts, each once; columns that they do not have yet are NULL.
+
+    A spool that was archived, put back and archived again is in two parts.
+    """
     source, values = read_parts(paths)
     there = {
         str(name) for name, *_ in con.execute(f"SELECT * FROM {source} LIMIT 0", values).description or []
@@ -174,7 +178,17 @@ def insert_decisions(con: duckdb.DuckDBPyConnection, paths: Iterable[Path]) -> N
     chosen = [(name, kind) for name, kind in columns(con, "decisions") if name in there]
     listed = ", ".join(name for name, _ in chosen)
     taken = ", ".join(f"CAST({name} AS {kind}) AS {name}" for name, kind in chosen)
-    con.execute(f"INSERT INTO decisions({listed}) SELECT {taken} FROM {source}", values).fetchall()
+    span = con.execute(
+        f"SELECT CAST(min(id) AS VARCHAR), CAST(max(id) AS VARCHAR), count(id) - count(DISTINCT id) FROM {source}",
+        values,
+    ).fetchone()
+    first, last, twice = span or (None, None, 0)
+    once = " QUALIFY p.id IS NULL OR row_number() OVER (PARTITION BY p.id) = 1" if twice else ""
+    con.execute(
+        f"INSERT INTO decisions({listed}) SELECT {taken} FROM {source} p WHERE p.id IS NULL OR CAST(p.id AS UUID) NOT IN "
+        "(SELECT id FROM decisions WHERE id BETWEEN CAST($first AS UUID) AND CAST($last AS UUID))" + once,
+        values | {"first": first, "last": last},
+    ).fetchall()
 
 
 def columns(con: duckdb.DuckDBPyConnection, table: str) -> list[tuple[str, str]]:

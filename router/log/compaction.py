@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from router.errors import LogError
 from router.log.archive import columns, held, note
+from router.log.batches import BATCH_BYTES as INGEST_BYTES
+from router.log.batches import Batch, read_batch
 from router.log.files import TEMPORARY, quoted, sync_folder
-from router.log.ingest import BATCH_BYTES as INGEST_BYTES
-from router.log.ingest import Batch, ingest_batch, insert_lines, offsets, read_batch, spools
+from router.log.ingest import offsets, sifted, spools
+from router.log.inserting import insert_lines
 from router.log.parts import (
     Manifest,
     Part,
@@ -202,18 +204,23 @@ def _read_into(
 def _take_in(scratch: duckdb.DuckDBPyConnection, read: list[Batch]) -> None:
     import duckdb
 
+    try:
+        _insert(scratch, read)
+    except duckdb.InvalidInputException:
+        read = [sifted(scratch, batch) for batch in read]
+        _insert(scratch, read)
+    for batch in read:
+        _add_records(scratch, batch)
+
+
+def _insert(scratch: duckdb.DuckDBPyConnection, read: list[Batch]) -> None:
     lines: dict[str, list[bytes]] = {}
     for batch in read:
         for kind, found in batch.lines.items():
             lines.setdefault(kind, []).extend(found)
-    try:
-        with transaction(scratch):
-            for kind, found in lines.items():
-                insert_lines(scratch, kind, found)
-    except duckdb.InvalidInputException:  # a line that is not JSON: ingest finds which, and makes it a reject
-        read = [ingest_batch(scratch, batch) for batch in read]
-    for batch in read:
-        _add_records(scratch, batch)
+    with transaction(scratch):
+        for kind, found in lines.items():
+            insert_lines(scratch, kind, found)
 
 
 def _add_records(scratch: duckdb.DuckDBPyConnection, batch: Batch) -> None:

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from router.errors import LogError
+from router.log.batches import ERASED
 from router.log.compaction import changing
-from router.log.ingest import ERASED, spools
+from router.log.ingest import spools
 from router.log.parts import (
     Manifest,
     Part,

@@ -13,17 +13,10 @@ from typing import TYPE_CHECKING
 
 from router.errors import LogError
 from router.log import rewrite, tasks
+from router.log.batches import BATCH_BYTES
 from router.log.compaction import compact
-from router.log.ingest import (
-    BATCH_BYTES,
-    Ingested,
-    backlog_bytes,
-    ingest_all,
-    ingest_once,
-    offsets,
-    sizes,
-    warm_up,
-)
+from router.log.ingest import Ingested, backlog_bytes, ingest_all, ingest_once, offsets, sizes
+from router.log.inserting import warm_up
 from router.log.lending import QUERY_SECONDS, Lender
 from router.log.lock import OwnerLock, holder
 from router.log.precedence import Precedence

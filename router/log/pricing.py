@@ -178,8 +178,8 @@ def price_cells(
     import pandas as pd
 
     bands, band = np.unique(found["price_band"], return_inverse=True)
-    n_segments = len(days) * len(bands)
-    segment = (found["place"] * n_segments + found["epoch"] * len(bands) + band).astype(np.int64)
+    n_segments = (len(days) + 1) * len(bands)
+    segment = (found["place"] * n_segments + (found["epoch"] + 1) * len(bands) + band).astype(np.int64)
     tokens = np.stack([found[_TOKENS[x]] for x in _BUCKETS], axis=1)
     products = np.stack([found[f"{x}_{y}"] for x, y in _PAIRS], axis=1)
     costs = np.zeros((segment.size, len(_COSTS)))
@@ -189,9 +189,9 @@ def price_cells(
     for start, end in pairwise(edges):
         rows = order[start:end]
         label, rest = divmod(int(segment[rows[0]]), n_segments)
-        day, lower = days[rest // len(bands)], int(bands[rest % len(bands)])
+        epoch, lower = rest // len(bands) - 1, int(bands[rest % len(bands)])
         models = (policy.labels[label].model, policy.fallback_model, baseline)
-        rates = [_rates(prices, model, day, lower) for model in models]
+        rates = [_rates(prices, model, days[epoch], lower) if epoch >= 0 else None for model in models]
         if any(rate is None for rate in rates):
             priced[rows] = False
             continue

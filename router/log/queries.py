@@ -11,7 +11,7 @@ from router.log.drops import unreported
 from router.log.filters import Filter, where
 from router.log.pricing import rates_table, routes_table, row_cost
 from router.log.reader import Log
-from router.log.reductions import baseline_of, cells, count, latency, pairs, series, spend, summary
+from router.log.reductions import baseline_of, bins, cells, count, latency, pairs, series, spend, summary
 from router.log.schema import sql
 from router.policy import Policy
 
@@ -25,6 +25,7 @@ __all__ = [
     "PAGE_SIZE",
     "Filter",
     "baseline_of",
+    "bins",
     "bounds",
     "cells",
     "close_calls",

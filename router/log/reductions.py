@@ -126,14 +126,20 @@ def cells(
     return price_cells(sums, policy, baseline, priced_on, prices)
 
 
+def bins(log: Log, chosen: Filter) -> pd.DataFrame:
+    """Decisions by label and confidence bin; see router.analysis.tables.BINS."""
+    found = sources.source(log, chosen, "cells", period=_BY_DAY)
+    return log.frame(sql("bins").replace("{source}", found.sql), found.values)
+
+
 def pairs(log: Log, chosen: Filter, policy: Policy, prices: PriceBook) -> pd.DataFrame:
     """How close the two best labels are, by margin in hundredths; see router.analysis.tables.PAIRS."""
     models = {label.name: label.model for label in policy.labels}
     found, _ = _monthly(log, "margins", chosen, prices, list(models.values()))
     keys = dict.fromkeys(("month", "label", "runner_up", "margin_bin", "usage_known", "price_band"), "")
     sums = _run_sums(log, found, "margins", keys)
-    cost, _ = priced(sums, [models.get(x) for x in sums["label"]], prices, day="month")
-    other, _ = priced(sums, [models.get(x) for x in sums["runner_up"]], prices, day="month")
+    cost, _ = priced(sums, [models.get(x) for x in sums["label"].tolist()], prices, day="month")
+    other, _ = priced(sums, [models.get(x) for x in sums["runner_up"].tolist()], prices, day="month")
     both = (cost == cost) & (other == other)
     table = sums[["label", "runner_up", "margin_bin", "n"]].assign(
         n_priced=sums["n"].where(both, 0), label_cost=cost, other_cost=other
@@ -165,7 +171,7 @@ def spend(
     of_label = {label.name: label.model for label in policy.labels}
     cost, paid = priced(sums, _answered(sums), prices)
     base, at_base = priced(sums, [baseline] * len(sums), prices)
-    label_cost, _ = priced(sums, [of_label.get(x) for x in sums["label"]], prices)
+    label_cost, _ = priced(sums, [of_label.get(x) for x in sums["label"].tolist()], prices)
     both = (cost == cost) & (base == base)
     n = sums["n"]
     table = sums[["day", "label", "cause", "n"]].assign(
@@ -213,7 +219,7 @@ def _sums(
     """Sums by the keys; read again from rows when a model's price tier starts where roll-ups tell nothing apart."""
     sums = _run_sums(log, sources.source(log, chosen, table, period=period, whole=whole), table, keys)
     days = sums["day"].to_numpy().astype("datetime64[D]").tolist()
-    seen = {(model, day) for model, day in zip(sums["model"], days, strict=True) if day is not None}
+    seen = {(model, day) for model, day in zip(sums["model"].tolist(), days, strict=True) if day is not None}
     seen |= {(model, day) for model in models for day in set(days) if day is not None}
     starts = {
         rate.tier_from
@@ -248,7 +254,10 @@ def _typed(name: str) -> str:
 
 def _answered(sums: pd.DataFrame) -> list[str | None]:
     """The model that answered, for each row of sums; None where none did."""
-    return [model if there else None for model, there in zip(sums["model"], sums["answered"], strict=True)]
+    return [
+        model if there else None
+        for model, there in zip(sums["model"].tolist(), sums["answered"].tolist(), strict=True)
+    ]
 
 
 def _added(table: pd.DataFrame, keys: list[str], or_null: Collection[str] = ()) -> pd.DataFrame:

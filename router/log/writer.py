@@ -189,7 +189,7 @@ class Writer:
             import pyarrow  # noqa: F401
 
             _close_first()
-            from router.log.ingest import warm_up
+            from router.log.inserting import warm_up
             from router.log.lock import holder
             from router.log.owner import take_turn
 

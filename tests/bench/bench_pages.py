@@ -113,7 +113,7 @@ def bench(data: Path, now: datetime) -> None:
             queries.series(log, chosen, book, width=width)
             queries.spend(log, chosen, POLICY, book)
             queries.latency(log, chosen, width=width)
-            queries.cells(log, chosen, POLICY, book)
+            queries.bins(log, chosen)
 
         day, week = timedelta(days=1), timedelta(days=7)
         asked: dict[str, Callable[[], object]] = {

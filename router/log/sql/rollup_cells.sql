@@ -2,7 +2,7 @@
 -- Parameters: those of {filter}. {rows}: decisions, or the rows of one batch.
 WITH picked AS (
   SELECT
-    {period} AS month, d.policy_fingerprint, d.top_label AS label, confidence_bin(d.confidence) AS bin,
+    {period} AS month, d.policy_fingerprint, d.top_label AS label, confidence_bin(least(greatest(d.confidence, 0), 1)) AS bin,
     coalesce(d.model_used, d.model_chosen) AS model, d.cause, d.source, d.usage_grade,
     d.confidence, d.classifier_cost_usd, {usage_known} AS usage_known,
     CAST(CASE WHEN {usage_known} THEN d.input_tokens ELSE 0 END AS DOUBLE) AS i,

@@ -2,7 +2,7 @@
 -- Parameters: those of {filter}. {rows}: decisions, or the rows of one batch.
 WITH picked AS (
   SELECT
-    {period} AS month, d.policy_fingerprint, d.top_label AS label, d.runner_up, margin_bin(d.margin) AS margin_bin,
+    {period} AS month, d.policy_fingerprint, d.top_label AS label, d.runner_up, margin_bin(least(greatest(d.margin, 0), 1)) AS margin_bin,
     coalesce(d.model_used, d.model_chosen) AS model, d.cause, d.source,
     {usage_known} AS usage_known,
     CAST(CASE WHEN {usage_known} THEN d.input_tokens ELSE 0 END AS DOUBLE) AS i,

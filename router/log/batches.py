@@ -1,0 +1,109 @@
+"""Reading a spool: whole lines from an offset on, sorted by kind, and what is wrong with the others."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from router.log.record import MAX_LINE_BYTES, fault, kind
+
+BATCH_BYTES = 4_000_000
+"""Bytes of one transaction: its fixed cost (statements, a sync of the log) is 25 ms, and a kill must not undo much."""
+_BREATH = 64
+_PAUSE_SECONDS = 1e-6  # not 0, after which this thread would have the GIL back before the other wakes up
+TABLES = {
+    "decision": "decisions",
+    "policy": "policies",
+    "drop": "drops",
+    "feedback": "feedback",
+    "view": "saved_views",
+    "erasure": "erasures",
+}
+"""Kinds of records and the tables they become rows of."""
+
+ERASED = "erased"
+"""Kind of the record that stands where another one was erased, as long as that was: a row of nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Whole lines of one spool up to byte ``upto``, by kind, and where each begins; ``rejects`` as (pos, bytes, why)."""
+
+    spool: str
+    upto: int
+    lines: dict[str, list[bytes]]
+    places: dict[str, list[int]]
+    rejects: list[tuple[int, int, str]]
+    bytes: int
+
+
+def read_batch(path: Path, start: int, limit: int = BATCH_BYTES) -> Batch | None:
+    """Next whole lines of a spool from byte ``start``, or None when there is none yet.
+
+    A last line without its end is left for later while its writer lives, and is a reject when that is gone.
+    """
+    cut = False
+    with open(path, "rb") as file:
+        file.seek(start)
+        block = file.read(max(limit, MAX_LINE_BYTES + 1))
+        end = block.rfind(b"\n") + 1
+        if end == 0 and len(block) <= MAX_LINE_BYTES:
+            cut = bool(block) and _is_abandoned(file.fileno()) and not file.read(1)
+            if not cut:
+                return None  # a line that is still being written
+        if end == 0:
+            end = len(block)  # or no newline in more bytes than a record may have: damage
+    lines: dict[str, list[bytes]] = {}
+    places: dict[str, list[int]] = {}
+    rejects: list[tuple[int, int, str]] = []
+    position = 0
+    for number, line in enumerate(block[:end].split(b"\n")):
+        if number % _BREATH == 0:
+            time.sleep(
+                _PAUSE_SECONDS
+            )  # hands the GIL to whoever waits for it: a thread that routes should not wait for a batch
+        size = len(line) + 1
+        if line:
+            why = fault(line)
+            found = _kind(line) if why is None else ""
+            if why is not None and cut:
+                why = "cut off"
+            elif why is None and found not in TABLES and found != ERASED:
+                why = "unknown kind of record"
+            if why is not None:
+                rejects.append((start + position, len(line), why))
+            elif found != ERASED:
+                lines.setdefault(found, []).append(_utf8(line))
+                places.setdefault(found, []).append(start + position)
+        position += size
+        if position >= limit and position < end:
+            end = position
+            break
+    return Batch(path.name, start + end, lines, places, rejects, end)
+
+
+def _kind(line: bytes) -> str:
+    try:
+        return kind(line)
+    except ValueError:
+        return ""  # the checksum fits, and it is no JSON
+
+
+def _utf8(line: bytes) -> bytes:
+    """The line, with anything that is not UTF-8 replaced: Arrow and DuckDB take a column's word for it."""
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode("utf-8", "replace").encode("utf-8")
+    return line
+
+
+def _is_abandoned(fd: int) -> bool:
+    """Whether the process that wrote a spool is gone: it holds a lock on the file while it lives."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True  # given up when the file is closed
