@@ -11,11 +11,11 @@ from pathlib import Path
 import streamlit as st
 
 from router.config import present_keys
-from router.core import build_classifier
 from router.errors import ClassifierError, ScoresError
 from router.policy import Policy, decide
 from router.prices import PriceBook
 from router.prompts import ready
+from router.resolve import build_classifier
 from router.types import Choice, Classification, Classifier, Usage
 
 CHARS_PER_TOKEN = 4

@@ -28,10 +28,11 @@ MAY = {
     "router.prompts": {"errors", "types"},
     "router.reply_stream": {"errors", "types"},
     "router.endings": {"errors", "policy", "prompts", "types"},
-    "router.core": {
+    "router.resolve": {"classifiers", "config", "policy", "types"},
+    "router.routing": {
         "prompts",
         "endings",
-        "reply_stream",
+        "resolve",
         "classifiers",
         "config",
         "errors",
@@ -41,6 +42,7 @@ MAY = {
         "providers",
         "types",
     },
+    "router.core": {"prompts", "routing", "reply_stream", "log", "types"},
 }
 HEAVY = {
     "duckdb": ("router/log", "router/cli/doctor.py"),  # doctor names its version

@@ -16,7 +16,7 @@ import pytest
 from log_samples import SCORES, SEED, Fixed
 
 from router import AsyncRouter, ClassifierError, ClassifierTimeout, InputError, Policy, Router, decide
-from router.core import EMPTY_PROMPT
+from router.routing import EMPTY_PROMPT
 from router.endings import MAX_EXTRA_LABELS
 from router.errors import ConfigurationError, MissingKeyError, PolicyError, RouterError
 from router.log import open_log

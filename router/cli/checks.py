@@ -150,7 +150,7 @@ def policy(rules: Policy) -> Iterator[Finding]:
 
 def classifier(rules: Policy, data: Path) -> Iterator[Finding]:
     """Which classifier is active, what it lacks, and how well the labels are covered."""
-    from router.core import build_classifier
+    from router.resolve import build_classifier
 
     about = "classifier"
     try:

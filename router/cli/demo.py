@@ -86,7 +86,7 @@ def dashboard(
     --json: printed once it answers.
     """
     from router.config import data_dir
-    from router.core import load_policy
+    from router.resolve import load_policy
 
     folder = data_dir(data)
     load_policy(policy, folder)  # a policy that is wrong is said here, before anything starts

@@ -66,7 +66,7 @@ def doctor(data: Data = None, policy: PolicyFile = None, json: Json = False) -> 
 
 def _examine(folder: Path, policy: Path | None) -> Iterator[Finding]:
     from router.cli import checks
-    from router.core import load_policy
+    from router.resolve import load_policy
 
     yield from _careful("data folder", lambda: checks.folder(folder))
     yield from _careful("log", lambda: checks.log(folder))

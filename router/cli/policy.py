@@ -37,9 +37,9 @@ def show(
 ) -> None:
     """Show labels, models and thresholds of the policy in force."""
     from router.config import data_dir
-    from router.core import load_policy
     from router.policy import Policy, preset_toml
     from router.policy_edit import source_text
+    from router.resolve import load_policy
 
     if preset is not None and policy is not None:
         raise typer.BadParameter("give --preset or --policy, not both")

@@ -112,10 +112,10 @@ def import_log(
     import that was stopped is finished by the next. Prompts are stored as the policy's [log] table says.
     """
     from router.config import data_dir
-    from router.core import load_policy
     from router.log.importers import import_file
     from router.log.owner import ingest_now
     from router.log.privacy import Privacy
+    from router.resolve import load_policy
 
     if format is not None and format not in FORMATS:
         raise InputError(f"--format: found {format[:40]!r}, expected one of {', '.join(FORMATS)}")

@@ -227,8 +227,8 @@ def _show_scenario(name: str, json: bool) -> None:
 
 def _rules(policy: Path | None, data: Path | None) -> tuple[Policy, PriceBook]:
     from router.config import data_dir
-    from router.core import load_policy
     from router.prices import PriceBook
+    from router.resolve import load_policy
 
     rules = load_policy(policy, data_dir(data))
     return rules, PriceBook(rules.models)

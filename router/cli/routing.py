@@ -28,8 +28,8 @@ def classify(text: Text, data: Data = None, policy: PolicyFile = None, json: Jso
     """Score a prompt and show what the rule makes of it. Never logs."""
     from router import decide
     from router.config import data_dir
-    from router.core import build_classifier, load_policy
     from router.prompts import ready
+    from router.resolve import build_classifier, load_policy
 
     folder = data_dir(data)
     rules = load_policy(policy, folder)

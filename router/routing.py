@@ -1,0 +1,304 @@
+"""What ``Router`` and ``AsyncRouter`` share: everything but waiting."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from router import config
+from router.endings import brief, failure, kept_scores, named, oddities
+from router.errors import (
+    ClassifierError,
+    ClassifierTimeout,
+    ConfigurationError,
+    MissingKeyError,
+    ScoresError,
+)
+from router.policy import Policy, decide
+from router.prompts import Asked
+from router.resolve import build_classifier, load_policy
+from router.types import (
+    REPLIES,
+    Cause,
+    Choice,
+    Classification,
+    Classifier,
+    Completion,
+    Decision,
+    Durability,
+    Outcome,
+    Reply,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from router.log.writer import Writer
+    from router.prices import PriceBook
+    from router.providers.base import Provider
+
+DEADLINE_S = 60.0
+EMPTY_PROMPT = "EmptyPrompt"
+
+
+class RouterBase:
+    """Settings, one decision, and how its end is logged."""
+
+    def __init__(
+        self,
+        policy: Policy | str | os.PathLike[str] | None = None,
+        *,
+        classifier: Classifier | None = None,
+        data: str | os.PathLike[str] | None = "data",
+        prices: PriceBook | None = None,
+        source: str = "router",
+        deadline_s: float = DEADLINE_S,
+        log: bool = True,
+        prompts: str | None = None,
+        redact: str | Callable[[str], str] | None = None,
+        durability: Durability | None = None,
+        clock: Callable[[], datetime] | None = None,
+        new_id: Callable[[datetime], str] | None = None,
+    ) -> None:
+        """Make a router.
+
+        Parameters
+        ----------
+        policy : a Policy, a file, or None for ``<data>/policy.toml``, else preset "seed".
+        classifier : None builds the one that the policy names.
+        data : folder of the log; None takes ``ROUTESCOPE_DATA``, else ``data``.
+        prices : None builds a price book with the policy's own prices.
+        source : written to every decision, to tell traffic apart.
+        deadline_s : seconds for a model call, everything included.
+        log : False decides without writing anything.
+        prompts : what is logged of a prompt: "full", "truncated:N", "hash" or "none"; None: as the policy says.
+        redact : "packaged" takes keys and common personal data out of it first, a callable (text to text) whatever it
+            likes, "off" nothing; None: as the policy says. The decision that is returned keeps the whole prompt.
+        durability : "process", "async" or "power" (see ``LogSettings``); None: as the policy says.
+        clock, new_id : naive UTC now, and an id for it.
+        """
+        self.data = config.data_dir(data)
+        self.policy = load_policy(policy, self.data)
+        self.source = source
+        self._deadline_s = deadline_s
+        self._classifier = classifier
+        self._prices = prices
+        self._providers: dict[str, Provider] = {}
+        self._clock = clock or _utc_now
+        self._new_id = new_id or _new_id
+        self._writer: Writer | None = None
+        if log:
+            from router.log.writer import Writer
+
+            own = self.policy.log
+            self._writer = Writer(
+                self.data,
+                prompts=own.prompts if prompts is None else prompts,
+                redact=own.redact if redact is None else redact,
+                durability=own.durability if durability is None else durability,
+            )
+
+    @property
+    def classifier(self) -> Classifier:
+        """The classifier in use, built on first use."""
+        if self._classifier is None:
+            self._classifier = build_classifier(self.policy, self.data)
+        return self._classifier
+
+    @property
+    def prices(self) -> PriceBook:
+        """The price book in use, built on first use."""
+        if self._prices is None:
+            from router.prices import PriceBook
+
+            self._prices = PriceBook(self.policy.models)
+        return self._prices
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Decisions that could not be logged, by reason."""
+        return Counter() if self._writer is None else self._writer.dropped
+
+    def metrics(self) -> dict[str, Any]:
+        """Counters of this process's log (written, dropped by reason, bytes, queue, owner, ...); empty without a log."""
+        if self._writer is None:
+            return {}
+        from router.log.metrics import of_process
+
+        return of_process(self._writer)
+
+    def _classify(self, asked: Asked) -> Classification | ClassifierError:
+        """Ask the classifier; whatever goes wrong comes back as a ClassifierError, so that the request still goes out."""
+        if not asked.text.strip():
+            return named(ClassifierError("the prompt is empty; the classifier was not asked"), EMPTY_PROMPT)
+        try:
+            answer = self.classifier.classify(asked.text, self.policy.labels)
+        except ClassifierError as error:
+            return error
+        except ConfigurationError as error:
+            # A missing key or digest is the owner's to mend, so it is raised; the request is in the log all the same.
+            text = "the classifier could not be set up; the error that was raised says why"
+            failed = named(ClassifierError(text), type(error).__name__)
+            self._log(self._decide(asked, failed, None, None))
+            raise
+        except Exception as error:
+            name = type(error).__name__
+            return named(ClassifierError(f"the classifier raised {name}"), name)
+        if not isinstance(answer, Classification) or not isinstance(answer.scores, Mapping):
+            found = type(getattr(answer, "scores", answer)).__name__  # type: ignore[unreachable]
+            return named(
+                ClassifierError(f"the classifier returned a {found}, expected scores by label"), "BadReply"
+            )
+        return answer
+
+    def _decide(
+        self,
+        asked: Asked,
+        answer: Classification | ClassifierError,
+        model: str | None,
+        session_id: str | None,
+    ) -> Decision:
+        policy = self.policy
+        extra: dict[str, Any] = {}
+        reply: Classification | None = None
+        choice: Choice | None = None
+        error: ClassifierError | None = None
+        if isinstance(answer, Classification):
+            reply = answer
+            try:
+                choice = decide(reply.scores, policy)
+                extra = oddities(reply, choice, policy)
+            except ScoresError as fault:
+                error = fault
+                extra = {"raw_scores": {brief(k): brief(v) for k, v in list(reply.scores.items())[:64]}}
+        else:
+            error = answer
+        cause: Cause
+        if choice is not None:
+            cause, chosen = choice.cause, choice.model_chosen
+        else:
+            cause = "classifier_timeout" if isinstance(error, ClassifierTimeout) else "classifier_error"
+            chosen = policy.fallback_model
+        if model is not None:
+            cause, chosen = "forced", model
+        if asked.replaced:
+            extra["replaced_surrogates"] = asked.replaced
+        now = self._clock()
+        if now.tzinfo is not None:
+            # The log's times have no zone: DuckDB would drop it silently.
+            now = now.astimezone(UTC).replace(tzinfo=None)
+        return Decision(
+            id=self._new_id(now),
+            decided_at=now,
+            prompt=asked.text,
+            prompt_sha256=asked.sha256,
+            prompt_chars=asked.chars,
+            top_label=None if choice is None else choice.top_label,
+            confidence=None if choice is None else choice.confidence,
+            scores={} if reply is None or choice is None else kept_scores(reply.scores, policy),
+            runner_up=None if choice is None else choice.runner_up,
+            margin=None if choice is None else choice.margin,
+            threshold=policy.threshold if choice is None else policy.threshold_for(choice.top_label),
+            cause=cause,
+            is_fallback=cause in ("low_confidence", "low_margin"),
+            model_chosen=chosen,
+            model_used=chosen,
+            classifier=self.classifier_name if reply is None else reply.classifier,
+            calibrated=None if reply is None else reply.calibrated,
+            classify_ms=None if reply is None else reply.latency_ms,
+            classifier_cost_usd=None if reply is None else reply.cost_usd,
+            policy_fingerprint=policy.fingerprint,
+            labels_fingerprint=policy.labels_fingerprint,
+            session_id=session_id,
+            error_type=None if error is None else error.name or type(error).__name__,
+            source=self.source,
+            extra=extra,
+        )
+
+    @property
+    def classifier_name(self) -> str:
+        """Name and version of the classifier, without building one."""
+        return self._classifier.name if self._classifier is not None else self.policy.classifier
+
+    def _provider(self, model: str) -> Provider:
+        """The provider of a model, its key checked before the SDK is built."""
+        settings = self.policy.model(model)
+        name = settings.provider or self.prices.provider(model)
+        if name is None:
+            raise ConfigurationError(
+                f'no provider is known for model {model!r}; add [models."{model}"] with provider = "openai" or '
+                '"anthropic" to the policy'
+            )
+        where = f"{name} {settings.base_url or ''}"
+        if where not in self._providers:
+            endpoint = config.endpoint(name, settings.base_url, settings.key_env)
+            from router.providers import provider_for
+
+            self._providers[where] = provider_for(name, endpoint)
+        return self._providers[where]
+
+    def _provider_for(self, decision: Decision) -> Provider:
+        """The provider of a decision's model; for want of a key or a provider the decision is logged and the error raised."""
+        try:
+            return self._provider(decision.model_chosen)
+        except ConfigurationError as error:
+            outcome: Outcome = "no_key" if isinstance(error, MissingKeyError) else "error"
+            self._log(replace(decision, model_used=None, outcome=outcome, error_type=type(error).__name__))
+            raise
+
+    def _finish(self, decision: Decision, completion: Completion) -> Reply:
+        """Log how the call ended; the reply, or a ProviderError that carries the decision."""
+        usage = completion.usage
+        cost = self._cost(usage, completion.model, decision.decided_at.date())
+        done = replace(
+            decision,
+            model_used=completion.model,
+            input_tokens=None if usage is None else usage.input_tokens,
+            cache_read_tokens=None if usage is None else usage.cache_read_tokens,
+            cache_write_tokens=None if usage is None else usage.cache_write_tokens,
+            output_tokens=None if usage is None else usage.output_tokens,
+            reasoning_tokens=None if usage is None else usage.reasoning_tokens,
+            usage_grade=None if usage is None else usage.grade,
+            cost_usd=cost,
+            price_version=None if cost is None else self.prices.version,
+            first_token_ms=completion.first_token_ms,
+            total_ms=completion.total_ms,
+            finish_reason=completion.finish_reason,
+            outcome=completion.outcome,
+            error_type=completion.error_type or decision.error_type,
+            attempts=completion.attempts,
+        )
+        self._log(done)
+        if completion.outcome not in REPLIES:
+            raise failure(done, completion, self._deadline_s)
+        return Reply(done, completion.text, usage, cost, completion.outcome)
+
+    def _cancelled(self, decision: Decision, started: float, error: BaseException) -> None:
+        spent, name = (time.monotonic() - started) * 1000, type(error).__name__
+        self._log(replace(decision, outcome="cancelled", error_type=name, total_ms=spent, attempts=1))
+
+    def _close_providers(self) -> None:
+        while self._providers:
+            self._providers.popitem()[1].close()
+
+    def _cost(self, usage: Usage | None, model: str, day: date) -> Decimal | None:
+        return None if usage is None else self.prices.price(usage, model, day)
+
+    def _log(self, decision: Decision) -> None:
+        if self._writer is not None:
+            self._writer.log(decision, self.policy)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def _new_id(when: datetime) -> str:
+    from router.log.record import unix_ms, uuid7
+
+    return uuid7(unix_ms(when))
