@@ -245,6 +245,22 @@ def test_damaged_lines_of_which_nobody_can_say_whose_they_are_go_and_stay_reject
     assert b"rimson" not in path.read_bytes()
 
 
+def test_a_whole_record_within_a_damaged_line_is_forgotten_like_any_other(tmp_path):
+    spool = Spool(tmp_path)
+    for number in range(3):
+        spool.append(decision_payload(SECRETS[number]))
+    path = spool.path
+    spool.close()
+    first, second, third = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first[:-40] + second[:-1] + third)
+    take_turn(tmp_path)
+    assert request(tmp_path, "forget", "id", SECRETS[1].id).decisions == 1
+    assert found_in(tmp_path, [replace(SECRETS[1], session_id="one of its own")]) == []
+    with open_log(tmp_path) as log:
+        assert log.rows("SELECT id::VARCHAR AS id FROM decisions") == [(SECRETS[2].id,)]
+    assert fault(path.read_bytes().splitlines()[0][-len(third) + 1 :]) is None
+
+
 LIVE = """
     import sys, time
     from pathlib import Path

@@ -21,6 +21,7 @@ from router.log.record import (
     encode,
     fault,
     kind,
+    pieces,
     salvage,
     unix_ms,
     uuid7,
@@ -55,6 +56,32 @@ def test_a_flipped_byte_anywhere_is_found(position):
     line = bytearray(encode(decision_payload(decision()))[:-1])
     line[position] ^= 0x01
     assert fault(bytes(line)) is not None
+
+
+ONE, TWO = (encode(decision_payload(decision(n)))[:-1] for n in (1, 2))
+LOOKS_LIKE_A_RECORD = encode(decision_payload(decision(3, extra={"x": {"crc": "00000000", "y": 1}})))[:-1]
+
+
+@pytest.mark.parametrize(
+    ("before", "records_", "after"),
+    [
+        (b"xx", [TWO], b""),
+        (ONE[:-30], [TWO], b""),
+        (b'{"crc":"', [TWO], b""),
+        (b'{"crc":"00000000",', [TWO], b""),
+        (b"", [ONE, TWO], b""),
+        (b"", [ONE], b"}"),
+        (b"\0" * 50, [ONE, TWO], TWO[:200]),
+        (b"x", [LOOKS_LIKE_A_RECORD], b"x"),
+    ],
+    ids=["garbage", "torn", "mark", "head", "no newline", "brace", "zeros", "record within"],
+)
+def test_a_whole_record_in_a_damaged_line_is_found(before, records_, after):
+    line = before + b"".join(records_) + after
+    found = list(pieces(line))
+    assert b"".join(piece for _, piece in found) == line
+    assert all(line[place : place + len(piece)] == piece for place, piece in found)
+    assert [piece for _, piece in found if fault(piece) is None] == records_
 
 
 def test_files_are_private_even_when_the_umask_is_open(tmp_path):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from router.log.record import MAX_LINE_BYTES, fault, kind
+from router.log.record import MARK, MAX_LINE_BYTES, fault, kind, pieces
 
 BATCH_BYTES = 4_000_000
 """Bytes of one transaction: its fixed cost (statements, a sync of the log) is 25 ms, and a kill must not undo much."""
@@ -53,11 +53,9 @@ def read_batch(path: Path, start: int, limit: int = BATCH_BYTES) -> Batch | None
             cut = bool(block) and _is_abandoned(file.fileno()) and not file.read(1)
             if not cut:
                 return None  # a line that is still being written
-        if end == 0:
-            end = len(block)  # or no newline in more bytes than a record may have: damage
-    lines: dict[str, list[bytes]] = {}
-    places: dict[str, list[int]] = {}
-    rejects: list[tuple[int, int, str]] = []
+        if end == 0:  # or no newline in more bytes than a record may have: damage
+            end = len(block) if cut else span_without_newline(block)
+    batch = Batch(path.name, start + end, {}, {}, [], end)
     position = 0
     for number, line in enumerate(block[:end].split(b"\n")):
         if number % _BREATH == 0:
@@ -65,23 +63,34 @@ def read_batch(path: Path, start: int, limit: int = BATCH_BYTES) -> Batch | None
                 _PAUSE_SECONDS
             )  # hands the GIL to whoever waits for it: a thread that routes should not wait for a batch
         size = len(line) + 1
-        if line:
-            why = fault(line)
-            found = _kind(line) if why is None else ""
-            if why is not None and cut:
-                why = "cut off"
-            elif why is None and found not in TABLES and found != ERASED:
-                why = "unknown kind of record"
-            if why is not None:
-                rejects.append((start + position, len(line), why))
-            elif found != ERASED:
-                lines.setdefault(found, []).append(_utf8(line))
-                places.setdefault(found, []).append(start + position)
+        if fault(line) is None:
+            _take(batch, start + position, line)
+        elif line:
+            for place, piece in pieces(line):
+                _take(batch, start + position + place, piece, cut=cut and place + len(piece) == len(line))
         position += size
         if position >= limit and position < end:
-            end = position
-            break
-    return Batch(path.name, start + end, lines, places, rejects, end)
+            return replace(batch, upto=start + position, bytes=position)
+    return batch
+
+
+def span_without_newline(block: bytes) -> int:
+    """How much of bytes without a newline can be judged: what may be the beginning of a record waits for its rest."""
+    return max(block.rfind(MARK), 0) or len(block)
+
+
+def _take(batch: Batch, place: int, line: bytes, *, cut: bool = False) -> None:
+    """Sort one line, or piece of one, into the batch."""
+    why = fault(line)
+    if why is not None:
+        batch.rejects.append((place, len(line), "cut off" if cut else why))
+        return
+    name = _kind(line)
+    if name in TABLES:
+        batch.lines.setdefault(name, []).append(_utf8(line))
+        batch.places.setdefault(name, []).append(place)
+    elif name != ERASED:
+        batch.rejects.append((place, len(line), "unknown kind of record"))
 
 
 def _kind(line: bytes) -> str:

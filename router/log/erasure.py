@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from router.errors import LogError
-from router.log.batches import ERASED
+from router.log.batches import ERASED, span_without_newline
 from router.log.compaction import changing
 from router.log.ingest import spools
 from router.log.parts import (
@@ -34,7 +34,7 @@ from router.log.parts import (
     write_manifest,
     write_part,
 )
-from router.log.record import fault, kind
+from router.log.record import fault, kind, pieces
 from router.log.schema import refusal
 from router.log.selection import Selection, feedback_in_part, time_of
 
@@ -133,10 +133,12 @@ def _blocks(fd: int) -> Iterator[tuple[int, bytes]]:
     at = 0
     while block := os.pread(fd, _BLOCK, at):
         end = block.rfind(b"\n") + 1
-        if end == 0 and (len(block) == _BLOCK or _is_abandoned(fd)):
+        if end == 0 and len(block) == _BLOCK:
+            end = span_without_newline(block)
+        elif end == 0:
+            if not _is_abandoned(fd):
+                return  # a line that is being written
             end = len(block)
-        if end == 0:
-            return  # a line that is being written
         yield at, block[:end]
         at += end
 
@@ -151,9 +153,13 @@ def _is_abandoned(fd: int) -> bool:
 
 
 def _lines(start: int, block: bytes) -> Iterator[tuple[int, bytes]]:
+    """Every line; of a damaged one the pieces, as when they were read."""
     at = start
     for line in block.split(b"\n"):
-        yield at, line
+        if not line or fault(line) is None:
+            yield at, line
+        else:
+            yield from ((at + place, piece) for place, piece in pieces(line))
         at += len(line) + 1
 
 

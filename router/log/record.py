@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from datetime import datetime
 from decimal import Decimal
+from itertools import pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,9 @@ MAX_LINE_BYTES = 1_000_000
 CLOCK_STEP_MS = 10_000
 """A clock that is set back by less than this does not disturb the order of ids; further back is another time, meant."""
 
+MARK = b'{"crc":"'
+"""Begins every record. In a text it stands in none: JSON writes its quotes as \\"."""
+
 _HEAD = len(b'{"crc":"00000000",')
 _BRACE = ord("{")
 _FIELDS = tuple(field.name for field in fields(Decision))
@@ -33,6 +38,7 @@ _values = attrgetter(*_FIELDS)
 _TEMPLATE: dict[str, Any] = {"kind": "decision", "v": SCHEMA_VERSION, **dict.fromkeys(_FIELDS)}
 _RANDOM_BLOCK = 4096
 _MAX_DEPTH = 32
+_NESTED = 16
 
 _ids = threading.RLock()  # of a signal handler too, which may log in the middle
 _last_ms = 0
@@ -199,13 +205,58 @@ def fault(line: bytes) -> str | None:
     """Why a line (without its newline) is not a whole record, or None when it is."""
     if len(line) > MAX_LINE_BYTES:
         return f"longer than {MAX_LINE_BYTES} bytes"
-    if not line.startswith(b'{"crc":"') or line[16:_HEAD] != b'",':
+    if not line.startswith(MARK) or line[16:_HEAD] != b'",':
         return "not a record"
     try:
         expected = int(line[8:16], 16)
     except ValueError:
         return "not a record"
     return None if zlib.crc32(line[_HEAD:], zlib.crc32(b"{")) == expected else "checksum does not match"
+
+
+def pieces(line: bytes) -> Iterator[tuple[int, bytes]]:
+    """A line that is not a whole record, cut so that every whole record in it stands alone: (place in the line, bytes).
+
+    A record that was torn, or bytes that were put in, then cost no neighbour whose own bytes are all there.
+    """
+    starts = [found.start() for found in re.finditer(re.escape(MARK), line)]
+    done = begun = 0
+    for start, end in pairwise([*starts, len(line)]):
+        if start < done:
+            continue  # inside the record before
+        whole = _whole(line[start:end])
+        if not whole and begun < _NESTED and end < len(line):
+            begun += 1
+            whole = _whole(
+                line[start:]
+            )  # what a caller put into ``extra`` may look like the beginning of a record
+        if whole:
+            if start > done:
+                yield done, line[done:start]
+            yield start, line[start : start + whole]
+            done = start + whole
+        elif start > done:
+            yield done, line[done:start]
+            done = start
+    if done < len(line):
+        yield done, line[done:]
+
+
+def _whole(part: bytes) -> int:
+    """Length of the record that ``part`` begins with, 0 when there is none."""
+    if not part.startswith(MARK) or part[16:_HEAD] != b'",':
+        return 0
+    try:
+        expected = int(part[8:16], 16)
+    except ValueError:
+        return 0
+    crc, done = zlib.crc32(b"{"), _HEAD
+    while end := part.find(b"}", done, MAX_LINE_BYTES) + 1:
+        crc = zlib.crc32(part[done:end], crc)
+        if crc == expected:
+            return end
+        done = end
+    return 0
 
 
 def kind(line: bytes) -> str:
