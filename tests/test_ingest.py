@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -14,11 +15,13 @@ from hypothesis import strategies as st
 from log_samples import SEED, START, decision, run, start
 
 from router.log import Log, ingest, queries
-from router.log.batches import read_batch
+from router.log.batches import BATCH_BYTES, read_batch
+from router.log.erasure import erase_from_spools, erase_rejects
 from router.log.ingest import compact_offsets, ingest_all, ingest_once, offsets
 from router.log.queries import Filter
 from router.log.record import MAX_LINE_BYTES, decision_payload, encode, feedback_payload
 from router.log.schema import DATABASE, connect
+from router.log.selection import Selection
 from router.log.spool import Spool
 from router.prices import PriceBook
 
@@ -399,3 +402,79 @@ def test_many_small_spools_are_one_transaction(con, tmp_path):
         (tmp_path / "spool" / f"host-{n}-{n}-aa.jsonl").write_bytes(encode(decision_payload(decision(n))))
     assert ingest_once(con, tmp_path).rows == 50
     assert con.execute("SELECT count(*), count(DISTINCT ingested_at) FROM ingest").fetchone() == (50, 1)
+
+
+NESTED = {"crc": "00000000", "z": "z" * 900}
+
+
+@pytest.mark.parametrize(
+    ("held_back", "extra"), [(0, {}), (1, {}), (7, {}), (300, {}), (1500, {"x": NESTED})], ids=str
+)
+def test_a_record_across_the_end_of_a_batch_without_a_newline_is_found_and_erased(
+    con, tmp_path, held_back, extra
+):
+    first, second = line(1, session_id="one", extra=extra), line(2)
+    path = spooled(tmp_path, b"x" * (BATCH_BYTES - held_back) + first[:-1] + b"y" + second)
+    assert ingest_all(con, tmp_path).rows == 2
+    assert con.execute("SELECT pos, bytes FROM rejects ORDER BY pos").fetchall() == [
+        (0, BATCH_BYTES - held_back),
+        (BATCH_BYTES - held_back + len(first) - 1, 1),
+    ]
+    assert erase_from_spools(tmp_path, Selection.of("session", "one"), []) == 1
+    assert line(1, session_id="one", extra=extra)[:-1] not in path.read_bytes()
+    assert ingest_all(connect(None), tmp_path).rows == 1
+
+
+def test_what_was_read_from_a_long_line_of_a_living_writer_is_erased_from_it(con, tmp_path):
+    path = spooled(tmp_path, line(0) + line(1, session_id="one")[:-1] + b"x" * (MAX_LINE_BYTES + 5))
+    with open(path, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert ingest_all(con, tmp_path).rows == 2
+        assert erase_from_spools(tmp_path, Selection.of("session", "one"), []) == 1
+    assert b'"one"' not in path.read_bytes()
+
+
+def test_rejects_of_a_spool_that_comes_back_count_once(con, tmp_path):
+    blob = line(1) + b"garbage\n" + line(2)[:-30] + line(3)
+    spooled(tmp_path, blob)
+    assert ingest_all(con, tmp_path).rejects == 2
+    con.execute("DELETE FROM ingest").fetchall()
+    ingest_all(con, tmp_path)
+    assert con.execute("SELECT count(*) FROM rejects").fetchone() == (2,)
+
+
+@pytest.mark.parametrize(
+    "torn",
+    [line(1)[:-50] + b'{"crc":"', b'{"crc":"12{"crc":"34', b'zz{"crc":"' + line(1)[:-50]],
+    ids=["tail", "two", "head"],
+)
+def test_erased_rejects_are_as_many_when_they_are_read_again(con, tmp_path, torn):
+    spooled(tmp_path, line(0) + torn + b"\n" + line(2))
+    before = ingest_all(con, tmp_path)
+    erase_rejects(con, tmp_path)
+    assert ingest_all(connect(None), tmp_path) == before
+
+
+def test_one_line_that_is_no_json_costs_one_look_at_the_others(con, tmp_path):
+    bad = sealed(b'"kind":"decision","prompt":"\\ud800"}')
+    spooled(tmp_path, b"".join(line(n) for n in range(300)) + bad)
+    statements = []
+
+    class Counted:
+        def __getattr__(self, name):
+            return getattr(con, name)
+
+        def execute(self, query, *values):
+            statements.append(query)
+            return con.execute(query, *values)
+
+    assert ingest_all(Counted(), tmp_path).rows == 300
+    assert con.execute("SELECT reason FROM rejects").fetchall() == [("not JSON",)]
+    assert len(statements) < 60
+
+
+def test_a_time_that_python_cannot_hold_is_none_in_every_table(con, tmp_path):
+    judged = feedback_payload(decision(1).id, "wrong", START) | {"judged_at": "20000-01-01T00:00:00"}
+    spooled(tmp_path, line(1) + encode(judged))
+    ingest_all(con, tmp_path)
+    assert con.execute("SELECT judged_at FROM feedback").fetchall() == [(None,)]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from router.log import rollups
 from router.log.files import write_whole
 from router.log.ingest import ingest_all, offsets, spools
-from router.log.inserting import insert_lines
+from router.log.inserting import insert_lines, insert_rejects
 from router.log.parts import Manifest, broken, fault, folder, manifests, names, read_parts
 from router.log.schema import DATABASE, generation, get_meta, set_meta, transaction
 
@@ -203,10 +203,11 @@ def columns(con: duckdb.DuckDBPyConnection, table: str) -> list[tuple[str, str]]
 
 def _insert_records(con: duckdb.DuckDBPyConnection, path: Path) -> None:
     source, values = read_parts([path])
-    con.execute(
-        f"INSERT INTO rejects SELECT spool, pos, bytes, reason, $now FROM {source} WHERE kind = 'reject'",
+    insert_rejects(
+        con,
+        f"SELECT spool, pos, bytes, reason, $now FROM {source} WHERE kind = 'reject'",
         {**values, "now": _now()},
-    ).fetchall()
+    )
     rows = con.execute(f"SELECT kind, line FROM {source} WHERE kind <> 'reject'", values).fetchall()
     by_kind: dict[str, list[bytes]] = {}
     for kind, line in rows:

@@ -48,20 +48,19 @@ def read_batch(path: Path, start: int, limit: int = BATCH_BYTES) -> Batch | None
     with open(path, "rb") as file:
         file.seek(start)
         block = file.read(max(limit, MAX_LINE_BYTES + 1))
-        end = block.rfind(b"\n") + 1
-        if end == 0 and len(block) <= MAX_LINE_BYTES:
+        end = span(block)
+        if end == 0:
             cut = bool(block) and _is_abandoned(file.fileno()) and not file.read(1)
             if not cut:
                 return None  # a line that is still being written
-        if end == 0:  # or no newline in more bytes than a record may have: damage
-            end = len(block) if cut else span_without_newline(block)
+            end = len(block)
     batch = Batch(path.name, start + end, {}, {}, [], end)
     position = 0
     for number, line in enumerate(block[:end].split(b"\n")):
-        if number % _BREATH == 0:
-            time.sleep(
-                _PAUSE_SECONDS
-            )  # hands the GIL to whoever waits for it: a thread that routes should not wait for a batch
+        if (
+            number % _BREATH == _BREATH - 1
+        ):  # hands the GIL over: a thread that routes should not wait for a batch
+            time.sleep(_PAUSE_SECONDS)
         size = len(line) + 1
         if fault(line) is None:
             _take(batch, start + position, line)
@@ -74,9 +73,22 @@ def read_batch(path: Path, start: int, limit: int = BATCH_BYTES) -> Batch | None
     return batch
 
 
-def span_without_newline(block: bytes) -> int:
-    """How much of bytes without a newline can be judged: what may be the beginning of a record waits for its rest."""
-    return max(block.rfind(MARK), 0) or len(block)
+def span(block: bytes) -> int:
+    """How many bytes of a stretch of a spool can be judged now: whole lines, or damage that is longer than a record may be.
+
+    Of bytes without a newline the end waits for its rest from the first beginning of a record on that is not all here.
+    """
+    end = block.rfind(b"\n") + 1
+    if end or len(block) <= MAX_LINE_BYTES:
+        return end
+    for place, piece in pieces(block):
+        if (
+            place + len(piece) > len(block) - MAX_LINE_BYTES
+            and piece.startswith(MARK)
+            and fault(piece) is not None
+        ):
+            return place or len(piece)
+    return len(block) - next((n for n in range(len(MARK) - 1, 0, -1) if block.endswith(MARK[:n])), 0)
 
 
 def _take(batch: Batch, place: int, line: bytes, *, cut: bool = False) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from router.errors import LogError
-from router.log.batches import ERASED, span_without_newline
+from router.log.batches import ERASED, span
 from router.log.compaction import changing
 from router.log.ingest import spools
 from router.log.parts import (
@@ -34,7 +34,7 @@ from router.log.parts import (
     write_manifest,
     write_part,
 )
-from router.log.record import fault, kind, pieces
+from router.log.record import MARK, fault, kind, pieces
 from router.log.schema import refusal
 from router.log.selection import Selection, feedback_in_part, time_of
 
@@ -132,10 +132,8 @@ def _blocks(fd: int) -> Iterator[tuple[int, bytes]]:
     """Whole lines of a spool, some MB at a time, with their position; a last line without its end once its writer is gone."""
     at = 0
     while block := os.pread(fd, _BLOCK, at):
-        end = block.rfind(b"\n") + 1
-        if end == 0 and len(block) == _BLOCK:
-            end = span_without_newline(block)
-        elif end == 0:
+        end = span(block)
+        if end == 0:
             if not _is_abandoned(fd):
                 return  # a line that is being written
             end = len(block)
@@ -206,6 +204,8 @@ def _spoiled(line: bytes, why: str) -> bytes:
     if why == "not JSON" and n >= _SHORTEST:
         body = b'{"kind":"decision",' + b"x" * (n + 1 - _HEAD - 20) + b"}"
         return b'{"crc":"%08x",' % zlib.crc32(body) + body[1:]
+    if line.startswith(MARK):
+        return MARK + b"x" * (n - len(MARK))  # still a piece of its own
     return b"x" * n
 
 

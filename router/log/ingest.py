@@ -7,11 +7,12 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from router.log.batches import BATCH_BYTES, TABLES, Batch, read_batch
-from router.log.inserting import insert, insert_decisions
+from router.log.inserting import insert, insert_decisions, insert_rejects
 from router.log.schema import transaction
 
 if TYPE_CHECKING:
@@ -97,23 +98,25 @@ def ingest_batches(con: duckdb.DuckDBPyConnection, batches: Sequence[Batch]) -> 
 
 def sifted(con: duckdb.DuckDBPyConnection, batch: Batch) -> Batch:
     """The batch with its lines that are no JSON as rejects."""
-    lines: dict[str, list[bytes]] = {}
-    places: dict[str, list[int]] = {}
-    rejects = list(batch.rejects)
-    for name, found in batch.lines.items():
-        lines[name], places[name] = [], []
-        for line, place in zip(found, batch.places[name], strict=True):
-            if _is_json(con, line):
-                lines[name].append(line)
-                places[name].append(place)
-            else:
-                rejects.append((place, len(line), "not JSON"))
-    return Batch(batch.spool, batch.upto, lines, places, rejects, batch.bytes)
+    whole = {name: _are_json(con, found) for name, found in batch.lines.items()}
+    lines = {name: list(compress(found, whole[name])) for name, found in batch.lines.items()}
+    places = {name: list(compress(found, whole[name])) for name, found in batch.places.items()}
+    rejects = [
+        (place, len(line), "not JSON")
+        for name, found in batch.lines.items()
+        for line, place, is_json in zip(found, batch.places[name], whole[name], strict=True)
+        if not is_json
+    ]
+    return Batch(batch.spool, batch.upto, lines, places, batch.rejects + rejects, batch.bytes)
 
 
-def _is_json(con: duckdb.DuckDBPyConnection, line: bytes) -> bool:
-    row = con.execute("SELECT json_valid($line)", {"line": line.decode()}).fetchone()
-    return bool(row and row[0])
+def _are_json(con: duckdb.DuckDBPyConnection, lines: list[bytes]) -> list[bool]:
+    """Whether DuckDB takes each line as JSON, all in one statement."""
+    row = con.execute(
+        "SELECT list_transform($lines::VARCHAR[], lambda line: json_valid(line))",
+        {"lines": [line.decode() for line in lines]},
+    ).fetchone()
+    return list(row[0]) if row else []
 
 
 def _commit(con: duckdb.DuckDBPyConnection, batches: Sequence[Batch]) -> int:
@@ -136,11 +139,11 @@ def _commit(con: duckdb.DuckDBPyConnection, batches: Sequence[Batch]) -> int:
         if rejects:
             # One statement: a file of short lines that are none of ours has half a million rejects in a batch.
             spool, pos, size, why = (list(column) for column in zip(*rejects, strict=True))
-            con.execute(
-                "INSERT INTO rejects SELECT unnest($spool::VARCHAR[]), unnest($pos::BIGINT[]), unnest($size::BIGINT[]), "
-                "unnest($why::VARCHAR[]), $now",
+            insert_rejects(
+                con,
+                "SELECT unnest($spool::VARCHAR[]), unnest($pos::BIGINT[]), unnest($size::BIGINT[]), unnest($why::VARCHAR[]), $now",
                 {"spool": spool, "pos": pos, "size": size, "why": why, "now": now},
-            ).fetchall()
+            )
         con.execute(
             "INSERT INTO ingest SELECT unnest($spools::VARCHAR[]), unnest($upto::BIGINT[]), $now",
             {"spools": [x.spool for x in batches], "upto": [x.upto for x in batches], "now": now},
@@ -170,6 +173,7 @@ def ingest_once(
     total = Ingested()
     done = offsets(con)
     batches: list[Batch] = []
+    waiting = 0
     for path in spools(data):
         start = done.get(path.name, 0)
         try:
@@ -181,9 +185,10 @@ def ingest_once(
         if batch is None:
             continue
         batches.append(batch)
-        if sum(x.bytes for x in batches) >= BATCH_BYTES:
+        waiting += batch.bytes
+        if waiting >= BATCH_BYTES:
             total += ingest_batches(con, batches)
-            batches = []
+            batches, waiting = [], 0
             if until is not None and until():
                 break
     if batches:

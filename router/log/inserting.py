@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterator
 from functools import cache
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from router.log import rollups
 from router.log.batches import TABLES
@@ -20,8 +20,17 @@ if TYPE_CHECKING:
 BATCH = "batch"
 """The temporary table of the decisions that are being taken in."""
 
-_DECIDED_AT = "CASE WHEN r.decided_at >= TIMESTAMP '0001-01-01' AND r.decided_at < TIMESTAMP '10000-01-01' THEN r.decided_at END"
-"""A time that no router writes, and Python cannot hold, would stop every query that rounds it."""
+_SPAN = "CASE WHEN r.{0} >= TIMESTAMP '0001-01-01' AND r.{0} < TIMESTAMP '10000-01-01' THEN r.{0} END"
+"""A time that nobody of ours writes, and Python cannot hold, would stop every query that rounds it."""
+
+_TIMES = {
+    "policies": "first_seen",
+    "drops": "dropped_at",
+    "feedback": "judged_at",
+    "saved_views": "saved_at",
+    "erasures": "erased_at",
+}
+"""When a record of a small table was made."""
 
 
 @cache
@@ -45,12 +54,21 @@ def _insert_sql(table: str) -> str:
     columns = _columns("decisions" if table == BATCH else table)
     shape = ", ".join(f'"{name}": "{kind_}"' for name, kind_ in columns)
     names = ", ".join(name for name, _ in columns)
-    values = ", ".join(_DECIDED_AT if name == "decided_at" else f"r.{name}" for name, _ in columns)
+    values = ", ".join(
+        f"{_SPAN.format(name)} AS {name}" if kind_ == "TIMESTAMP" else f"r.{name} AS {name}"
+        for name, kind_ in columns
+    )
     # Only names and types of our own schema are formatted in; the lines are bound as an Arrow column.
     query = f"SELECT {values} FROM (SELECT json_transform(line, '{{{shape}}}') AS r FROM spool_lines)"
-    # A spool that was copied, or put back after it was archived, must not count twice. Few rows, and none legally equal.
-    again = "" if table == BATCH else f" EXCEPT SELECT {names} FROM {table}"
-    return f"INSERT INTO {table}({names}) {query}{again}"
+    if table == BATCH:
+        return f"INSERT INTO {table}({names}) {query}"
+    # A spool that was copied, or put back after it was archived, must not count twice. No two records are legally equal,
+    # and only those of the same moment can be: a table of many rows is not compared whole.
+    made = _TIMES[table]
+    return (
+        f"INSERT INTO {table}({names}) WITH new AS MATERIALIZED ({query}) SELECT * FROM new EXCEPT SELECT {names} FROM {table} "
+        f"WHERE {made} IN (SELECT {made} FROM new) OR {made} IS NULL"
+    )
 
 
 def _column_of(lines: list[bytes]) -> pa.Table:
@@ -112,6 +130,18 @@ def insert(con: duckdb.DuckDBPyConnection, table: str, lines: list[bytes]) -> No
             con.unregister("spool_lines")
 
 
+def insert_rejects(con: duckdb.DuckDBPyConnection, source: str, values: dict[str, Any]) -> None:
+    """Rejects that are not there yet, in the caller's transaction.
+
+    ``source`` selects spool, pos, bytes, reason and the time of now from ``values``.
+    """
+    con.execute(
+        f"INSERT INTO rejects SELECT * FROM ({source}) AS new(spool, pos, bytes, reason, ingested_at) WHERE NOT EXISTS ("
+        "SELECT 1 FROM rejects r WHERE (r.spool, r.pos, r.bytes, r.reason) = (new.spool, new.pos, new.bytes, new.reason))",
+        values,
+    ).fetchall()
+
+
 def insert_lines(con: duckdb.DuckDBPyConnection, name: str, lines: list[bytes]) -> None:
     """Insert whole records of one kind, in the caller's transaction; roll-ups are left as they are."""
     if name != "decision":
@@ -131,7 +161,7 @@ def warm_up() -> None:
 def _load() -> None:
     from router.log.schema import connect
 
-    for table in TABLES.values():
+    for table in (BATCH, *_TIMES):
         _insert_sql(table)
     con = connect(None)
     try:
