@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 from router.cli.app import app
 from router.errors import ConfigurationError, InputError, LogError, LogLocked
-from router.log import Owner, importers, open_log
+from router.log import Owner, open_log
 from router.log.export import FORMATS, export
 from router.log.importers import BATCH_ROWS, import_file
 from router.log.lock import OwnerLock
@@ -658,17 +658,14 @@ def test_a_writer_beside_an_import_loses_nothing(tmp_path: Path, long_file: Path
     assert count(tmp_path) == 12_200
 
 
-def test_a_large_import_is_brought_into_the_database_on_the_way(
-    tmp_path: Path, long_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(importers, "TURN_BYTES", 1_000_000)
-    assert import_file(tmp_path / "free", long_file).added == 12_000
+def test_a_large_import_is_brought_into_the_database_on_the_way(tmp_path: Path, long_file: Path) -> None:
+    assert import_file(tmp_path / "free", long_file, turn_bytes=1_000_000).added == 12_000
     con = connect(tmp_path / "free" / DATABASE)
     assert con.execute("SELECT count(*) FROM decisions").fetchone()[0] >= 10_000
     con.close()
     (tmp_path / "held").mkdir()
     lock = OwnerLock(tmp_path / "held")
     assert lock.acquire("dashboard")
-    assert import_file(tmp_path / "held", long_file).added == 12_000
+    assert import_file(tmp_path / "held", long_file, turn_bytes=1_000_000).added == 12_000
     lock.release()
     assert count(tmp_path / "free") == count(tmp_path / "held") == 12_000
