@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from router.errors import LogError
-from router.log import rewrite, tasks
+from router.log import drops, rewrite, tasks
 from router.log.batches import BATCH_BYTES
 from router.log.compaction import compact
 from router.log.ingest import Ingested, backlog_bytes, ingest_all, ingest_once, offsets, sizes
@@ -284,6 +284,7 @@ class Owner:
 
         with contextlib.suppress(_Stopped):
             compact(self._lender.con, self.data, meanwhile=meanwhile)
+        drops.tidy(self.data)
 
     def _failed(self, error: Exception) -> None:
         text = said(error)
