@@ -6,8 +6,9 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 START = datetime(2026, 11, 20, 9, 0, 0)
 SCORES = {"simple": 0.7, "coding": 0.15, "reasoning": 0.1, "creative": 0.05}
 SEED = Policy.preset("seed")
+
+
+UNSCORED: dict[str, Any] = {
+    "top_label": None, "confidence": None, "scores": {}, "runner_up": None, "margin": None, "cause": "classifier_error",
+}  # fmt: skip
+"""What a decision has whose classifier failed."""
 
 
 class Fixed:
@@ -134,6 +141,22 @@ def owned_elsewhere(data: Path) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         ended(process)
+
+
+def as_nobody(script: str, fill: Callable[[Path], object]) -> str:
+    """What a script prints that gets a folder which was filled, and which it may read and not write."""
+    import pytest
+
+    if os.geteuid() != 0:
+        pytest.skip("becomes another user, which needs root")
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        data = Path(name)
+        fill(data)
+        for path in [data, *data.rglob("*")]:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        said = run(script, data)
+        data.chmod(0o755)
+    return said
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

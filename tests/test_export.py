@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from log_samples import run, start
+from log_samples import UNSCORED, run, start
 from typer.testing import CliRunner
 
 from router.cli.app import app
@@ -94,12 +94,7 @@ def log(tmp_path: Path) -> Iterator[Log]:
         decision(
             len(PROMPTS),
             "failed",
-            top_label=None,
-            confidence=None,
-            scores={},
-            runner_up=None,
-            margin=None,
-            cause="classifier_error",
+            **UNSCORED,
             is_fallback=False,
             cost_usd=None,
             input_tokens=None,

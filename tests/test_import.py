@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from log_samples import START, decision, run, start
+from log_samples import START, UNSCORED, decision, run, start
 from typer.testing import CliRunner
 
 from router.cli.app import app
@@ -100,12 +100,7 @@ def rows_of_every_kind() -> Iterator[dict[str, Any]]:
     yield decision_payload(
         decision(
             300,
-            top_label=None,
-            confidence=None,
-            scores={},
-            runner_up=None,
-            margin=None,
-            cause="classifier_error",
+            **UNSCORED,
             classify_ms=None,
             calibrated=None,
             model_used=None,

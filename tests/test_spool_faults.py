@@ -283,21 +283,11 @@ def test_a_signal_handler_that_logs_in_the_middle_of_an_append_loses_nothing(tmp
 
 
 FULL_THEN_KILLED = """
-    import errno, os, signal, sys
+    import os, signal, sys
     from pathlib import Path
+    from faulty_system import FullDisk
     from log_samples import decision
     from router.log.spool import Spool
-
-    class FullDisk:
-        is_full = False
-
-        def __getattr__(self, name):
-            return getattr(os, name)
-
-        def write(self, fd, text):
-            if self.is_full:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return os.write(fd, text)
 
     disk = FullDisk()
     spool = Spool(Path(sys.argv[1]), system=disk)
