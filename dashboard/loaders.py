@@ -65,8 +65,8 @@ class _Beside:
     def has_failed(self) -> bool:
         return self._failure is not None
 
-    def fresh(self) -> Log:
-        self._thread.join(COPY_SECONDS)
+    def fresh(self, wait_s: float) -> Log:
+        self._thread.join(wait_s)
         if self._failure is not None:
             raise self._failure
         if self._log is None:
@@ -89,8 +89,11 @@ _beside: dict[Path, _Beside] = {}
 _beside_lock = threading.Lock()
 
 
-def get_log() -> Log:
-    """The log: this process's own database when it is the owner, else a copy read from the spools."""
+def get_log(*, wait_s: float = COPY_SECONDS) -> Log:
+    """The log: this process's own database when it is the owner, else a copy read from the spools.
+
+    ``wait_s``: how long the copy is waited for (seconds) before LogLocked is raised; it is read on all the same.
+    """
     data = state.settings().data
     owner = local_owner(data)
     if owner is not None and (mending := owner.mending):
@@ -105,7 +108,7 @@ def get_log() -> Log:
         if data not in _beside or _beside[data].has_failed:
             _beside[data] = _Beside(data)
         reader = _beside[data]
-    return reader.fresh()
+    return reader.fresh(wait_s)
 
 
 def close_readers() -> None:

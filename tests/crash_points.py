@@ -1,6 +1,6 @@
 """Ends a process at each of its file operations in turn, and looks at what the next one makes of what is left.
 
-Run in a fresh interpreter that has not opened a database: every round is a forked child.
+Run in a fresh interpreter that has no database open: every round is a forked child.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from log_tables import contents
 from router.log import tasks, upkeep
 from router.log.compaction import compact
 from router.log.ingest import ingest_all
+from router.log.inserting import warm_up
 from router.log.lock import OwnerLock
 from router.log.owner import take_turn
 from router.log.reader import open_log
@@ -46,13 +47,17 @@ def exit_at(number: int, folder: Path) -> None:
     sys.addaudithook(hook)
 
 
+SMALL_BATCHES = 4
+"""Batches that are put together: few, so that the tests that make them are short."""
+
+
 def compacting(data: Path) -> None:
     """Archive every ended spool, small batches together."""
     lock = OwnerLock(data)
     assert lock.acquire("ingest")
     con = open_database(data)
     ingest_all(con, data)
-    compact(con, data, min_spools=1)
+    compact(con, data, min_spools=1, min_batches=SMALL_BATCHES)
     con.close()
     lock.release()
 
@@ -72,7 +77,6 @@ def digest_of(data: Path) -> str:
     """A digest of everything that the log holds, as the next owner opens it; then again from archive and spools alone."""
     found = []
     for _ in range(2):
-        take_turn(data, role="read")
         with open_log(data) as log:
             assert log.mode == "file"
             found.append(repr(contents(log._con)))
@@ -123,6 +127,7 @@ def rounds(operation: str, source: Path, work: Path, step: int, needles: list[st
     ``needles``: texts that must then be in no file.
     """
     run = {"compact": compacting, "ask": asked}[operation]
+    warm_up()  # once here, not in each child: it leaves no database open
     report: dict[str, Any] = {"crashes": 0, "digests": {}, "leftovers": []}
     number = 1
     while True:

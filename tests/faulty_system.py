@@ -64,6 +64,21 @@ class FaultySystem:
         return call
 
 
+class FullDisk:
+    """``os``, but ``write`` finds no space left while ``is_full``."""
+
+    def __init__(self, *, is_full: bool = False) -> None:
+        self.is_full = is_full
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def write(self, fd: int, text: bytes) -> int:
+        if self.is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return os.write(fd, text)
+
+
 class BlockedSystem:
     """``os``, but ``write`` (or another call) waits until ``gate`` is set."""
 

@@ -6,19 +6,30 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from router import Policy
 from router.log.record import unix_ms, uuid7
 from router.types import Classification, Decision, Label
 
+if TYPE_CHECKING:
+    from typer.testing import Result
+
 START = datetime(2026, 11, 20, 9, 0, 0)
 SCORES = {"simple": 0.7, "coding": 0.15, "reasoning": 0.1, "creative": 0.05}
 SEED = Policy.preset("seed")
+
+
+UNSCORED: dict[str, Any] = {
+    "top_label": None, "confidence": None, "scores": {}, "runner_up": None, "margin": None, "cause": "classifier_error",
+}  # fmt: skip
+"""What a decision has whose classifier failed."""
 
 
 class Fixed:
@@ -87,6 +98,65 @@ def start(script: str, *args: object, env: Mapping[str, str] | None = None) -> s
         text=True,
         env=environment(env),
     )
+
+
+def ended(*processes: subprocess.Popen[str]) -> None:
+    """Kill processes that ``start`` began, and close what they print to."""
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def command(data: Path, *words: str, stdin: str = "") -> Result:
+    """``routescope`` with some words on a data folder: its exit code and what it printed."""
+    from typer.testing import CliRunner
+
+    from router.cli.app import app
+
+    return CliRunner().invoke(app, [*words, "--data", str(data)], input=stdin)
+
+
+OWNER = """
+    import sys, time
+    from pathlib import Path
+    from router.log import Owner
+    owner = Owner(Path(sys.argv[1]))
+    owner.start()
+    assert owner.wait_ready(60)
+    print("ready", flush=True)
+    time.sleep(120)
+"""
+
+
+@contextmanager
+def owned_elsewhere(data: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that owns the log, as the dashboard's server does, and is killed in the end."""
+    process = start(OWNER, data)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        ended(process)
+
+
+def as_nobody(script: str, fill: Callable[[Path], object]) -> str:
+    """What a script prints that gets a folder which was filled, and which it may read and not write."""
+    import pytest
+
+    if os.geteuid() != 0:
+        pytest.skip("becomes another user, which needs root")
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        data = Path(name)
+        fill(data)
+        for path in [data, *data.rglob("*")]:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        said = run(script, data)
+        data.chmod(0o755)
+    return said
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

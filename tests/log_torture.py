@@ -22,7 +22,6 @@ from router.log import open_log
 
 EAGER = """
     import router.log.compaction as compaction, router.log.owner as owner, router.log.turns as turns
-    owner.CHECKPOINT_SECONDS = 0.1
     compact_when_worth_it = compaction.compact
     owner.compact = turns.compact = lambda *args, **kwargs: compact_when_worth_it(*args, **(kwargs | {"min_spools": 1}))
 """
@@ -75,7 +74,7 @@ OWNER = """
     import sys, threading, time
     from pathlib import Path
     from router.log import Owner
-    owner = Owner(Path(sys.argv[1]))
+    owner = Owner(Path(sys.argv[1]), checkpoint_s=float(sys.argv[2]))
 
     def answer(query):
         cursor = owner.cursor()
@@ -349,7 +348,7 @@ def owner_process(data: Path, *, eager: bool = False) -> Iterator[OwnerProcess]:
     """An owner that stays, as the dashboard's."""
     script = textwrap.dedent(EAGER if eager else "") + textwrap.dedent(OWNER)
     process = subprocess.Popen(
-        [sys.executable, "-c", script, data],
+        [sys.executable, "-c", script, data, "0.1" if eager else "60"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -16,7 +16,7 @@ from log_tables import contents, spool_of_everything
 
 from router.log import open_log
 from router.log.archive import has_log
-from router.log.compaction import SMALL_BATCHES, compact
+from router.log.compaction import compact
 from router.log.ingest import ingest_all, offsets, spools
 from router.log.parts import manifests
 from router.log.record import decision_payload
@@ -161,13 +161,13 @@ def test_a_spool_that_is_being_written_or_read_stays(tmp_path):
 
 def test_small_batches_are_put_together(tmp_path):
     con = connect(tmp_path / DATABASE)
-    for number in range(SMALL_BATCHES + 3):
+    for number in range(4 + 2):
         spool_of_everything(tmp_path, number)
         ingest_all(con, tmp_path)
-        compact(con, tmp_path, min_spools=1)
+        compact(con, tmp_path, min_spools=1, min_batches=4)
     before = contents(con)
-    assert len(manifests(tmp_path)) == 4
-    assert len(files(tmp_path / "archive")) == 4 * (1 + 1 + 3)
+    assert len(manifests(tmp_path)) == 3
+    assert len(files(tmp_path / "archive")) == 3 * (1 + 1 + 3)
     con.close()
     assert read_again(tmp_path, take_lock=False) == before
     (tmp_path / DATABASE).unlink()
@@ -199,7 +199,7 @@ def test_a_process_killed_while_small_batches_are_put_together_loses_and_doubles
     source = tmp_path / "source"
     source.mkdir()
     con = connect(source / DATABASE)
-    for number in range(SMALL_BATCHES - 1):
+    for number in range(crash_points.SMALL_BATCHES - 1):
         spool_of_everything(source, number, rows=2)
         ingest_all(con, source)
         compact(con, source, min_spools=1)

@@ -622,14 +622,13 @@ def _until(count: Any, wanted: int, seconds: float = 60) -> int:
     return found
 
 
-def test_a_long_wait_is_said_once_and_a_short_one_is_not(capsys, monkeypatch):
+def test_a_long_wait_is_said_once_and_a_short_one_is_not(capsys):
     from router.cli import output
 
-    monkeypatch.setattr(output, "WAIT_SECONDS", 0.05)
-    with output.waiting("fitting"):
+    with output.waiting("fitting", after_s=0.05):
         time.sleep(0.3)
     assert capsys.readouterr().err == "fitting ...\n"
-    with output.waiting("fitting"):
+    with output.waiting("fitting", after_s=0.1):
         pass
     time.sleep(0.2)
     assert capsys.readouterr().err == ""

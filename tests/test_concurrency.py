@@ -27,7 +27,7 @@ from router.log.upkeep import request
 from router.log.writer import Writer
 
 SEED = Policy.preset("seed")
-PACE = {4: (200, 2.0), 16: (500, 30.0)}
+PACE = {4: (200, 1.0), 16: (500, 30.0)}
 """Decisions a second of each process, and for how many seconds, by the number of processes."""
 
 
@@ -95,7 +95,7 @@ FORKS_IN_THE_MIDDLE = """
 @pytest.mark.skipif(
     sys.platform != "linux", reason="macOS does not let threads of its own frameworks survive a fork"
 )
-@sizes(12, 300, seconds=900)
+@sizes(6, 300, seconds=900)
 def test_forks_in_the_middle_of_logging_and_of_turns_lose_and_double_nothing(tmp_path, size):
     acked = json.loads(run(FORKS_IN_THE_MIDDLE, tmp_path, size, timeout=60 + size))
     found = counted(tmp_path)

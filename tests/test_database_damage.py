@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from log_samples import START, decision
+from log_samples import SEED, START, decision
 from log_torture import Count, counted, owner_process, sizes, until
 
-from router import Policy, open_log
+from router import open_log
 from router.log import Owner
 from router.log.owner import take_turn
 from router.log.record import feedback_payload, view_payload
@@ -43,7 +43,7 @@ def left(tmp_path_factory) -> Left:
     def log(numbers: range) -> None:
         for n in numbers:
             made = decision(n, prompt=f"prompt {n} " + "lorem ipsum " * (n % 50), input_tokens=n)
-            assert writer.log(made, Policy.preset("seed"))
+            assert writer.log(made, SEED)
             ids.add(made.id)
             if n % 100 == 0:
                 assert writer.append(feedback_payload(made.id, "right", START))

@@ -16,7 +16,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from faulty_system import BlockedSystem
+from faulty_system import BlockedSystem, FullDisk
 from log_samples import decision, environment, run, start
 
 from router import Policy, Router
@@ -105,20 +105,7 @@ def test_async_never_waits_for_a_disk_that_does_not_answer_and_keeps_within_its_
 
 
 def test_async_keeps_what_a_full_disk_refuses_until_it_has_room(tmp_path):
-    import errno
-
-    class Disk:
-        is_full = True
-
-        def __getattr__(self, name):
-            return getattr(os, name)
-
-        def write(self, fd, text):
-            if self.is_full:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return os.write(fd, text)
-
-    disk = Disk()
+    disk = FullDisk(is_full=True)
     spool = Spool(tmp_path, durability="async", system=disk)
     assert all(spool.append(decision(n)) for n in range(50))
     assert not spool.flush()

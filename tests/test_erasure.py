@@ -19,7 +19,7 @@ from pathlib import Path
 import crash_points
 import duckdb
 import pytest
-from log_samples import SCORES, decision, environment, run, start
+from log_samples import command, decision, owned_elsewhere, run, start
 from log_tables import contents, day, spool_of_everything
 
 from router.errors import InputError, LogLocked
@@ -56,30 +56,31 @@ def found_in(data: Path, forgotten: list) -> list[str]:
     """Files that hold one of these decisions in some form: byte by byte, and what Parquet and DuckDB read out of them."""
     needles = [form for one in forgotten for form in forms(one)]
     found = []
+    con = duckdb.connect()
     for path in sorted(data.rglob("*")):
         if not path.is_file():
             continue
         texts = [path.read_bytes()]
         if path.suffix == ".parquet":
-            plain = duckdb.connect()
-            texts.append(repr(plain.execute(f"SELECT * FROM '{path}'").fetchall()).encode())
-            plain.close()
+            texts.append(repr(con.execute(f"SELECT * FROM '{path}'").fetchall()).encode())
         if path.name == DATABASE:
             shutil.copy(path, data.parent / "looked at")
-            con = duckdb.connect(str(data.parent / "looked at"), read_only=True)
-            for (table,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall():
-                texts.append(repr(con.execute(f"SELECT * FROM {table}").fetchall()).encode())
-            con.close()
+            con.execute(f"ATTACH '{data.parent / 'looked at'}' AS looked (READ_ONLY)").fetchall()
+            names = "SELECT table_name FROM duckdb_tables() WHERE database_name = 'looked'"
+            for (table,) in con.execute(names).fetchall():
+                texts.append(repr(con.execute(f"SELECT * FROM looked.{table}").fetchall()).encode())
+            con.execute("DETACH looked").fetchall()
             (data.parent / "looked at").unlink()
         if any(needle in text for needle in needles for text in texts):
             found.append(path.relative_to(data).as_posix())
+    con.close()
     return found
 
 
-@pytest.fixture
-def data(tmp_path):
-    """A folder with secrets in the archive, in an ended spool, in one being written, and in a damaged copy."""
-    data = tmp_path / "data"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with secrets in the archive, in an ended spool and in a damaged copy; never changed."""
+    data = tmp_path_factory.mktemp("made") / "data"
     log_secrets(data, range(3))
     for number in range(2):
         spool_of_everything(data, number)
@@ -93,6 +94,18 @@ def data(tmp_path):
     (data / "damaged").mkdir()
     shutil.copy(data / DATABASE, data / "damaged" / f"{DATABASE}-20261101T000000000000")
     return data
+
+
+@pytest.fixture
+def data(made, tmp_path):
+    """A copy of it."""
+    return Path(shutil.copytree(made, tmp_path / "data"))
+
+
+@pytest.fixture(scope="module")
+def before(made, tmp_path_factory):
+    """All that it holds."""
+    return everything(shutil.copytree(made, tmp_path_factory.mktemp("held") / "data"))
 
 
 def log_secrets(data: Path, numbers) -> None:
@@ -150,8 +163,9 @@ BY = [
 
 
 @pytest.mark.parametrize(("selector", "value", "forgotten"), BY)
-def test_forgotten_decisions_are_in_no_file_and_all_others_are_there(data, selector, value, forgotten):
-    before = everything(data)
+def test_forgotten_decisions_are_in_no_file_and_all_others_are_there(
+    data, before, selector, value, forgotten
+):
     chosen = Selection.of(selector, value(forgotten[0]))
     assert request(data, "forget", selector, chosen.value).decisions == len(forgotten)
     if len(forgotten) == 6:
@@ -174,8 +188,8 @@ def test_deleting_and_checkpointing_alone_would_leave_the_bytes(data):
     assert any(form in (data / DATABASE).read_bytes() for one in SECRETS[:6] for form in forms(one))
 
 
-def test_forgetting_nothing_leaves_the_file_alone(data):
-    before, inode = everything(data), (data / DATABASE).stat().st_ino
+def test_forgetting_nothing_leaves_the_file_alone(data, before):
+    inode = (data / DATABASE).stat().st_ino
     assert request(data, "forget", "session", "nobody's").decisions == 0
     assert (everything(data), (data / DATABASE).stat().st_ino) == (before, inode)
 
@@ -280,7 +294,7 @@ LIVE = """
 
 
 def test_forgetting_beside_a_writer_loses_none_of_its_rows(data):
-    writers = [start(LIVE, data, 3) for _ in range(2)]
+    writers = [start(LIVE, data, 1) for _ in range(2)]
     for writer in writers:
         assert writer.stdout.readline() == "ready\n"
     assert request(data, "forget", "session", SESSION).decisions == 6
@@ -298,32 +312,13 @@ def test_forgetting_beside_a_writer_loses_none_of_its_rows(data):
     everything(data)
 
 
-HOLDER = """
-    import sys, time
-    from pathlib import Path
-    from router.log import Owner
-    owner = Owner(Path(sys.argv[1]))
-    owner.start()
-    assert owner.wait_ready(60)
-    print("ready", flush=True)
-    time.sleep(120)
-"""
-
-
-def test_a_dashboard_in_another_process_forgets_when_it_is_asked(data):
-    before = everything(data)
-    dashboard = start(HOLDER, data)
-    try:
-        assert dashboard.stdout.readline() == "ready\n"
+def test_a_dashboard_in_another_process_forgets_when_it_is_asked(data, before):
+    with owned_elsewhere(data) as dashboard:
         by, steps = [], []
         answer = request(data, "forget", "session", SESSION, waiting_for=by.append, report=steps.append)
         assert answer.decisions == 6
         assert by == [dashboard.pid]
         assert found_in(data, SECRETS[:6]) == []
-    finally:
-        dashboard.kill()
-        dashboard.wait()
-        dashboard.stdout.close()
     assert found_in(data, SECRETS[:6]) == []
     same_but(before, everything(data), SECRETS[:6])
 
@@ -366,11 +361,8 @@ def test_readers_of_the_dashboard_see_the_log_before_or_after_never_a_fault(data
     assert found_in(data, SECRETS[:6]) == []
 
 
-def test_a_query_that_does_not_end_does_not_hold_an_erasure_up(data, monkeypatch):
-    import router.log.owner as module
-
-    monkeypatch.setattr(module, "QUERY_SECONDS", 0.2)
-    owner = Owner(data, interval_s=0.02)
+def test_a_query_that_does_not_end_does_not_hold_an_erasure_up(data):
+    owner = Owner(data, interval_s=0.02, patience_s=0.2)
     owner.start()
     assert owner.wait_ready(30)
     ended = []
@@ -483,7 +475,7 @@ CASES = [
     for case, few in (
         (("forget", "session", SESSION, [SECRET, SESSION]), 23),
         (("retention", "days", OLD, [SECRET, SESSION]), 31),
-        (("rebuild", "none", "", []), 4),
+        (("rebuild", "none", "", []), 6),
     )
     for step in (few, 1)
 ]
@@ -571,16 +563,9 @@ def test_a_value_that_is_none_is_refused_in_words(selector, value):
         Selection.of(selector, value)
 
 
-def command(data: Path, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "router.cli", *words, "--data", str(data)],
-        capture_output=True, text=True, timeout=60, env=environment(), check=False, input=stdin,
-    )  # fmt: skip
-
-
 def test_the_verbs_say_what_they_erased(data):
     trial = command(data, "forget", "--session", SESSION, "--dry-run", "--json")
-    assert (trial.returncode, json.loads(trial.stdout)["decisions"]) == (0, 6)
+    assert (trial.exit_code, json.loads(trial.stdout)["decisions"]) == (0, 6)
     by_hash = command(data, "forget", "--prompt-hash", SECRETS[0].prompt_sha256)
     assert by_hash.stdout == "1 decision erased from database, archive and spools\n"
     by_text = command(data, "forget", "--prompt-file", "-", stdin=f"{SECRET} 1\n")
@@ -590,10 +575,10 @@ def test_the_verbs_say_what_they_erased(data):
         "decisions": 4, "by": "session", "dry_run": False, "data": str(data.absolute()),
     }  # fmt: skip
     again = command(data, "forget", "--session", SESSION)
-    assert (again.returncode, again.stdout) == (0, "no such decision; nothing to erase\n")
+    assert (again.exit_code, again.stdout) == (0, "no such decision; nothing to erase\n")
     assert found_in(data, SECRETS[:6]) == []
     old = command(data, "retention", "--days", "1", "--json")
-    assert (old.returncode, json.loads(old.stdout)["by"]) == (0, "days")
+    assert (old.exit_code, json.loads(old.stdout)["by"]) == (0, "days")
 
 
 @pytest.mark.parametrize(
@@ -609,16 +594,15 @@ def test_the_verbs_say_what_they_erased(data):
 )
 def test_the_verbs_refuse_what_they_cannot_do(tmp_path, words, code, says):
     done = command(tmp_path, *words)
-    assert done.returncode == code
+    assert done.exit_code == code
     assert says in done.stderr
 
 
 def test_a_folder_without_a_log_has_nothing_to_forget_and_stays_empty(tmp_path):
     done = command(tmp_path, "forget", "--session", "x")
-    assert (done.returncode, done.stdout) == (0, "no such decision; nothing to erase\n")
+    assert (done.exit_code, done.stdout) == (0, "no such decision; nothing to erase\n")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_prompts_are_the_same_for_the_hash_of_a_file_and_of_the_log():
     assert SECRETS[0].prompt_sha256 == hashlib.sha256(f"{SECRET} 0".encode()).hexdigest()
-    assert SCORES

@@ -17,14 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from log_samples import run, start
+from log_samples import UNSCORED, run, start
 from typer.testing import CliRunner
 
 from router.cli.app import app
 from router.errors import ConfigurationError
 from router.log import csv_text, open_log
-from router.log import export as export_module
-from router.log.export import FORMATS, export
+from router.log.export import FORMATS, export, new_file
 from router.log.queries import Filter
 from router.log.reader import Log
 from router.log.record import feedback_payload, unix_ms, uuid7
@@ -95,12 +94,7 @@ def log(tmp_path: Path) -> Iterator[Log]:
         decision(
             len(PROMPTS),
             "failed",
-            top_label=None,
-            confidence=None,
-            scores={},
-            runner_up=None,
-            margin=None,
-            cause="classifier_error",
+            **UNSCORED,
             is_fallback=False,
             cost_usd=None,
             input_tokens=None,
@@ -178,12 +172,10 @@ def test_lines_are_counted_with_those_inside_cells() -> None:
     assert [line for line, _ in csv_text.rows(io.BytesIO(text.encode()))] == [1, 2, 6]
 
 
-def test_a_row_that_never_ends_is_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv_text, "BLOCK_BYTES", 100)
-    monkeypatch.setattr(csv_text, "MAX_ROW_CHARS", 1_000)
+def test_a_row_that_never_ends_is_given_up_on() -> None:
     file = io.BytesIO(b'a,b\n"' + b"x" * 1_000_000)
     with pytest.raises(csv_text.CsvError, match="never closed"):
-        list(csv_text.rows(file))
+        list(csv_text.rows(file, block_bytes=100, max_row_chars=1_000))
     assert file.tell() < 2_000
 
 
@@ -337,13 +329,13 @@ def test_an_export_that_is_killed_leaves_nothing_behind(long_log: Path, tmp_path
 
 
 def test_without_files_that_have_no_name_a_part_stands_beside_it_until_it_is_whole(
-    log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    log: Log, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(export_module, "_unnamed", lambda folder: -1)
     seen: list[list[str]] = []
     target = tmp_path / "out" / "x.csv"
     target.parent.mkdir()
-    export(log, Filter(), target, "csv", progress=lambda n: seen.append(os.listdir(target.parent)))
+    with new_file(target, unnamed=False) as file:
+        export(log, Filter(), file, "csv", progress=lambda n: seen.append(os.listdir(target.parent)))
     assert seen[0][0].endswith(".part")
     assert os.listdir(target.parent) == ["x.csv"]
 

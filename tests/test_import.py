@@ -19,12 +19,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from log_samples import START, decision, run, start
+from log_samples import START, UNSCORED, decision, run, start
 from typer.testing import CliRunner
 
 from router.cli.app import app
 from router.errors import ConfigurationError, InputError, LogError, LogLocked
-from router.log import Owner, importers, open_log
+from router.log import Owner, open_log
 from router.log.export import FORMATS, export
 from router.log.importers import BATCH_ROWS, import_file
 from router.log.lock import OwnerLock
@@ -100,12 +100,7 @@ def rows_of_every_kind() -> Iterator[dict[str, Any]]:
     yield decision_payload(
         decision(
             300,
-            top_label=None,
-            confidence=None,
-            scores={},
-            runner_up=None,
-            margin=None,
-            cause="classifier_error",
+            **UNSCORED,
             classify_ms=None,
             calibrated=None,
             model_used=None,
@@ -624,12 +619,12 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         import_file(sys.argv[1], sys.argv[2])
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     """
-    peaks = []
+    peaks, one = [], plain_row(0, prompt="x" * 2_000)
     for n in (6_000, 24_000):
         path = tmp_path / f"{n}.jsonl"
         with open(path, "wb") as file:
             for number in range(n):
-                file.write(orjson.dumps(plain_row(number, prompt="x" * 2_000)) + b"\n")
+                file.write(orjson.dumps(one | {"id": f"019a2f3c-5a00-7000-8000-{number:012x}"}) + b"\n")
         peaks.append(int(run(script, tmp_path / str(n), path)))
     assert peaks[1] < 1.25 * peaks[0]
 
@@ -658,17 +653,14 @@ def test_a_writer_beside_an_import_loses_nothing(tmp_path: Path, long_file: Path
     assert count(tmp_path) == 12_200
 
 
-def test_a_large_import_is_brought_into_the_database_on_the_way(
-    tmp_path: Path, long_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(importers, "TURN_BYTES", 1_000_000)
-    assert import_file(tmp_path / "free", long_file).added == 12_000
+def test_a_large_import_is_brought_into_the_database_on_the_way(tmp_path: Path, long_file: Path) -> None:
+    assert import_file(tmp_path / "free", long_file, turn_bytes=1_000_000).added == 12_000
     con = connect(tmp_path / "free" / DATABASE)
     assert con.execute("SELECT count(*) FROM decisions").fetchone()[0] >= 10_000
     con.close()
     (tmp_path / "held").mkdir()
     lock = OwnerLock(tmp_path / "held")
     assert lock.acquire("dashboard")
-    assert import_file(tmp_path / "held", long_file).added == 12_000
+    assert import_file(tmp_path / "held", long_file, turn_bytes=1_000_000).added == 12_000
     lock.release()
     assert count(tmp_path / "free") == count(tmp_path / "held") == 12_000

@@ -191,31 +191,28 @@ def test_any_mix_of_whole_and_damaged_lines_cut_anywhere_into_batches_adds_up(tm
         assert blob[position + size : position + size + 1] == b"\n"
 
 
-def test_a_turn_ends_beside_a_writer_that_never_stops(con, tmp_path, monkeypatch):
+def test_a_turn_ends_beside_a_writer_that_never_stops(con, tmp_path):
     spool = Spool(tmp_path)
     spool.append(decision_payload(decision(0)))
-    original = ingest.ingest_once
     passes = []
 
-    def busy(*args, **kwargs):
-        spool.append(decision_payload(decision(len(passes) + 1)))
-        passes.append(1)
-        return original(*args, **kwargs)
+    def busy(size):
+        passes.append(size)
+        assert len(passes) < 3
+        spool.append(decision_payload(decision(len(passes))))
 
-    monkeypatch.setattr(ingest, "ingest_once", busy)
-    ingest.ingest_all(con, tmp_path)
-    assert len(passes) < 3
+    ingest_all(con, tmp_path, progress=busy)
+    assert passes
     spool.close()
 
 
-def test_offsets_are_compacted_without_forgetting_any(con, tmp_path, monkeypatch):
-    monkeypatch.setattr(ingest, "COMPACT_ROWS", 3)
+def test_offsets_are_compacted_without_forgetting_any(con, tmp_path):
     spool = Spool(tmp_path)
     for number in range(10):
         spool.append(decision_payload(decision(number)))
         ingest_all(con, tmp_path)
     before = offsets(con)
-    compact_offsets(con)
+    compact_offsets(con, most=3)
     assert con.execute("SELECT count(*) FROM ingest").fetchone() == (1,)
     assert offsets(con) == before
     ingest_all(con, tmp_path)

@@ -196,7 +196,7 @@ def test_labels_are_checked():
 # labels of one's own ----------------------------------------------------------------------------------------------
 
 
-def test_ten_examples_get_a_fitted_head_that_is_kept(tmp_path, monkeypatch):
+def test_ten_examples_get_a_fitted_head_that_is_kept(tmp_path):
     first = LocalClassifier(cache_dir=tmp_path / "heads")
     fitted = first.classify("my invoice is wrong, I want my money back", OWN)
     assert fitted.calibrated
@@ -206,10 +206,13 @@ def test_ten_examples_get_a_fitted_head_that_is_kept(tmp_path, monkeypatch):
     assert file.name.startswith("head-both-")
     assert file.read_bytes()[:2] == b"PK"  # arrays in a zip, never a pickle
 
-    monkeypatch.setattr(local, "fit_head", None)  # a second fit would fail
     again = LocalClassifier(cache_dir=tmp_path / "heads")
     reread = again.classify("my invoice is wrong, I want my money back", OWN).scores
     assert reread == pytest.approx(fitted.scores, abs=1e-4)  # stored in single precision
+    kept = Head.from_bytes(file.read_bytes())
+    file.write_bytes(replace(kept, temperature=1e9).to_bytes())  # scores of this one alone are all alike
+    told = LocalClassifier(cache_dir=tmp_path / "heads").classify("my invoice is wrong", OWN).scores
+    assert list(told.values()) == pytest.approx([1 / len(OWN)] * len(OWN), abs=1e-6)
 
 
 def test_a_damaged_kept_head_is_fitted_again_and_said(tmp_path, caplog):
@@ -250,6 +253,7 @@ def test_a_folder_that_cannot_be_written_costs_only_the_keeping(tmp_path, caplog
 
 def test_threads_fit_one_head_once(tmp_path, monkeypatch):
     calls = []
+    # Two fits of the same examples give the same head: that there was one shows in the calls alone.
     monkeypatch.setattr(local, "fit_head", lambda *args: calls.append(1) or fit_head(*args))
     shared = LocalClassifier(encoders="wordllama", cache_dir=tmp_path)
     with ThreadPoolExecutor(6) as pool:

@@ -93,6 +93,7 @@ def test_a_head_with_wrong_numbers_is_refused(fault):
 def test_a_damaged_packaged_head_is_named(tmp_path, monkeypatch):
     (tmp_path / "heads").mkdir()
     (tmp_path / "heads" / "wordllama.npz").write_bytes(packaged_head("wordllama").to_bytes()[:-200])
+    # The installed package itself must not be damaged, and its heads are read from no other place.
     monkeypatch.setattr(local.resources, "files", lambda package: tmp_path)
     with pytest.raises(
         ClassifierError, match=r"heads/wordllama\.npz is damaged.*reinstall routescope"
@@ -123,6 +124,7 @@ def test_one_changed_bit_in_a_weight_file_is_an_error(key, tmp_path, monkeypatch
     (tmp_path / key).write_bytes(content)
     (tmp_path / package / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
+    # Weights are read once in a process; here they are to be read again, without a process for each file (2 s).
     monkeypatch.setattr(encoders, "_LOADED", {})
     with pytest.raises(ClassifierError, match=r"SHA-256 found .* expected .*; reinstall") as caught:
         LocalClassifier().classify(MARKER, LABELS)

@@ -7,17 +7,17 @@ import os
 import shutil
 import signal
 import stat
-import threading
 import time
 from pathlib import Path
 
 import pytest
-from log_samples import decision, run, start
+from log_samples import OWNER, decision, ended, owned_elsewhere, run, start
 
 from router.errors import LogError
 from router.log import Owner, open_log
-from router.log.ingest import offsets
-from router.log.lock import OwnerLock, holder
+from router.log.compaction import BUSY
+from router.log.ingest import offsets, spools
+from router.log.lock import holder
 from router.log.owner import ingest_now, local_owner, status, take_turn
 from router.log.record import decision_payload
 from router.log.schema import DATABASE, connect
@@ -52,16 +52,6 @@ def owner(tmp_path):
     owner.stop()
 
 
-HOLDER = """
-    import sys, time
-    from pathlib import Path
-    from router.log import Owner
-    owner = Owner(Path(sys.argv[1]))
-    owner.start()
-    assert owner.wait_ready(60)
-    print("ready", flush=True)
-    time.sleep(120)
-"""
 LOGGER = """
     import sys, time
     from pathlib import Path
@@ -80,12 +70,8 @@ LOGGER = """
 @pytest.fixture
 def other_owner(tmp_path):
     """Another process that owns the log."""
-    process = start(HOLDER, tmp_path)
-    assert process.stdout.readline() == "ready\n"
-    yield process
-    process.kill()
-    process.wait()
-    process.stdout.close()
+    with owned_elsewhere(tmp_path) as process:
+        yield process
 
 
 def test_rows_of_two_other_processes_are_visible_within_two_seconds(owner, tmp_path):
@@ -267,19 +253,26 @@ def test_a_forked_child_holds_neither_lock_nor_connection_and_leaves_the_file_al
     assert json.loads(run(FORKED, tmp_path)) == ["file", 10, [True, True, []]]
 
 
-def test_a_lock_file_deleted_between_open_and_lock_is_not_taken_for_the_lock(tmp_path, monkeypatch):
-    import fcntl
+DELETED_MEANWHILE = """
+    import sys
+    from pathlib import Path
+    from router.log.lock import OwnerLock
+    data = Path(sys.argv[1])
+    seen = []
 
-    original = fcntl.flock
+    def before(event, args):
+        if event == "fcntl.flock":
+            (data / "owner.lock").unlink(missing_ok=True)
+            seen.append(event)
 
-    def deleted_meanwhile(fd, how):
-        (tmp_path / "owner.lock").unlink(missing_ok=True)
-        original(fd, how)
+    sys.addaudithook(before)
+    lock = OwnerLock(data)
+    print(lock.acquire("turn"), lock.held, len(seen))
+"""
 
-    monkeypatch.setattr(fcntl, "flock", deleted_meanwhile)
-    lock = OwnerLock(tmp_path)
-    assert not lock.acquire("turn")
-    assert not lock.held
+
+def test_a_lock_file_deleted_between_open_and_lock_is_not_taken_for_the_lock(tmp_path):
+    assert run(DELETED_MEANWHILE, tmp_path) == "False False 1\n"
 
 
 def test_an_owner_of_another_folder_is_not_this_folders(owner, tmp_path):
@@ -364,28 +357,23 @@ def owns(process) -> float:
     return time.monotonic() - begun
 
 
-def ended(*processes) -> None:
-    for process in processes:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_second_dashboard_takes_over_within_a_second_of_the_first_ones_end(other_owner, tmp_path, how):
-    second = start(HOLDER, tmp_path)
-    Spool(tmp_path).append(decision_payload(decision()))
-    waits_for(lambda: (now := status(tmp_path)) is not None and now.rows == 1)
-    time.sleep(1.0)  # the second has loaded and waits
-    assert second.poll() is None
-    assert holder(tmp_path).pid == other_owner.pid
-    other_owner.send_signal(how)
-    other_owner.wait()
-    begun = time.monotonic()
-    waits_for(lambda: (who := holder(tmp_path)) is not None and who.pid == second.pid)
-    assert time.monotonic() - begun < 1.0
-    owns(second)
-    ended(second)
+    second = start(OWNER, tmp_path)
+    try:
+        Spool(tmp_path).append(decision_payload(decision()))
+        waits_for(lambda: (now := status(tmp_path)) is not None and now.rows == 1)
+        time.sleep(1.0)  # the second has loaded and waits
+        assert second.poll() is None
+        assert holder(tmp_path).pid == other_owner.pid
+        other_owner.send_signal(how)
+        other_owner.wait()
+        begun = time.monotonic()
+        waits_for(lambda: (who := holder(tmp_path)) is not None and who.pid == second.pid)
+        assert time.monotonic() - begun < 1.0
+        owns(second)
+    finally:
+        ended(second)
 
 
 TURNS = """
@@ -420,31 +408,21 @@ def test_a_dashboard_that_starts_among_processes_taking_turns_gets_its_own(tmp_p
         assert log.rows("SELECT count(*), count(DISTINCT id) FROM decisions")[0][0] > 0
 
 
-def test_an_owner_stopped_in_the_middle_of_a_compaction_ends_soon_and_loses_nothing(tmp_path, monkeypatch):
-    import router.log.owner as module
-
+def test_an_owner_stopped_in_the_middle_of_a_compaction_ends_soon_and_loses_nothing(tmp_path):
     for number in range(70):
         spool = Spool(tmp_path)
-        spool.append(decision_payload(decision(number)))
+        for row in range(40):
+            spool.append(decision_payload(decision(40 * number + row, prompt="long " * 300)))
         spool.close()
-    compact, begun = module.compact, threading.Event()
-
-    def slow(con, data, *, meanwhile):
-        def and_wait() -> None:
-            begun.set()
-            waits_for(lambda: owner._stop.is_set())
-            meanwhile()
-
-        return compact(con, data, min_spools=1, meanwhile=and_wait)
-
-    monkeypatch.setattr(module, "compact", slow)
-    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0)
-    owner = Owner(tmp_path, interval_s=0.02)
+    owner = Owner(tmp_path, interval_s=0.02, checkpoint_s=0.0)
     owner.start()
-    assert begun.wait(20)
+    busy = tmp_path / "archive" / BUSY
+    waits_for(busy.exists)
     owner.stop()
+    assert busy.exists()  # in the middle of it: what is there is cleared up by the next
+    assert len(spools(tmp_path)) == 70
     with open_log(tmp_path) as log:
-        assert log.count() == 70
+        assert log.count() == 2_800
     assert take_turn(tmp_path).rows == 0
     with open_log(tmp_path) as log:
-        assert log.count() == 70
+        assert log.count() == 2_800

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from log_samples import START, decision, environment, start
+from log_samples import START, command, decision, owned_elsewhere
 from log_tables import contents, spool_of_everything
 
 from router.errors import LogError, LogTooNew
-from router.log import Owner, open_log
+from router.log import Owner, open_log, rewrite
 from router.log.compaction import compact
 from router.log.ingest import ingest_all
 from router.log.owner import take_turn
@@ -41,13 +39,6 @@ def filled(data: Path) -> dict:
     return held
 
 
-def command(data: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "router.cli", *words, "--data", str(data)],
-        capture_output=True, text=True, timeout=60, env=environment(), check=False,
-    )  # fmt: skip
-
-
 def test_the_new_database_equals_the_old_one_in_every_table(tmp_path):
     held = filled(tmp_path)
     assert all(held.values())
@@ -72,17 +63,17 @@ def test_its_rows_are_in_the_order_of_time(tmp_path):
     assert (dated, last) == (sorted(before), None)
 
 
-def test_many_days_are_sorted_in_steps(tmp_path, monkeypatch):
-    from router.log import rewrite
-
-    monkeypatch.setattr(rewrite, "STEP_ROWS", 7)
+def test_many_days_are_sorted_in_steps(tmp_path):
     spool = Spool(tmp_path)
     for number in range(60):
         at = START + timedelta(hours=(number * 37) % 300)
         spool.append(decision_payload(decision(decided_at=at)))
     spool.close()
     take_turn(tmp_path)
-    assert request(tmp_path, "rebuild").decisions == 60
+    steps = []
+    fresh = rewrite.rebuilt(tmp_path, ordering=lambda done, total: steps.append(done), step_rows=7)
+    rewrite.put_in_place(tmp_path, fresh)
+    assert (fresh.decisions, steps[-1], len(set(steps)) > 5) == (60, 60, True)
     with open_log(tmp_path) as log:
         times = [at for (at,) in log.rows("SELECT decided_at FROM decisions ORDER BY rowid")]
     assert times == sorted(times)
@@ -108,7 +99,7 @@ def test_the_verb_says_how_many(tmp_path):
     held = filled(tmp_path)
     n = len(held["decisions"])
     done = command(tmp_path, "rebuild")
-    assert (done.returncode, done.stdout) == (0, f"{n} decisions in the new database\n")
+    assert (done.exit_code, done.stdout) == (0, f"{n} decisions in the new database\n")
     done = command(tmp_path, "rebuild", "--json")
     assert json.loads(done.stdout) == {"decisions": n, "note": None, "data": str(tmp_path.absolute())}
     assert {path.name for path in tmp_path.iterdir()} <= {
@@ -136,7 +127,7 @@ def test_it_is_refused_while_the_archive_is_not_whole(tmp_path):
     part = min((tmp_path / "archive").glob("day=*/*.parquet"))
     part.unlink()
     done = command(tmp_path, "rebuild")
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert f"{part.parent.name}/{part.name} is gone" in done.stderr
     assert "The database was left as it is" in done.stderr
     with open_log(tmp_path) as log:
@@ -154,32 +145,14 @@ def test_a_newer_database_is_not_replaced(tmp_path):
     assert list((tmp_path / "tasks").iterdir()) == []
 
 
-HOLDER = """
-    import sys, time
-    from pathlib import Path
-    from router.log import Owner
-    owner = Owner(Path(sys.argv[1]))
-    owner.start()
-    assert owner.wait_ready(60)
-    print("ready", flush=True)
-    time.sleep(120)
-"""
-
-
 def test_a_dashboard_in_another_process_does_it_when_asked(tmp_path):
     held = filled(tmp_path)
     before = (tmp_path / DATABASE).stat().st_ino
-    dashboard = start(HOLDER, tmp_path)
-    try:
-        assert dashboard.stdout.readline() == "ready\n"
+    with owned_elsewhere(tmp_path) as dashboard:
         done = command(tmp_path, "rebuild", "--json")
         assert json.loads(done.stdout)["decisions"] == len(held["decisions"])
         assert f"process {dashboard.pid} owns the log" in done.stderr
         assert (tmp_path / DATABASE).stat().st_ino != before
-    finally:
-        dashboard.kill()
-        dashboard.wait()
-        dashboard.stdout.close()
     with open_log(tmp_path) as log:
         assert contents(log._con) == held
 

@@ -17,7 +17,7 @@ from log_samples import decision, run, start
 from log_tables import contents, spool_of_everything
 
 from router.errors import LogDamaged, LogError, LogLocked
-from router.log import Owner, open_log, recovery
+from router.log import Owner, open_log
 from router.log.archive import is_fresh
 from router.log.compaction import compact
 from router.log.ingest import ingest_all
@@ -25,7 +25,7 @@ from router.log.lock import OwnerLock
 from router.log.owner import status, take_turn
 from router.log.parts import manifests
 from router.log.record import decision_payload
-from router.log.recovery import KEPT, last_damage, open_database, suspect
+from router.log.recovery import KEPT, damage_note, last_damage, open_database, suspect
 from router.log.schema import DATABASE, connect, is_damage, is_fatal
 from router.log.spool import Spool
 
@@ -256,13 +256,14 @@ def test_a_database_that_is_damaged_again_and_again_is_not_made_again_for_ever(t
     assert take_turn(tmp_path).rows == 0  # and goes on with what it has
 
 
-def test_a_pages_note_of_a_damage_ends_after_a_day(tmp_path, monkeypatch):
+def test_a_pages_note_of_a_damage_ends_after_a_day(tmp_path):
     filled(tmp_path)
     suspect(tmp_path)
     take_turn(tmp_path)
-    assert recovery.damage_note(tmp_path)
-    monkeypatch.setattr(recovery, "SAID_FOR", timedelta(0))
-    assert recovery.damage_note(tmp_path) == ""
+    assert damage_note(tmp_path)
+    at = last_damage(tmp_path).at
+    assert damage_note(tmp_path, at + timedelta(days=1)) == last_damage(tmp_path).sentence
+    assert damage_note(tmp_path, at + timedelta(days=1, microseconds=1)) == ""
 
 
 TEXTS = [
@@ -398,25 +399,18 @@ def test_pages_say_that_the_database_is_being_made_again(tmp_path):
     owner.stop()
 
 
-def test_a_page_beside_another_owner_says_so_while_its_copy_is_read(tmp_path, monkeypatch):
+def test_a_page_beside_another_owner_says_so_while_its_copy_is_read(tmp_path):
     from dashboard import loaders, state
 
     filled(tmp_path)
-    go_on = threading.Event()
-
-    def slowly(data, **options):
-        assert go_on.wait(20)
-        return open_log(data, **options)
-
-    monkeypatch.setattr(loaders, "open_log", slowly)
-    monkeypatch.setattr(loaders, "COPY_SECONDS", 0.05)
-    state.configure(state.Settings(tmp_path, None))
-    with pytest.raises(LogLocked, match="is being read into memory"):
-        loaders.get_log()
-    go_on.set()
-    monkeypatch.setattr(loaders, "COPY_SECONDS", 20)
-    assert loaders.get_log().count() == 20
-    loaders.close_readers()
+    state.configure(state.Settings(tmp_path))
+    try:
+        with pytest.raises(LogLocked, match="is being read into memory"):
+            loaders.get_log(wait_s=0.0)  # a database in memory is not made in no time
+        assert loaders.get_log(wait_s=30.0).count() == 20
+    finally:
+        loaders.close_readers()
+        state.configure(None)
 
 
 def test_what_there_is_to_say_about_a_log_is_said_without_opening_it(tmp_path):

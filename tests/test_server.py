@@ -120,7 +120,7 @@ def test_the_owner_runs_inside_and_takes_what_another_process_logs(running):
 
 
 def app(data, monkeypatch):
-    monkeypatch.setattr(state, "_settings", state.Settings(data))
+    monkeypatch.setenv("ROUTESCOPE_DATA", str(data))
     return AppTest.from_file(str(server.SCRIPT), default_timeout=30)
 
 

@@ -20,8 +20,9 @@ import pytest
 from faulty_system import FaultySystem
 from log_samples import decision, environment
 
-from router.log import open_log
+from router.log import Owner, open_log
 from router.log.drops import NOTE_BYTES, Unreported, tidy, unreported
+from router.log.owner import take_turn
 from router.log.queries import losses
 from router.log.record import fault
 from router.log.spool import Spool
@@ -282,21 +283,11 @@ def test_a_signal_handler_that_logs_in_the_middle_of_an_append_loses_nothing(tmp
 
 
 FULL_THEN_KILLED = """
-    import errno, os, signal, sys
+    import os, signal, sys
     from pathlib import Path
+    from faulty_system import FullDisk
     from log_samples import decision
     from router.log.spool import Spool
-
-    class FullDisk:
-        is_full = False
-
-        def __getattr__(self, name):
-            return getattr(os, name)
-
-        def write(self, fd, text):
-            if self.is_full:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return os.write(fd, text)
 
     disk = FullDisk()
     spool = Spool(Path(sys.argv[1]), system=disk)
@@ -343,6 +334,38 @@ def test_drops_that_the_spool_reports_are_not_counted_twice(tmp_path):
     with open_log(tmp_path) as log:
         assert losses(log)["drops"] == {"No space left on device": 7}
     assert tidy(tmp_path) == 1, "the note of a process that ended, with nothing in it"
+
+
+def test_a_turn_and_an_owner_that_stays_take_away_notes_that_tell_nothing_and_no_others(tmp_path):
+    for end in ("recovers", "dies"):
+        killed(tmp_path, end)
+    (told,) = unreported(tmp_path)
+    beside = Spool(tmp_path)
+    beside.append(decision(9))
+    kept = {tmp_path / "spool" / name.replace(".jsonl", ".drops") for name in (told.spool, beside.path.name)}
+    take_turn(tmp_path)
+    assert set((tmp_path / "spool").glob("*.drops")) == kept
+    killed(tmp_path, "recovers")
+    assert len(list((tmp_path / "spool").glob("*.drops"))) == 3
+    owner = Owner(tmp_path, interval_s=0.01, checkpoint_s=0.0)
+    owner.start()
+    try:
+        end = time.monotonic() + 30
+        while set((tmp_path / "spool").glob("*.drops")) != kept:
+            assert time.monotonic() < end
+    finally:
+        owner.stop()
+    assert unreported(tmp_path) == [told]
+    beside.close()
+
+
+def test_a_note_that_is_just_being_made_is_left_alone(tmp_path):
+    (tmp_path / "spool").mkdir()
+    note = tmp_path / "spool" / "host-1-1-aa.drops"
+    note.touch()
+    assert tidy(tmp_path) == 0
+    os.utime(note, (0, 0))  # its process had no room for the first byte, a day and more ago
+    assert tidy(tmp_path) == 1
 
 
 def test_a_note_is_made_with_the_file_and_taken_away_at_the_end(tmp_path):

@@ -7,17 +7,15 @@ import csv
 import hashlib
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from log_samples import decision, environment, run, start
+from log_samples import as_nobody, decision, environment, owned_elsewhere, run
 from typer.testing import CliRunner
 
 from router.cli.app import app
@@ -29,16 +27,6 @@ from router.log.writer import Writer
 
 SECRET = "zebra-passphrase"
 ROWS = 30
-OWNER = """
-    import sys, time
-    from pathlib import Path
-    from router.log import Owner
-    owner = Owner(Path(sys.argv[1]))
-    owner.start()
-    assert owner.wait_ready(60)
-    print("ready", flush=True)
-    time.sleep(120)
-"""
 
 
 def filled(data: Path) -> Path:
@@ -402,17 +390,10 @@ def test_the_plan_is_printed_as_it_is(data: Path) -> None:
 
 def test_beside_an_owner_of_another_process_the_note_says_so(tmp_path: Path) -> None:
     filled(tmp_path)
-    owner = start(OWNER, tmp_path)
-    assert owner.stdout is not None
-    try:
-        assert owner.stdout.readline() == "ready\n"
+    with owned_elsewhere(tmp_path) as owner:
         done = verb("SELECT count(*) AS n FROM decisions", "--data", tmp_path)
         assert done.stdout.split() == ["n", str(ROWS)]
         assert f"PID {owner.pid}" in done.stderr
-    finally:
-        owner.kill()
-        owner.wait()
-        owner.stdout.close()
 
 
 AS_NOBODY = """
@@ -435,16 +416,7 @@ AS_NOBODY = """
 
 
 def test_a_read_only_folder_can_be_queried() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("becomes another user, which needs root")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        filled(folder)
-        for path in [folder, *folder.rglob("*")]:
-            path.chmod(0o555 if path.is_dir() else 0o444)
-        said = run(AS_NOBODY, folder)
-        folder.chmod(0o755)
-    assert said == f"file {ROWS}\n"
+    assert as_nobody(AS_NOBODY, filled) == f"file {ROWS}\n"
 
 
 @pytest.mark.parametrize("format", ["table", "csv"])

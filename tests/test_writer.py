@@ -12,7 +12,7 @@ import time
 
 import duckdb
 import pytest
-from log_samples import decision, environment, run, start
+from log_samples import command, decision, environment, owned_elsewhere, run, start
 
 from router.errors import LogLocked
 from router.log import Owner, open_log
@@ -25,16 +25,6 @@ HOLD = """
     import duckdb, sys, time
     con = duckdb.connect(sys.argv[1])
     print("held", flush=True)
-    time.sleep(120)
-"""
-OWN = """
-    import sys, time
-    from pathlib import Path
-    from router.log import Owner
-    owner = Owner(Path(sys.argv[1]))
-    owner.start()
-    assert owner.wait_ready(60)
-    print("ready", flush=True)
     time.sleep(120)
 """
 ENDS_WITHOUT_CLOSE = """
@@ -204,19 +194,13 @@ def test_a_turn_that_failed_is_taken_again(tmp_path, caplog):
 
 
 def test_rows_left_to_an_owner_that_is_killed_are_taken_in(tmp_path):
-    process = start(OWN, tmp_path)
-    try:
-        assert process.stdout.readline() == "ready\n"
+    with owned_elsewhere(tmp_path) as process:
         process.send_signal(signal.SIGSTOP)  # it holds the log, and reads nothing any more
         writer = Writer(tmp_path)
         writer.log(decision(0))
         assert comes_true(lambda: not writer._pending.is_set(), 10)  # the owner was seen
         time.sleep(0.2)
         assert holder(tmp_path).stays
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
     assert comes_true(lambda: ingested(tmp_path), RETRY_SECONDS + 5)
     writer.close()
     assert in_file(tmp_path) == 1
@@ -274,20 +258,10 @@ def test_an_owner_shows_that_the_database_is_open_elsewhere_and_takes_it_once_it
 def test_commands_say_who_has_the_database_open(busy):
     data, process = busy
 
-    def command(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "router.cli", *words, "--data", str(data)],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env=environment(),
-            check=False,
-        )
-
-    failed = command("ingest")
-    assert failed.returncode == 1
+    failed = command(data, "ingest")
+    assert failed.exit_code == 1
     assert failed.stderr.strip() == f"error: {sentence(process)}"
-    shown = command("doctor").stdout
+    shown = command(data, "doctor").stdout
     assert sentence(process) in shown
     assert "1 decision," in shown
 

@@ -97,13 +97,13 @@ def progress(text: str, total: int | None, *, unit: str = "") -> Iterator[Callab
 
 
 @contextmanager
-def waiting(text: str) -> Iterator[None]:
-    """Say what is waited for, where no one can tell how far it is: a moving bar, or one line after two seconds."""
+def waiting(text: str, *, after_s: float = WAIT_SECONDS) -> Iterator[None]:
+    """Say what is waited for, where no one can tell how far it is: a moving bar, or one line after some seconds."""
     if sys.stderr.isatty():
         with _bar(text, None, sys.stderr):
             yield
         return
-    later = threading.Timer(WAIT_SECONDS, say, (f"{text} ...",))
+    later = threading.Timer(after_s, say, (f"{text} ...",))
     later.daemon = True
     later.start()
     try:

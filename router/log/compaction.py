@@ -71,6 +71,7 @@ def compact(
     min_spools: int = MIN_SPOOLS,
     min_bytes: int = MIN_BYTES,
     largest: int | None = None,
+    min_batches: int = SMALL_BATCHES,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> int:
     """Archive the spools of ended processes that are wholly in the database, when there are enough; returns how many.
@@ -79,6 +80,7 @@ def compact(
     ----------
     min_spools, min_bytes : enough is so many spools, or so many bytes in them.
     largest : spools above this size (bytes) are left for another time; None: none are.
+    min_batches : so many small batches are put together.
     meanwhile : called between pieces of work of some tenths of a second; may ingest.
     """
     there = spools(data)
@@ -91,7 +93,7 @@ def compact(
     with changing(con, data):
         for group in _groups(found):
             _archive(con, data, group, meanwhile)
-        _absorb(con, data)
+        _absorb(con, data, min_batches)
     return len(found)
 
 
@@ -283,12 +285,12 @@ def _remove_spools(con: duckdb.DuckDBPyConnection, data: Path, manifest: Manifes
         ).fetchall()
 
 
-def _absorb(con: duckdb.DuckDBPyConnection, data: Path) -> None:
+def _absorb(con: duckdb.DuckDBPyConnection, data: Path, min_batches: int) -> None:
     """Put small batches together, so that thousands of short scripts do not leave thousands of files."""
     small = [manifest for manifest in manifests(data) if manifest.size < SMALL_BATCH_BYTES]
-    if len(small) >= SMALL_BATCHES:  # a part that is damaged must not hold up the others
+    if len(small) >= min_batches:  # a part that is damaged must not hold up the others
         small = [x for x in small if not any(fault(data, part) for part in x.parts)]
-    if len(small) < SMALL_BATCHES:
+    if len(small) < min_batches:
         return
     name = _batch_name()
     by_day: dict[str | None, list[Path]] = {}

@@ -63,8 +63,12 @@ class Readable(Protocol):
         """The next bytes; none at the end."""
 
 
-def rows(file: Readable) -> Iterator[tuple[int, list[str | None]]]:
+def rows(
+    file: Readable, *, block_bytes: int = BLOCK_BYTES, max_row_chars: int = MAX_ROW_CHARS
+) -> Iterator[tuple[int, list[str | None]]]:
     """(line number, cells) of every row, the header included; an empty cell is None. Bytes that are no UTF-8 become U+FFFD.
+
+    ``block_bytes`` are read at once; a row of more than ``max_row_chars`` is given up on.
 
     Raises
     ------
@@ -72,7 +76,7 @@ def rows(file: Readable) -> Iterator[tuple[int, list[str | None]]]:
         A quotation mark that is never closed, or one inside a cell that is not quoted.
     """
     line = 1
-    for text in _whole_rows(file):
+    for text in _whole_rows(file, block_bytes, max_row_chars):
         at = 0
         found: list[str | None] = []
         began = line
@@ -97,13 +101,13 @@ def _line_ends(text: str) -> int:
     return text.count("\n") + text.count("\r") - text.count("\r\n")
 
 
-def _whole_rows(file: Readable) -> Iterator[str]:
-    """The text in pieces of about ``BLOCK_BYTES`` that end where a row ends."""
+def _whole_rows(file: Readable, block_bytes: int, max_row_chars: int) -> Iterator[str]:
+    """The text in pieces of about ``block_bytes`` that end where a row ends."""
     decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
     parts: list[str] = []
     size, is_open = 0, False
     while True:
-        block = file.read(BLOCK_BYTES)
+        block = file.read(block_bytes)
         text = decoder.decode(block, final=not block)
         if not block:
             rest = "".join(parts) + text
@@ -117,7 +121,7 @@ def _whole_rows(file: Readable) -> Iterator[str]:
         parts.append(text[cut:])
         size += len(text) - cut
         is_open = is_open_after
-        if size > MAX_ROW_CHARS:
+        if size > max_row_chars:
             # What follows is not looked for: the mark may have turned every later quotation inside out.
             yield "".join(parts)
             return

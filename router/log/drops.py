@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from router.log.record import encode, fault
 NOTE_BYTES = 512
 SUFFIX = ".drops"
 OTHERS = "other reasons"
+_EMPTY_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +131,20 @@ def tidy(data: Path) -> int:
     """Remove the notes of ended processes that hold nothing; how many. What was never reported stays, to be told."""
     removed = 0
     for path in (Path(data) / "spool").glob("*" + SUFFIX):
-        with contextlib.suppress(OSError), open(path, "rb") as file:
-            if _hold(file.fileno()) and not _counts(file.read()):
-                path.unlink()
-                removed += 1
+        with contextlib.suppress(OSError):
+            if _is_being_made(path):
+                continue
+            with open(path, "rb") as file:
+                if _hold(file.fileno()) and not _counts(file.read()):
+                    path.unlink()
+                    removed += 1
     return removed
+
+
+def _is_being_made(path: Path) -> bool:
+    """Whether its process may not have locked it yet: it does before it writes, and a lock of ours would be in its way."""
+    found = path.stat()
+    return not found.st_size and time.time() - found.st_mtime < _EMPTY_SECONDS
 
 
 def _hold(fd: int) -> bool:

@@ -28,7 +28,9 @@ _QUERIES = {
     "decisions": "SELECT d.* REPLACE (CAST(d.id AS VARCHAR) AS id, CAST(d.extra AS VARCHAR) AS extra) FROM decisions d "
     "WHERE {filter}",
     "feedback": "SELECT f.* REPLACE (CAST(f.decision_id AS VARCHAR) AS decision_id) FROM feedback f "
-    "WHERE $all OR f.decision_id IN (SELECT d.id FROM decisions d WHERE {filter})",
+    "WHERE $all OR f.decision_id IN (SELECT d.id FROM decisions d WHERE {filter}) "
+    # Ingest does not keep their order. Few rows, unlike decisions.
+    "ORDER BY f.judged_at, f.decision_id, f.verdict, f.note",
 }
 _JSON = ("extra",)
 
@@ -88,11 +90,11 @@ def export(
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[BinaryIO]:
+def new_file(path: Path, *, unnamed: bool = True) -> Iterator[BinaryIO]:
     """A file to write that stands under its path when all went well, and leaves nothing behind when it did not.
 
-    Until then it has no name, where the file system can do that: then not even SIGKILL leaves a part of it. A pipe or
-    a device is written as it is.
+    Until then it has no name, where the file system can do that (and with ``unnamed``): then not even SIGKILL leaves a part
+    of it. A pipe or a device is written as it is.
     """
     if path.exists() and not path.is_file():
         if stat.S_ISDIR(path.stat().st_mode):
@@ -101,7 +103,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
             yield file
         return
     part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
-    fd, has_name = _unnamed(path.parent), False
+    fd, has_name = _unnamed(path.parent) if unnamed else -1, False
     if fd < 0:
         fd, has_name = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), True
     try:

@@ -79,6 +79,7 @@ def import_file(
     format: Format | None = None,
     privacy: Privacy | None = None,
     wait_s: float | None = None,
+    turn_bytes: int = TURN_BYTES,
     progress: Callable[[int], None] | None = None,
 ) -> Imported:
     """Add the rows of an export (CSV, JSON Lines or Parquet; decisions or feedback) that the log does not hold yet.
@@ -96,6 +97,7 @@ def import_file(
     format : None tells it from the content.
     privacy : what is kept of prompts; None keeps them as they are.
     wait_s : how long to wait for another import into the same folder; None: as long as it takes.
+    turn_bytes : so much is written before it is brought into the database, if nobody else does that.
     progress : called with the bytes of the file that are done.
 
     Raises
@@ -117,7 +119,7 @@ def import_file(
                 f"{folder} cannot be written: {error.strerror or type(error).__name__}"
             ) from None
         with _alone(folder, wait_s):
-            run = _Import(folder, Imported(kind), privacy)
+            run = _Import(folder, Imported(kind), privacy, turn_bytes)
             try:
                 run.take(read_rows(file, kind, run.shape_for, run.done, progress or _quiet))
             finally:
@@ -128,10 +130,11 @@ def import_file(
 class _Import:
     """One import: knows what the log holds, and writes what it does not."""
 
-    def __init__(self, folder: Path, done: Imported, privacy: Privacy | None) -> None:
+    def __init__(self, folder: Path, done: Imported, privacy: Privacy | None, turn_bytes: int) -> None:
         self.done = done
         self._folder = folder
         self._privacy = None if privacy is None or privacy.keeps_all else privacy
+        self._turn_bytes = turn_bytes
         self._spool = Spool(folder)
         self._memory = connect(None)
         self._shapes: dict[Table, Shape] = {}
@@ -212,7 +215,7 @@ class _Import:
             )
         self._known.add(list(new))
         self._waiting += len(lines)
-        if self._waiting >= TURN_BYTES:
+        if self._waiting >= self._turn_bytes:
             self._waiting = 0
             # What goes wrong there is said by whoever reads the log next; the rows are in the spool.
             with contextlib.suppress(LogError, OSError):

@@ -151,10 +151,10 @@ def _commit(con: duckdb.DuckDBPyConnection, batches: Sequence[Batch]) -> int:
     return rows
 
 
-def compact_offsets(con: duckdb.DuckDBPyConnection) -> None:
-    """Keep only the newest offset of each spool, once there are many rows: they are summed up at every look."""
+def compact_offsets(con: duckdb.DuckDBPyConnection, *, most: int = COMPACT_ROWS) -> None:
+    """Keep only the newest offset of each spool, once there are more rows than that: they are summed up at every look."""
     row = con.execute("SELECT count(*) FROM ingest").fetchone()
-    if row is None or row[0] <= COMPACT_ROWS:
+    if row is None or row[0] <= most:
         return
     with transaction(con):
         con.execute(

@@ -20,9 +20,13 @@ _LOOK_SECONDS = 0.01
 
 
 class Lender:
-    """Holds one connection or none. Thread-safe; a forked child finds it empty."""
+    """Holds one connection or none. Thread-safe; a forked child finds it empty.
 
-    def __init__(self) -> None:
+    ``patience_s``: how long queries may go on that read a file about to be replaced (seconds).
+    """
+
+    def __init__(self, patience_s: float = QUERY_SECONDS) -> None:
+        self._patience = patience_s
         self._con: duckdb.DuckDBPyConnection | None = None
         self._lent: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
         self._gate = threading.Condition()
@@ -67,7 +71,7 @@ class Lender:
         """Close the connection for another, which ``put`` brings; who asks for a cursor meanwhile waits."""
         with self._gate:
             self._is_gated = True
-        self.close(QUERY_SECONDS)
+        self.close(self._patience)
 
     def give_up(self) -> None:
         """No other connection comes: whoever waits for it goes away empty-handed."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from router.errors import LogError
-from router.log import rewrite, tasks
+from router.log import drops, rewrite, tasks
 from router.log.batches import BATCH_BYTES
 from router.log.compaction import compact
 from router.log.ingest import Ingested, backlog_bytes, ingest_all, ingest_once, offsets, sizes
@@ -51,16 +51,27 @@ class _Stopped(Exception):
 class Owner:
     """Ingests every spool of a data folder while it runs, and lends cursors of its connection to readers.
 
-    ``start`` returns at once: a thread keeps trying to get the lock. One owner per data folder and process.
+    ``start`` returns at once: a thread keeps trying to get the lock. One owner per data folder and process. It looks at the
+    spools each ``interval_s``, checkpoints each ``checkpoint_s``, and gives queries ``patience_s`` to end (all in seconds)
+    before it replaces the file that they read.
     """
 
-    def __init__(self, data: Path, *, role: str = "dashboard", interval_s: float = 0.25) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *,
+        role: str = "dashboard",
+        interval_s: float = 0.25,
+        checkpoint_s: float = CHECKPOINT_SECONDS,
+        patience_s: float = QUERY_SECONDS,
+    ) -> None:
         self.data = Path(data)
         self.role = role
         self._interval = interval_s
+        self._checkpoint_s = checkpoint_s
         self._lock = OwnerLock(self.data)
         self._precedence = Precedence(self.data)
-        self._lender = Lender()
+        self._lender = Lender(patience_s)
         self._stop = threading.Event()
         self._ready = threading.Event()
         self._thread: threading.Thread | None = None
@@ -254,7 +265,7 @@ class Owner:
     def _checkpoint_when_due(self) -> None:
         wal = self.data / (DATABASE + ".wal")
         size = wal.stat().st_size if wal.exists() else 0
-        due = time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS
+        due = time.monotonic() - self._checkpointed > self._checkpoint_s
         if self._lender.con is None or not (due or size > CHECKPOINT_WAL_BYTES):
             return
         self._checkpointed = time.monotonic()
@@ -273,6 +284,7 @@ class Owner:
 
         with contextlib.suppress(_Stopped):
             compact(self._lender.con, self.data, meanwhile=meanwhile)
+        drops.tidy(self.data)
 
     def _failed(self, error: Exception) -> None:
         text = said(error)

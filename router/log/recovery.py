@@ -201,10 +201,10 @@ def last_damage(data: Path) -> Damage | None:
         return None
 
 
-def damage_note(data: Path) -> str:
-    """A sentence about a damage of the last day, else ""."""
+def damage_note(data: Path, now: datetime | None = None) -> str:
+    """A sentence about a damage of the last day, else "". ``now``: UTC; None: the clock's."""
     last = last_damage(data)
-    return "" if last is None or _now() - last.at > SAID_FOR else last.sentence
+    return "" if last is None or (now or _now()) - last.at > SAID_FOR else last.sentence
 
 
 def remove_damaged(data: Path) -> None:

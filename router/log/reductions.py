@@ -40,7 +40,7 @@ def count(log: Log, chosen: Filter) -> int:
     return int(log.rows(f"SELECT coalesce(sum(n), 0) FROM ({found.sql})", found.values)[0][0])
 
 
-def summary(log: Log, chosen: Filter, prices: PriceBook) -> dict[str, Any]:
+def summary(log: Log, chosen: Filter, prices: PriceBook, *, exact_rows: int = EXACT_ROWS) -> dict[str, Any]:
     """Counts, USD and classifier latency (ms) of a period.
 
     Costs are USD at the price book's rates for each decision's day; None when none is known. ``n_unmeasured`` have no token
@@ -69,7 +69,7 @@ def summary(log: Log, chosen: Filter, prices: PriceBook) -> dict[str, Any]:
         "first_at": _plain(sums["first_at"].min()),
         "last_at": _plain(sums["last_at"].max()),
     }
-    exact = found["n"] <= EXACT_ROWS
+    exact = found["n"] <= exact_rows
     times = _latency(log, chosen, timedelta(days=365_000), exact=exact)
     p50, p95 = (None, None) if times.empty else (times["p50_ms"].iloc[0], times["p95_ms"].iloc[0])
     return found | {"classify_p50_ms": _plain(p50), "classify_p95_ms": _plain(p95), "latency_exact": exact}
@@ -99,9 +99,9 @@ def series(log: Log, chosen: Filter, prices: PriceBook, *, width: timedelta) -> 
     return _added(table, ["bucket", "label", "model_used", "cause", "outcome"], {"cost_usd"})
 
 
-def latency(log: Log, chosen: Filter, *, width: timedelta) -> pd.DataFrame:
-    """Time the classifier took (ms), by period; see ``latency.sql``. Within 1 % above ``EXACT_ROWS`` decisions."""
-    return _latency(log, chosen, width, exact=bool(width % _DAY) or count(log, chosen) <= EXACT_ROWS)
+def latency(log: Log, chosen: Filter, *, width: timedelta, exact_rows: int = EXACT_ROWS) -> pd.DataFrame:
+    """Time the classifier took (ms), by period; see ``latency.sql``. Within 1 % above ``exact_rows`` decisions."""
+    return _latency(log, chosen, width, exact=bool(width % _DAY) or count(log, chosen) <= exact_rows)
 
 
 def _latency(log: Log, chosen: Filter, width: timedelta, *, exact: bool) -> pd.DataFrame:

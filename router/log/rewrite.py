@@ -65,6 +65,7 @@ def copy(
     ordered: bool = False,
     span: tuple[date | None, date | None] | None = None,
     advance: Advance | None = None,
+    step_rows: int = STEP_ROWS,
 ) -> Fresh:
     """Copy an open database into a new file beside it.
 
@@ -74,6 +75,7 @@ def copy(
     ordered : sort decisions by time, so that time ranges read little; else they keep their order.
     span : months whose roll-ups are counted again from the rows that were copied; None: no month.
     advance : gets the number of decisions of each step.
+    step_rows : so many decisions are copied at once; a day is never split to be ordered.
     """
     import duckdb
 
@@ -85,8 +87,14 @@ def copy(
             number = max(generation(con), noted_generation(data)) + 1
             con.execute(f"ATTACH {quoted(fresh)} AS fresh (STORAGE_VERSION '{STORAGE_VERSION}')").fetchall()
             try:
+                steps = _by_time(con, step_rows) if ordered else _by_place(con, step_rows)
                 _copy_tables(
-                    con, leave_out or {}, ordered=ordered, counts_all=span == (None, None), advance=advance
+                    con,
+                    leave_out or {},
+                    steps,
+                    ordered=ordered,
+                    counts_all=span == (None, None),
+                    advance=advance,
                 )
                 con.execute("CHECKPOINT fresh").fetchall()
             finally:
@@ -101,6 +109,7 @@ def copy(
 def _copy_tables(
     con: duckdb.DuckDBPyConnection,
     leave_out: dict[str, str],
+    steps: Iterator[str],
     *,
     ordered: bool,
     counts_all: bool,
@@ -109,7 +118,7 @@ def _copy_tables(
     for table in tables(con):
         condition = leave_out.get(table, "false")
         if table == "decisions":
-            for where in _by_time(con) if ordered else _by_place(con):
+            for where in steps:
                 n = _copy(con, table, f"({condition}) IS NOT TRUE AND {where}", ordered=ordered)
                 if advance is not None:
                     advance(n)
@@ -143,14 +152,14 @@ def _copy(con: duckdb.DuckDBPyConnection, table: str, where: str, *, ordered: bo
     return int(row[0]) if row else 0
 
 
-def _by_place(con: duckdb.DuckDBPyConnection) -> Iterator[str]:
+def _by_place(con: duckdb.DuckDBPyConnection, step_rows: int) -> Iterator[str]:
     row = con.execute("SELECT max(rowid) FROM decisions").fetchone()
     last = -1 if row is None or row[0] is None else int(row[0])
-    for start in range(0, last + 1, STEP_ROWS):
-        yield f"rowid >= {start} AND rowid < {start + STEP_ROWS}"
+    for start in range(0, last + 1, step_rows):
+        yield f"rowid >= {start} AND rowid < {start + step_rows}"
 
 
-def _by_time(con: duckdb.DuckDBPyConnection) -> Iterator[str]:
+def _by_time(con: duckdb.DuckDBPyConnection, step_rows: int) -> Iterator[str]:
     """Conditions that cut the decisions by days into steps that can be sorted in memory."""
     days = con.execute(
         "SELECT CAST(CAST(decided_at AS DATE) AS VARCHAR), count(*) FROM decisions WHERE decided_at IS NOT NULL "
@@ -159,7 +168,7 @@ def _by_time(con: duckdb.DuckDBPyConnection) -> Iterator[str]:
     start: str | None = None
     n = 0
     for day, count in days:
-        if n and n + count > STEP_ROWS:
+        if n and n + count > step_rows:
             yield _between(start, day)
             start, n = day, 0
         n += count
@@ -213,11 +222,16 @@ def remove(path: Path) -> None:
 
 
 def rebuilt(
-    data: Path, *, advance: Advance | None = None, ordering: Callable[[int, int], None] | None = None
+    data: Path,
+    *,
+    advance: Advance | None = None,
+    ordering: Callable[[int, int], None] | None = None,
+    step_rows: int = STEP_ROWS,
 ) -> Fresh:
     """A new database made from archive and spools alone, decisions in the order of time.
 
-    ``advance`` gets bytes, of ``work(data)``; then ``ordering`` how many rows of how many are in their place.
+    ``advance`` gets bytes, of ``work(data)``; then ``ordering`` how many rows of how many are in their place, after each
+    ``step_rows``.
 
     Raises
     ------
@@ -246,7 +260,7 @@ def rebuilt(
             if ordering is not None:
                 ordering(done, total)
 
-        return copy(con, data, ordered=True, span=(None, None), advance=placed)
+        return copy(con, data, ordered=True, span=(None, None), advance=placed, step_rows=step_rows)
     finally:
         con.close()
         remove(stage)

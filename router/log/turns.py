@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from router.errors import LogError, LogLocked
-from router.log import rollups, tasks
+from router.log import drops, rollups, tasks
 from router.log.compaction import compact
 from router.log.ingest import Ingested, compact_offsets, ingest_all
 from router.log.lock import OwnerLock, holder
@@ -85,6 +85,7 @@ def _keep_up(here: Here, data: Path, role: str) -> None:
     task = None
     try:
         compact(here.con, data, largest=_TURN_SPOOL_BYTES if role == "turn" else None)
+        drops.tidy(data)
         for task in tasks.pending(data, orphans=True):
             here.run(task)
     except (LogError, OSError, duckdb.Error) as error:
