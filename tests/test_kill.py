@@ -137,7 +137,7 @@ def test_killing_the_owner_while_it_erases_and_rebuilds_loses_and_doubles_nothin
             owner.owns()
             until(writers.all_began)
             wanted = [("retention", "days", cutoff), ("rebuild", "none", "")]
-            if sessions:
+            if sessions and len(forgotten) < 25:  # each is a new file in the end
                 forgotten.add(rng.choice(sessions))
                 wanted += [("forget", "session", name) for name in sorted(forgotten)[-1:]]
             for kind, selector, value in wanted:
@@ -153,7 +153,7 @@ def test_killing_the_owner_while_it_erases_and_rebuilds_loses_and_doubles_nothin
         for name in sorted(forgotten):
             tasks.ask(data, "forget", "session", name)
         tasks.ask(data, "retention", "days", cutoff)
-        until(lambda: not tasks.pending(data), 60 + 10 * size, "what was asked for")
+        until(lambda: not tasks.pending(data), 900, "what was asked for")
         owner.end()
     found = counted(data)
     wanted_ids = {id for name, id in kept if name not in forgotten}
