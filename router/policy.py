@@ -173,10 +173,15 @@ class Policy:
         """How to reach a model; an unlisted one has no settings of its own."""
         return self.models.get(name) or Model(name)
 
-    def failover_for(self, choice: Choice | None) -> tuple[str, ...]:
-        """Who is asked after the model of a choice; None: the classifier failed, so the fallback model was chosen."""
-        followed = choice is not None and not choice.is_fallback
-        return self.by_name[choice.top_label].failover if choice is not None and followed else self.failover
+    def failover_for(self, cause: Cause, label: str | None) -> tuple[str, ...]:
+        """Who is asked after the model that was chosen: the label's own chain, the policy's for the fallback model.
+
+        None after a model that the caller forced: another one was not asked for.
+        """
+        if cause == "forced":
+            return ()
+        own = self.by_name.get(label) if cause == "routed" and label is not None else None
+        return self.failover if own is None else own.failover
 
     @cached_property
     def model_names(self) -> tuple[str, ...]:

@@ -20,11 +20,13 @@ from router.errors import (
     MissingKeyError,
     ScoresError,
 )
+from router.failover import Chain, Link
 from router.policy import Policy, decide
 from router.prompts import Asked
 from router.resolve import build_classifier, load_policy
 from router.types import (
     REPLIES,
+    Attempt,
     Cause,
     Choice,
     Classification,
@@ -74,7 +76,8 @@ class RouterBase:
         data : folder of the log; None takes ``ROUTESCOPE_DATA``, else ``data``.
         prices : None builds a price book with the policy's own prices.
         source : written to every decision, to tell traffic apart.
-        deadline_s : seconds for a model call, everything included.
+        deadline_s : seconds for a model call, everything included: retries, slow replies, and the models of a failover
+            chain, each of which has an equal share of what is left.
         log : False decides without writing anything.
         prompts : what is logged of a prompt: "full", "truncated:N", "hash" or "none"; None: as the policy says.
         redact : "packaged" takes keys and common personal data out of it first, a callable (text to text) whatever it
@@ -89,6 +92,7 @@ class RouterBase:
         self._classifier = classifier
         self._prices = prices
         self._providers: dict[str, Provider] = {}
+        self._by_model: dict[str, Provider] = {}
         self._clock = clock or _utc_now
         self._new_id = new_id or _new_id
         self._writer: Writer | None = None
@@ -227,6 +231,8 @@ class RouterBase:
 
     def _provider(self, model: str) -> Provider:
         """The provider of a model, its key checked before the SDK is built."""
+        if (found := self._by_model.get(model)) is not None:
+            return found
         settings = self.policy.model(model)
         name = settings.provider or self.prices.provider(model)
         if name is None:
@@ -240,21 +246,56 @@ class RouterBase:
             from router.providers import provider_for
 
             self._providers[where] = provider_for(name, endpoint)
+        self._by_model[model] = self._providers[where]
         return self._providers[where]
 
-    def _provider_for(self, decision: Decision) -> Provider:
-        """The provider of a decision's model; for want of a key or a provider the decision is logged and the error raised."""
-        try:
-            return self._provider(decision.model_chosen)
-        except ConfigurationError as error:
-            outcome: Outcome = "no_key" if isinstance(error, MissingKeyError) else "error"
-            self._log(replace(decision, model_used=None, outcome=outcome, error_type=type(error).__name__))
-            raise
+    def _names(self, decision: Decision) -> tuple[str, ...]:
+        """The models that may answer a decision, in order."""
+        return (
+            decision.model_chosen,
+            *self.policy.failover_for(decision.cause, decision.top_label),
+        )
 
-    def _finish(self, decision: Decision, completion: Completion) -> Reply:
+    def _is_ready(self, decision: Decision) -> bool:
+        """Whether every model that may answer has its provider already, so that nothing is imported or connected."""
+        return all(name in self._by_model for name in self._names(decision))
+
+    def _chain(self, decision: Decision) -> Chain:
+        """The models that may answer and can be called, and the deadline, which starts here.
+
+        When none can, for want of a key or a provider, the decision is logged and the error of the first one raised.
+        """
+        links: list[Link] = []
+        skipped: list[Attempt] = []
+        first: ConfigurationError | None = None
+        for name in self._names(decision):
+            try:
+                provider = self._provider(name)
+            except ConfigurationError as error:
+                first = first or error
+                skipped.append(Attempt(name, _outcome_of(error), type(error).__name__))
+            else:
+                links.append(Link(self.policy.model(name), provider, tuple(skipped)))
+                skipped.clear()
+        if links or first is None:
+            return Chain(links, self._deadline_s)
+        outcome, kind = _outcome_of(first), type(first).__name__
+        self._log(
+            replace(
+                decision,
+                model_used=None,
+                outcome=outcome,
+                error_type=kind,
+                failed_attempts=tuple(skipped) if len(skipped) > 1 else (),
+            )
+        )
+        raise first
+
+    def _finish(self, decision: Decision, completion: Completion, chain: Chain) -> Reply:
         """Log how the call ended; the reply, or a ProviderError that carries the decision."""
         usage = completion.usage
         cost = self._cost(usage, completion.model, decision.decided_at.date())
+        decision = self._with_failed(decision, (*chain.failed, *completion.failed))
         done = replace(
             decision,
             model_used=completion.model,
@@ -271,18 +312,38 @@ class RouterBase:
             finish_reason=completion.finish_reason,
             outcome=completion.outcome,
             error_type=completion.error_type or decision.error_type,
-            attempts=completion.attempts,
+            attempts=chain.attempts + completion.attempts,
         )
         self._log(done)
         if completion.outcome not in REPLIES:
             raise failure(done, completion, self._deadline_s)
-        return Reply(done, completion.text, usage, cost, completion.outcome)
+        return Reply(done, completion.text, usage, cost, completion.outcome, completion.tool_calls)
 
-    def _cancelled(self, decision: Decision, started: float, error: BaseException) -> None:
-        spent, name = (time.monotonic() - started) * 1000, type(error).__name__
-        self._log(replace(decision, outcome="cancelled", error_type=name, total_ms=spent, attempts=1))
+    def _with_failed(self, decision: Decision, failed: tuple[Attempt, ...]) -> Decision:
+        """The decision with its failed requests, priced as far as their tokens are known."""
+        if not failed:
+            return decision
+        day = decision.decided_at.date()
+        failed = tuple(replace(x, cost_usd=self._cost(x.usage, x.model, day)) for x in failed)
+        known = [x.cost_usd for x in failed if x.cost_usd is not None]
+        return replace(
+            decision, failed_attempts=failed, failed_cost_usd=sum(known, Decimal(0)) if known else None
+        )
+
+    def _cancelled(self, decision: Decision, chain: Chain | None, error: BaseException) -> None:
+        """Log a decision whose caller went away; ``chain`` None: before any model was asked."""
+        decision = replace(decision, outcome="cancelled", error_type=type(error).__name__)
+        if chain is None:
+            self._log(replace(decision, model_used=None))
+            return
+        spent_ms = (time.monotonic() - chain.started) * 1000
+        decision = replace(
+            decision, model_used=chain.model.name, total_ms=spent_ms, attempts=chain.attempts + 1
+        )
+        self._log(self._with_failed(decision, chain.failed))
 
     def _close_providers(self) -> None:
+        self._by_model.clear()
         while self._providers:
             self._providers.popitem()[1].close()
 
@@ -292,6 +353,10 @@ class RouterBase:
     def _log(self, decision: Decision) -> None:
         if self._writer is not None:
             self._writer.log(decision, self.policy)
+
+
+def _outcome_of(error: ConfigurationError) -> Outcome:
+    return "no_key" if isinstance(error, MissingKeyError) else "error"
 
 
 def _utc_now() -> datetime:

@@ -47,6 +47,8 @@ Grade = Literal["measured", "estimated", "assumed"]
 Durability = Literal["process", "async", "power"]
 Message = Mapping[str, Any]
 Prompt = str | Sequence[Message]
+Tools = Sequence[Mapping[str, Any]]
+ToolChoice = str | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,35 @@ class Attempt:
     reasoning_tokens: int | None = None
     cost_usd: Decimal | None = None
     total_ms: float | None = None
+
+    @classmethod
+    def of(
+        cls, model: str, outcome: Outcome, error_type: str | None, usage: Usage | None, total_ms: float | None
+    ) -> Attempt:
+        """An attempt with these tokens, not priced yet."""
+        told = Usage(None, None) if usage is None else usage
+        return cls(
+            model,
+            outcome,
+            error_type,
+            told.input_tokens,
+            told.cache_read_tokens,
+            told.cache_write_tokens,
+            told.output_tokens,
+            told.reasoning_tokens,
+            total_ms=total_ms,
+        )
+
+    @property
+    def usage(self) -> Usage:
+        """Its tokens in the form that is priced."""
+        return Usage(
+            self.input_tokens,
+            self.output_tokens,
+            self.cache_read_tokens,
+            self.cache_write_tokens,
+            self.reasoning_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True)

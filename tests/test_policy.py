@@ -434,10 +434,12 @@ def test_a_policy_of_an_earlier_version_keeps_its_fingerprint():
 
 def test_who_is_asked_next_goes_with_the_model_that_was_chosen():
     rule = policy(failover=("spare",), labels=(replace(A, failover=("one", "two")), B))
-    followed, below = decide({"a": 0.9, "b": 0.1}, rule), decide({"a": 0.5, "b": 0.1}, rule)
-    assert rule.failover_for(followed) == ("one", "two")
-    assert rule.failover_for(decide({"a": 0.1, "b": 0.9}, rule)) == ()
-    assert rule.failover_for(below) == rule.failover_for(None) == ("spare",)
+    assert rule.failover_for("routed", "a") == ("one", "two")
+    assert rule.failover_for("routed", "b") == ()
+    assert (
+        rule.failover_for("low_confidence", "a") == rule.failover_for("classifier_error", None) == ("spare",)
+    )
+    assert rule.failover_for("forced", "a") == ()
     assert rule.model_names == ("small", "big", "one", "two", "spare")
     assert Policy.from_toml(rule.to_toml()) == rule
 

@@ -532,7 +532,7 @@ def test_a_classifier_that_names_no_price_and_a_retry_make_costs_a_lower_bound(t
                 attempts=attempts,
                 failed_attempts=failed,
                 failed_cost_usd=charged.cost_usd if charged in failed else None,
-            )  # fmt: skip
+            )
             for i in range(2)
         ]
         with opened(folder, made) as log:

@@ -16,12 +16,12 @@ import pytest
 from log_samples import SCORES, SEED, Fixed
 
 from router import AsyncRouter, ClassifierError, ClassifierTimeout, InputError, Policy, Router, decide
-from router.routing import EMPTY_PROMPT
 from router.endings import MAX_EXTRA_LABELS
 from router.errors import ConfigurationError, MissingKeyError, PolicyError, RouterError
 from router.log import open_log
 from router.log_settings import MAX_PROMPT_CHARS
 from router.prompts import ready
+from router.routing import EMPTY_PROMPT
 from router.types import Classification
 
 SECRET = "the launch code is 0000"

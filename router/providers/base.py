@@ -10,10 +10,10 @@ import asyncio
 import random
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Unpack, runtime_checkable
 
 from router.config import Endpoint
-from router.providers.call import Fault, Progress, Request, begin
+from router.providers.call import Fault, Options, Progress, Request, begin
 from router.providers.deadline import Background, background, backoff_s, leave_behind, run
 from router.providers.streams import AsyncCompletionStream, CompletionStream
 from router.types import Completion
@@ -30,46 +30,22 @@ class Provider(Protocol):
     """Calls models of one provider. Safe to share between threads and event loops."""
 
     def complete(
-        self,
-        model: Model,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        system: str | None = None,
-        deadline_s: float,
-        max_tokens: int | None = None,
+        self, model: Model, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]
     ) -> Completion:
-        """One call, over within ``deadline_s`` seconds; never raises for what the provider does."""
+        """One call, over within ``deadline_s`` seconds; never raises for what the provider does. See ``Options``."""
 
     def stream(
-        self,
-        model: Model,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        system: str | None = None,
-        deadline_s: float,
-        max_tokens: int | None = None,
+        self, model: Model, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]
     ) -> CompletionStream:
         """The same as pieces of text; the call starts at once."""
 
     async def acomplete(
-        self,
-        model: Model,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        system: str | None = None,
-        deadline_s: float,
-        max_tokens: int | None = None,
+        self, model: Model, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]
     ) -> Completion:
         """``complete`` for asyncio."""
 
     def astream(
-        self,
-        model: Model,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        system: str | None = None,
-        deadline_s: float,
-        max_tokens: int | None = None,
+        self, model: Model, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]
     ) -> AsyncCompletionStream:
         """``stream`` for asyncio; not awaited itself."""
 
@@ -89,57 +65,33 @@ class SdkProvider:
         return f"{type(self).__name__}({self.endpoint!r})"
 
     def complete(
-        self,
-        model: Model,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        system: str | None = None,
-        deadline_s: float,
-        max_tokens: int | None = None,
+        self, model: Model, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]
     ) -> Completion:
         """See ``Provider``."""
-        request, progress = begin(model, messages, system, deadline_s, max_tokens)
+        request, progress = begin(model, messages, options)
         call = self._run(request, progress)
         return run(call, progress.deadline, lambda: progress.completion("timeout", "TimeoutError"))
 
     async def acomplete(
-        self,
-        model: Model,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        system: str | None = None,
-        deadline_s: float,
-        max_tokens: int | None = None,
+        self, model: Model, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]
     ) -> Completion:
         """See ``Provider``. Cancelling the task cancels the call."""
-        request, progress = begin(model, messages, system, deadline_s, max_tokens)
+        request, progress = begin(model, messages, options)
         future = background().submit(self._run(request, progress))
         return await asyncio.wrap_future(future)
 
     def stream(
-        self,
-        model: Model,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        system: str | None = None,
-        deadline_s: float,
-        max_tokens: int | None = None,
+        self, model: Model, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]
     ) -> CompletionStream:
         """See ``Provider``."""
-        request, progress = begin(model, messages, system, deadline_s, max_tokens)
+        request, progress = begin(model, messages, options)
         return CompletionStream(progress, lambda: background().submit(self._run(request, progress)))
 
     def astream(
-        self,
-        model: Model,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        system: str | None = None,
-        deadline_s: float,
-        max_tokens: int | None = None,
+        self, model: Model, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]
     ) -> AsyncCompletionStream:
         """See ``Provider``. Needs a running event loop."""
-        request, progress = begin(model, messages, system, deadline_s, max_tokens)
+        request, progress = begin(model, messages, options)
         return AsyncCompletionStream(progress, lambda: background().submit(self._run(request, progress)))
 
     def close(self) -> None:
@@ -175,6 +127,7 @@ class SdkProvider:
         while True:
             progress.attempts += 1
             progress.usage = None
+            progress.calls.clear()
             try:
                 await self._send(self._client(), request, progress)
                 return
@@ -184,14 +137,19 @@ class SdkProvider:
                 cut = fault.outcome in ("unreachable", "timeout")
                 progress.end("cut_stream" if cut else fault.outcome, fault.error_type)
                 return
+            failed = progress.failing(fault)
             if self._corrects(request, fault, progress):
                 limit += 1
+                progress.again(failed)
                 continue
-            wait = backoff_s(progress.attempts, fault.wait_s, progress.left, random.random())
+            wait = backoff_s(
+                progress.attempts, fault.wait_s, progress.left, random.random(), request.patience_s
+            )
             if not fault.retriable or progress.attempts >= limit or wait is None:
                 progress.end(fault.outcome, fault.error_type)
                 return
             await asyncio.sleep(wait)
+            progress.again(failed)
 
     def _build(self) -> Any:
         """The SDK's asynchronous client."""
