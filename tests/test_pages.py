@@ -240,7 +240,8 @@ def test_a_decision_shows_the_attempts_that_failed_before_its_answer(data: Path)
     spool.append(decision_payload(decision(decided_at=at, failed_attempts=failed, attempts=3, outcome="ok")))
     spool.close()
     ingest_now(data)
-    facts = dict(open_page("decisions").dataframe(key="facts").value.itertuples(index=False))
+    test = open_page("decisions")
+    facts = dict(test.dataframe[1].value.itertuples(index=False, name=None))
     assert facts["Failed 1"] == "first-model: rate limited, 812 ms, cost not measured"
     assert facts["Failed 2"] == "<b>second</b>: empty, 2.9 s, $0.0034"
 
