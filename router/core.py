@@ -122,7 +122,10 @@ class Router(RouterBase):
 
 
 class AsyncRouter(RouterBase):
-    """``Router`` for asyncio: the classifier runs in a thread, the model call is awaited."""
+    """``Router`` for asyncio: the model call is awaited on the caller's event loop.
+
+    So is a classifier that has a coroutine ``aclassify`` (ScaleDown's); another runs in a thread.
+    """
 
     async def route(
         self, prompt: Prompt, *, model: str | None = None, session_id: str | None = None
@@ -203,7 +206,11 @@ class AsyncRouter(RouterBase):
         self, prompt: Prompt, model: str | None, session_id: str | None
     ) -> tuple[Asked, Decision]:
         asked = ready(prompt)
-        answer = await asyncio.to_thread(self._classify, asked)
+        own = None if self._classifier is None else getattr(self._classifier, "aclassify", None)
+        if own is None:
+            answer = await asyncio.to_thread(self._classify, asked)
+        else:
+            answer = await self._aclassify(asked, own)
         return asked, self._decide(asked, answer, model, session_id)
 
     async def flush(self) -> None:
@@ -213,6 +220,8 @@ class AsyncRouter(RouterBase):
 
     async def close(self) -> None:
         """See ``Router.close``."""
+        for provider in list(self._providers.values()):
+            await provider.aclose()
         await asyncio.to_thread(self._close_providers)
         if self._writer is not None:
             await asyncio.to_thread(self._writer.close)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 DEADLINE_S = 60.0
 EMPTY_PROMPT = "EmptyPrompt"
+
+_Answer = Classification | ClassifierError
 
 
 class RouterBase:
@@ -136,29 +138,36 @@ class RouterBase:
 
         return of_process(self._writer)
 
-    def _classify(self, asked: Asked) -> Classification | ClassifierError:
+    def _classify(self, asked: Asked) -> _Answer:
         """Ask the classifier; whatever goes wrong comes back as a ClassifierError, so that the request still goes out."""
         if not asked.text.strip():
-            return named(ClassifierError("the prompt is empty; the classifier was not asked"), EMPTY_PROMPT)
+            return _empty()
         try:
-            answer = self.classifier.classify(asked.text, self.policy.labels)
-        except ClassifierError as error:
+            return _scored(self.classifier.classify(asked.text, self.policy.labels))
+        except Exception as error:
+            return self._unscored(asked, error)
+
+    async def _aclassify(self, asked: Asked, ask: Callable[..., Awaitable[Classification]]) -> _Answer:
+        """``_classify`` through a classifier's own coroutine."""
+        if not asked.text.strip():
+            return _empty()
+        try:
+            return _scored(await ask(asked.text, self.policy.labels))
+        except Exception as error:
+            return self._unscored(asked, error)
+
+    def _unscored(self, asked: Asked, error: Exception) -> ClassifierError:
+        """What a classifier's exception comes to."""
+        if isinstance(error, ClassifierError):
             return error
-        except ConfigurationError as error:
+        if isinstance(error, ConfigurationError):
             # A missing key or digest is the owner's to mend, so it is raised; the request is in the log all the same.
             text = "the classifier could not be set up; the error that was raised says why"
             failed = named(ClassifierError(text), type(error).__name__)
             self._log(self._decide(asked, failed, None, None))
-            raise
-        except Exception as error:
-            name = type(error).__name__
-            return named(ClassifierError(f"the classifier raised {name}"), name)
-        if not isinstance(answer, Classification) or not isinstance(answer.scores, Mapping):
-            found = type(getattr(answer, "scores", answer)).__name__  # type: ignore[unreachable]
-            return named(
-                ClassifierError(f"the classifier returned a {found}, expected scores by label"), "BadReply"
-            )
-        return answer
+            raise error
+        name = type(error).__name__
+        return named(ClassifierError(f"the classifier raised {name}"), name)
 
     def _decide(
         self,
@@ -357,6 +366,19 @@ class RouterBase:
 
 def _outcome_of(error: ConfigurationError) -> Outcome:
     return "no_key" if isinstance(error, MissingKeyError) else "error"
+
+
+def _empty() -> ClassifierError:
+    return named(ClassifierError("the prompt is empty; the classifier was not asked"), EMPTY_PROMPT)
+
+
+def _scored(answer: Classification) -> _Answer:
+    if not isinstance(answer, Classification) or not isinstance(answer.scores, Mapping):
+        found = type(getattr(answer, "scores", answer)).__name__  # type: ignore[unreachable]
+        return named(
+            ClassifierError(f"the classifier returned a {found}, expected scores by label"), "BadReply"
+        )
+    return answer
 
 
 def _utc_now() -> datetime:

@@ -24,7 +24,7 @@ from router.types import REPLIES
 
 KEY = "sk-canary-9e8f7a6b"
 PROMPT = "canary prompt: what is the capital of Japan?"
-DEADLINE_S = 1.5
+DEADLINE_S = 2.5
 APIS = ("openai", "responses", "anthropic")
 CASES = [name for name in FAULTS if name != "huge"]
 """A server that pours a gigabyte keeps both cores busy: it has a test of its own in test_providers."""

@@ -202,7 +202,7 @@ def test_async_twins_give_the_same(lab: Lab, sdk: str) -> None:
             text = "".join([piece async for piece in stream])
         return whole, text, stream.completion
 
-    for _ in range(2):  # a second event loop may use the same provider
+    for _ in range(2):  # a second event loop may use the same provider; the first gave its connections back
         whole, text, completion = asyncio.run(both())
         assert whole.text == text == completion.text == lab.fake.text
         assert whole.usage == completion.usage == Usage(12, 7)

@@ -434,6 +434,50 @@ def test_a_classifier_does_not_hold_up_the_event_loop(tmp_path):
     assert asyncio.run(main()) >= 3
 
 
+@pytest.mark.parametrize(
+    ("answer", "cause", "error_type"),
+    [
+        (Classification("simple", SCORES, "own/1", True, 1.0), "routed", None),
+        (None, "classifier_error", "BadReply"),
+        (ClassifierTimeout("late"), "classifier_timeout", "ClassifierTimeout"),
+        (RuntimeError(SECRET), "classifier_error", "RuntimeError"),
+    ],
+)
+def test_a_classifier_with_a_coroutine_is_awaited_on_the_loop(tmp_path, answer, cause, error_type):
+    class Own(Fixed):
+        threads: tuple[threading.Thread, ...] = ()
+
+        async def aclassify(self, text, labels):
+            self.threads += (threading.current_thread(),)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    async def main():
+        async with AsyncRouter(SEED, classifier=own, data=tmp_path) as router:
+            assert (await router.route("  ")).error_type == EMPTY_PROMPT
+            return await router.route("hello")
+
+    own = Own()
+    made = asyncio.run(main())
+    assert (made.cause, made.error_type) == (cause, error_type)
+    assert own.threads == (threading.current_thread(),)
+
+
+def test_a_configuration_error_of_a_coroutine_reaches_its_owner_too(tmp_path):
+    class Own(Fixed):
+        async def aclassify(self, text, labels):
+            raise MissingKeyError("set X")
+
+    async def main():
+        async with AsyncRouter(SEED, classifier=Own(), data=tmp_path) as router:
+            await router.route("hello")
+
+    with pytest.raises(MissingKeyError):
+        asyncio.run(main())
+    assert rows(tmp_path, "cause, error_type") == [("classifier_error", "MissingKeyError")]
+
+
 def test_every_error_of_the_router_has_one_base():
     assert issubclass(InputError, RouterError)
     assert issubclass(ClassifierTimeout, ClassifierError)

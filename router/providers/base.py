@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Unpack, runtime_checkable
 from router.config import Endpoint
 from router.providers.call import Fault, Options, Progress, Request, begin
 from router.providers.deadline import Background, background, backoff_s, leave_behind, run
+from router.providers.loops import LoopClients
 from router.providers.streams import AsyncCompletionStream, CompletionStream
 from router.types import Completion
 
@@ -49,8 +50,11 @@ class Provider(Protocol):
     ) -> AsyncCompletionStream:
         """``stream`` for asyncio; not awaited itself."""
 
+    async def aclose(self) -> None:
+        """Give back the connections that belong to the running event loop. Idempotent."""
+
     def close(self) -> None:
-        """Give back connections. Idempotent."""
+        """Give back the other connections. Idempotent."""
         ...
 
 
@@ -60,6 +64,7 @@ class SdkProvider:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self._built: tuple[Background, Any] = (background(), self._build())
+        self._here = LoopClients(self._build)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.endpoint!r})"
@@ -75,10 +80,9 @@ class SdkProvider:
     async def acomplete(
         self, model: Model, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]
     ) -> Completion:
-        """See ``Provider``. Cancelling the task cancels the call."""
+        """See ``Provider``. Cancelling the task cancels the call. Runs on the caller's own event loop."""
         request, progress = begin(model, messages, options)
-        future = background().submit(self._run(request, progress))
-        return await asyncio.wrap_future(future)
+        return await self._run(request, progress, await self._here.client())
 
     def stream(
         self, model: Model, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]
@@ -94,8 +98,12 @@ class SdkProvider:
         request, progress = begin(model, messages, options)
         return AsyncCompletionStream(progress, lambda: background().submit(self._run(request, progress)))
 
+    async def aclose(self) -> None:
+        """See ``Provider``. Event loops that end by ``asyncio.run`` do this themselves."""
+        await self._here.aclose()
+
     def close(self) -> None:
-        """Give back the connections. Idempotent; later calls end with outcome ``error``."""
+        """Give back the connections but those of event loops. Idempotent; later calls end with outcome ``error``."""
         home, client = self._built
         if home is background():
             run(client.close(), time.monotonic() + 1.0, lambda: None)
@@ -109,10 +117,11 @@ class SdkProvider:
             self._built = (here, client)
         return client
 
-    async def _run(self, request: Request, progress: Progress) -> Completion:
+    async def _run(self, request: Request, progress: Progress, client: Any = None) -> Completion:
+        """One call with a client of the running loop; None: that of the background loop."""
         try:
-            async with asyncio.timeout_at(progress.deadline) as progress.timer:
-                await self._attempts(request, progress)
+            async with asyncio.timeout(progress.left) as progress.timer:
+                await self._attempts(request, progress, client)
         except TimeoutError:
             progress.end("timeout", "TimeoutError")
         except asyncio.CancelledError:
@@ -122,14 +131,14 @@ class SdkProvider:
             progress.end("error", type(error).__name__)
         return progress.completion()
 
-    async def _attempts(self, request: Request, progress: Progress) -> None:
+    async def _attempts(self, request: Request, progress: Progress, client: Any) -> None:
         limit = MAX_ATTEMPTS
         while True:
             progress.attempts += 1
             progress.usage = None
             progress.calls.clear()
             try:
-                await self._send(self._client(), request, progress)
+                await self._send(client or self._client(), request, progress)
                 return
             except Exception as error:
                 fault = self._fault(error)

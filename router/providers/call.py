@@ -149,7 +149,8 @@ class Progress:
             self.finish_reason = clean(reason)[:64]
             if self.timer is not None and self.emit is not None:
                 with contextlib.suppress(RuntimeError):  # it is just going off
-                    self.timer.reschedule(min(self.deadline, time.monotonic() + SETTLE_S))
+                    now = asyncio.get_running_loop().time()  # which need not be the monotonic clock's
+                    self.timer.reschedule(now + min(max(self.left, 0.0), SETTLE_S))
 
     def end(self, outcome: Outcome, error_type: str | None = None) -> None:
         """Set how the call ended; a reply that was complete stays complete whatever happens after it."""
