@@ -249,6 +249,11 @@ class RouterBase:
                 f'no provider is known for model {model!r}; add [models."{model}"] with provider = "openai" or '
                 '"anthropic" to the policy'
             )
+        if settings.api != "chat" and name != "openai":
+            raise ConfigurationError(
+                f'api = "{settings.api}" of model {model!r} is an API of provider "openai", not of "{name}"; take it out of '
+                f'[models."{model}"] in the policy'
+            )
         where = f"{name} {settings.base_url or ''}"
         if where not in self._providers:
             endpoint = config.endpoint(name, settings.base_url, settings.key_env)

@@ -337,6 +337,18 @@ def test_asking_a_model_of_no_known_provider_names_the_key_to_add(tmp_path):
     assert rows(tmp_path, "cause, outcome") == [("forced", "error")]
 
 
+def test_an_api_that_the_models_provider_does_not_have_is_named(tmp_path):
+    rule = Policy.from_toml(SEED.to_toml().replace('provider = "anthropic"', 'api = "responses"'))
+    with (
+        Router(rule, classifier=Fixed(), data=tmp_path) as router,
+        pytest.raises(
+            ConfigurationError,
+            match=r'api = "responses" of model .claude-sonnet-4-5. is an API of provider "openai"',
+        ),
+    ):
+        router.ask("hello", model="claude-sonnet-4-5")
+
+
 def test_a_data_folder_that_is_a_file_does_not_stop_routing(tmp_path):
     (tmp_path / "data").write_text("x")
     router = Router(SEED, classifier=Fixed(), data=tmp_path / "data")
