@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 import tempfile
+from collections.abc import Mapping
 from datetime import tzinfo
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,8 @@ def facts(row: dict[str, Any], zone: tzinfo, zone_name: str) -> list[tuple[str, 
     found.append(("Tokens", _tokens(row)))
     found.append(("Cost", _cost(row)))
     found.append(("Outcome", _outcome(row)))
+    failed = [] if missing(row.get("failed_attempts")) else json.loads(row["failed_attempts"])
+    found += [(f"Failed {number}", attempt(one)) for number, one in enumerate(failed, 1)]
     if not missing(row["session_id"]):
         found.append(("Session", str(row["session_id"])))
     found += [
@@ -87,6 +91,16 @@ def facts(row: dict[str, Any], zone: tzinfo, zone_name: str) -> list[tuple[str, 
     if "replaced_surrogates" in extra:
         found.append(("Prompt", f"{extra['replaced_surrogates']} broken characters replaced"))
     return [(key, cell(value) or "") for key, value in found]
+
+
+def attempt(failed: Mapping[str, Any]) -> str:
+    """A request that failed before the one that answered, as plain text: model, how it ended, time, cost."""
+    cost = failed.get("cost_usd")
+    paid = "cost not measured" if cost is None else formats.usd(Decimal(str(cost)))
+    took = failed.get("total_ms")
+    spent = "" if took is None else f", {formats.duration(took)}"
+    ended = str(failed.get("outcome")).replace("_", " ")
+    return f"{failed.get('model')}: {ended}{spent}, {paid}"
 
 
 def _tokens(row: dict[str, Any]) -> str:

@@ -31,7 +31,18 @@ from router.errors import (
     UnknownPriceError,
 )
 from router.policy import Policy, decide
-from router.types import Choice, Classification, Classifier, Completion, Decision, Label, Reply, Usage
+from router.types import (
+    Attempt,
+    Choice,
+    Classification,
+    Classifier,
+    Completion,
+    Decision,
+    Label,
+    Reply,
+    ToolCall,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from router.classifiers.local import LocalClassifier
@@ -52,6 +63,7 @@ _LAZY = {
 
 __all__ = [
     "AsyncRouter",
+    "Attempt",
     "Choice",
     "Classification",
     "Classifier",
@@ -80,6 +92,7 @@ __all__ = [
     "RouterError",
     "ScaleDownClassifier",
     "ScoresError",
+    "ToolCall",
     "UnknownPriceError",
     "Usage",
     "decide",

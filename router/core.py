@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
+from router.failover import Chain, ask_options
 from router.prompts import Asked, ready
 from router.reply_stream import ReplyStream, settle
 from router.routing import RouterBase
-from router.types import (
-    Decision,
-    Prompt,
-    Reply,
-)
-
-if TYPE_CHECKING:
-    pass
-
-DEADLINE_S = 60.0
-EMPTY_PROMPT = "EmptyPrompt"
+from router.types import Decision, Prompt, Reply, ToolChoice, Tools
 
 
 class Router(RouterBase):
@@ -51,34 +41,42 @@ class Router(RouterBase):
         *,
         system: str | None = None,
         max_tokens: int | None = None,
+        tools: Tools | None = None,
+        tool_choice: ToolChoice | None = None,
         model: str | None = None,
         session_id: str | None = None,
     ) -> Reply:
         """Decide, call the model, and log both with tokens, cost and time.
 
+        When the model fails and the policy names others for it (``failover``), those are asked, within the same deadline.
+
+        Parameters
+        ----------
+        tools, tool_choice : passed on in the form that the answering provider takes, whichever of OpenAI's and Anthropic's
+            forms they have; so are tool calls and results in a message list. Calls come back as ``Reply.tool_calls``.
+        max_tokens : longest reply; None: as the policy says, by model.
+        model : forces a model (cause ``forced``), and no other is asked.
+
         Raises
         ------
         MissingKeyError
-            No key and no base URL for the model's provider; the decision is logged all the same.
+            No key and no base URL for any model that may answer; the decision is logged all the same.
         ProviderError
             The call ended without a usable reply (timeout, rate limit, ...); logged, as ``error.decision``.
         """
         asked = ready(prompt)
         decision = self._decide(asked, self._classify(asked), model, session_id)
-        provider = self._provider_for(decision)
-        started = time.monotonic()
+        chain = self._chain(decision)
+        given = ask_options(system, max_tokens, tools, tool_choice)
         try:
-            completion = provider.complete(
-                self.policy.model(decision.model_chosen),
-                asked.messages,
-                system=system,
-                deadline_s=self._deadline_s,
-                max_tokens=max_tokens,
-            )
+            while True:
+                completion = chain.provider.complete(chain.model, asked.messages, **chain.options(given))
+                if not chain.moves_on(completion):
+                    break
         except BaseException as error:  # Ctrl+C above all: the decision was made, so it is in the log
-            self._cancelled(decision, started, error)
+            self._cancelled(decision, chain, error)
             raise
-        return self._finish(decision, completion)
+        return self._finish(decision, completion, chain)
 
     def stream(
         self,
@@ -86,21 +84,22 @@ class Router(RouterBase):
         *,
         system: str | None = None,
         max_tokens: int | None = None,
+        tools: Tools | None = None,
+        tool_choice: ToolChoice | None = None,
         model: str | None = None,
         session_id: str | None = None,
     ) -> ReplyStream:
         """Like ``ask``, text as it arrives: iterate, then read ``reply``. Logged at the end, also of a stream cut short."""
         asked = ready(prompt)
         decision = self._decide(asked, self._classify(asked), model, session_id)
-        provider = self._provider_for(decision)
-        pieces = provider.stream(
-            self.policy.model(decision.model_chosen),
-            asked.messages,
-            system=system,
-            deadline_s=self._deadline_s,
-            max_tokens=max_tokens,
+        chain = self._chain(decision)
+        given = ask_options(system, max_tokens, tools, tool_choice)
+        return ReplyStream(
+            self,
+            decision,
+            chain,
+            lambda: chain.provider.stream(chain.model, asked.messages, **chain.options(given)),
         )
-        return ReplyStream(self, decision, pieces)
 
     def flush(self) -> None:
         """Bring all rows into DuckDB; with a dashboard open its owner takes them within two seconds."""
@@ -123,7 +122,10 @@ class Router(RouterBase):
 
 
 class AsyncRouter(RouterBase):
-    """``Router`` for asyncio: the classifier runs in a thread, the model call is awaited."""
+    """``Router`` for asyncio: the model call is awaited on the caller's event loop.
+
+    So is a classifier that has a coroutine ``aclassify`` (ScaleDown's); another runs in a thread.
+    """
 
     async def route(
         self, prompt: Prompt, *, model: str | None = None, session_id: str | None = None
@@ -139,25 +141,27 @@ class AsyncRouter(RouterBase):
         *,
         system: str | None = None,
         max_tokens: int | None = None,
+        tools: Tools | None = None,
+        tool_choice: ToolChoice | None = None,
         model: str | None = None,
         session_id: str | None = None,
     ) -> Reply:
         """See ``Router.ask``. A cancelled task logs its decision with outcome ``cancelled``."""
         asked, decision = await self._decided(prompt, model, session_id)
-        provider = await asyncio.to_thread(self._provider_for, decision)
-        started = time.monotonic()
+        given = ask_options(system, max_tokens, tools, tool_choice)
+        chain: Chain | None = None
         try:
-            completion = await provider.acomplete(
-                self.policy.model(decision.model_chosen),
-                asked.messages,
-                system=system,
-                deadline_s=self._deadline_s,
-                max_tokens=max_tokens,
-            )
+            chain = await self._ready_chain(decision)
+            while True:
+                completion = await chain.provider.acomplete(
+                    chain.model, asked.messages, **chain.options(given)
+                )
+                if not chain.moves_on(completion):
+                    break
         except asyncio.CancelledError as error:
-            self._cancelled(decision, started, error)
+            self._cancelled(decision, chain, error)
             raise
-        return self._finish(decision, completion)
+        return self._finish(decision, completion, chain)
 
     async def stream(
         self,
@@ -165,31 +169,48 @@ class AsyncRouter(RouterBase):
         *,
         system: str | None = None,
         max_tokens: int | None = None,
+        tools: Tools | None = None,
+        tool_choice: ToolChoice | None = None,
         model: str | None = None,
         session_id: str | None = None,
     ) -> AsyncIterator[str]:
         """Text as it arrives; logged at the end, also when the consumer stops early."""
         asked, decision = await self._decided(prompt, model, session_id)
-        provider = await asyncio.to_thread(self._provider_for, decision)
-        pieces = provider.astream(
-            self.policy.model(decision.model_chosen),
-            asked.messages,
-            system=system,
-            deadline_s=self._deadline_s,
-            max_tokens=max_tokens,
-        )
+        given = ask_options(system, max_tokens, tools, tool_choice)
         try:
-            async for piece in pieces:
-                yield piece
+            chain = await self._ready_chain(decision)
+        except asyncio.CancelledError as error:
+            self._cancelled(decision, None, error)
+            raise
+        shown = False
+        pieces = chain.provider.astream(chain.model, asked.messages, **chain.options(given))
+        try:
+            while True:
+                async for piece in pieces:
+                    shown = True
+                    yield piece
+                if not chain.moves_on(pieces.completion, shown=shown):
+                    break
+                pieces = chain.provider.astream(chain.model, asked.messages, **chain.options(given))
         finally:
             await pieces.aclose()
-            settle(self, decision, pieces.completion)
+            settle(self, decision, pieces.completion, chain)
+
+    async def _ready_chain(self, decision: Decision) -> Chain:
+        """The chain of a decision; in a thread while an SDK may have to be imported."""
+        if self._is_ready(decision):
+            return self._chain(decision)
+        return await asyncio.to_thread(self._chain, decision)
 
     async def _decided(
         self, prompt: Prompt, model: str | None, session_id: str | None
     ) -> tuple[Asked, Decision]:
         asked = ready(prompt)
-        answer = await asyncio.to_thread(self._classify, asked)
+        own = None if self._classifier is None else getattr(self._classifier, "aclassify", None)
+        if own is None:
+            answer = await asyncio.to_thread(self._classify, asked)
+        else:
+            answer = await self._aclassify(asked, own)
         return asked, self._decide(asked, answer, model, session_id)
 
     async def flush(self) -> None:
@@ -199,6 +220,8 @@ class AsyncRouter(RouterBase):
 
     async def close(self) -> None:
         """See ``Router.close``."""
+        for provider in list(self._providers.values()):
+            await provider.aclose()
         await asyncio.to_thread(self._close_providers)
         if self._writer is not None:
             await asyncio.to_thread(self._writer.close)

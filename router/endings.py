@@ -66,15 +66,20 @@ def oddities(answer: Classification, choice: Choice, policy: Policy) -> dict[str
 def failure(decision: Decision, completion: Completion, deadline_s: float) -> ProviderError:
     """The typed error of a call that gave no usable reply; says nothing of the request."""
     model, outcome = completion.model, completion.outcome
-    if outcome == "timeout":
+    others = dict.fromkeys(f"{x.model} ({x.outcome})" for x in decision.failed_attempts if x.model != model)
+    if outcome == "timeout" and not others:
         text = f"{model} did not answer within {deadline_s:g} s; the decision is logged. Try again or raise deadline_s."
+    elif outcome == "timeout":
+        text = f"{model} did not answer in its share of {deadline_s:g} s; the decision is logged. Try again or raise deadline_s."
     else:
         why = {
-            "auth": "the key was refused; check it",
+            "auth": "the key or its account was refused; check both",
             "rate_limited": "the provider asked to slow down; try later",
             "not_found": "the provider does not know this model; check its name in the policy",
         }
         text = f"{model} gave no usable reply ({outcome}): {why.get(outcome, 'the decision is logged, try again')}."
+    if others:
+        text += f" Before it failed: {', '.join(others)}."
     error = _FAILURES.get(outcome, ProviderError)(text, outcome=outcome)
     error.decision = decision
     return error

@@ -30,7 +30,9 @@ PACKAGED = "packaged"
 PRESETS = ("seed", "current")
 CLASSIFIERS = ("local", "scaledown")
 PROVIDERS = ("openai", "anthropic")
+APIS = ("chat", "responses")
 MAX_LABELS = 64
+MAX_FAILOVER = 8
 MAX_POLICY_BYTES = 4_000_000
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.:/@-]{0,63}\Z")
@@ -51,7 +53,11 @@ class PriceOverride:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """How to reach a model. ``provider`` None: taken from the price book by the model's name."""
+    """How to reach a model.
+
+    ``provider`` None: taken from the price book by the model's name. ``api`` is the API of provider "openai" that is
+    called: "chat" (chat completions, which every compatible server has; the default) or "responses".
+    """
 
     name: str
     provider: str | None = None
@@ -59,6 +65,7 @@ class Model:
     key_env: str | None = None
     max_tokens: int = 1024
     price: PriceOverride | None = None
+    api: str = "chat"
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,7 @@ class Policy:
     labels : in the order of the file; ties between scores go to the one listed first.
     threshold : least confidence in [0, 1], on the 1e-4 grid, at which the top label is followed.
     fallback_model : who answers below it, and after a classifier failure.
+    failover : who is asked, in this order, when the fallback model or its provider fails; labels have their own.
     baseline : the model that "all to one model" is counted against.
     min_margin : optional least margin between the two best scores, on the same grid.
     tiers : models from weakest to strongest, as the owner sees them; empty when not stated.
@@ -91,6 +99,7 @@ class Policy:
     tiers: tuple[str, ...] = ()
     models: Mapping[str, Model] = field(default_factory=dict)
     log: LogSettings = field(default_factory=LogSettings)
+    failover: tuple[str, ...] = ()
     source: str = field(default="policy", compare=False)
 
     def __post_init__(self) -> None:
@@ -164,10 +173,21 @@ class Policy:
         """How to reach a model; an unlisted one has no settings of its own."""
         return self.models.get(name) or Model(name)
 
+    def failover_for(self, cause: Cause, label: str | None) -> tuple[str, ...]:
+        """Who is asked after the model that was chosen: the label's own chain, the policy's for the fallback model.
+
+        None after a model that the caller forced: another one was not asked for.
+        """
+        if cause == "forced":
+            return ()
+        own = self.by_name.get(label) if cause == "routed" and label is not None else None
+        return self.failover if own is None else own.failover
+
     @cached_property
     def model_names(self) -> tuple[str, ...]:
-        """Every model a decision can go to, then the baseline: labels' models in order, fallback, baseline."""
+        """Every model a decision can go to, then the baseline: labels' models in order, fallback, failover, baseline."""
         names = [label.model for label in self.labels] + [self.fallback_model]
+        names += [name for label in self.labels for name in label.failover] + list(self.failover)
         return tuple(dict.fromkeys(names + ([self.baseline] if self.baseline else [])))
 
     @cached_property
@@ -178,8 +198,14 @@ class Policy:
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over everything that can change a decision, its cost or its baseline."""
+        later = {}  # what came with later versions stands only where it is used: a policy keeps its fingerprint
+        if self.failover or any(x.failover for x in self.labels):
+            later["failover"] = [list(self.failover), *(list(x.failover) for x in self.labels)]
+        if others := sorted([m.name, m.api] for m in self.models.values() if m.api != "chat"):
+            later["api"] = others
         return _fingerprint(
-            {
+            later
+            | {
                 "labels": self.labels_fingerprint,
                 "models": [[x.name, x.model, _plain(x.threshold)] for x in self.labels],
                 "threshold": _plain(self.threshold),
@@ -207,6 +233,8 @@ class Policy:
         if self.min_margin is not None:
             lines.append(f"min_margin = {_plain(self.min_margin)!r}")
         lines.append(f"fallback_model = {_toml(self.fallback_model)}")
+        if self.failover:
+            lines.append(f"failover = {_toml(list(self.failover))}")
         if self.baseline is not None:
             lines.append(f"baseline = {_toml(self.baseline)}")
         lines.append(f"classifier = {_toml(self.classifier)}")
@@ -220,6 +248,8 @@ class Policy:
         for label in self.labels:
             lines += ["", "[[labels]]", f"name = {_toml(label.name)}", f"rubric = {_toml(label.rubric)}"]
             lines.append(f"model = {_toml(label.model)}")
+            if label.failover:
+                lines.append(f"failover = {_toml(list(label.failover))}")
             if label.threshold is not None:
                 lines.append(f"threshold = {_plain(label.threshold)!r}")
             if label.examples:
@@ -230,6 +260,8 @@ class Policy:
             for key in ("provider", "base_url", "key_env"):
                 if (value := getattr(model, key)) is not None:
                     lines.append(f"{key} = {_toml(value)}")
+            if model.api != "chat":
+                lines.append(f"api = {_toml(model.api)}")
             lines.append(f"max_tokens = {model.max_tokens}")
             if model.price is not None:
                 lines.append(f"price = {_price_toml(model.price)}")
@@ -399,10 +431,12 @@ def _faults(policy: Policy) -> Iterable[str]:
             yield f"{where}.model: missing, expected the model that answers {label.name!r}"
         if label.threshold is not None:
             yield from _threshold_faults(f"{where}.threshold", label.threshold)
+        yield from _failover_faults(f"{where}.failover", label.failover, label.model)
         if any(_SURROGATE.search(text) for text in (label.rubric, label.model, *label.examples)):
             yield f"{where}: has a lone surrogate, which no file can hold; take it out of the rubric or the examples"
     if not policy.fallback_model.strip():
         yield "fallback_model: missing, expected the model that answers when confidence is low"
+    yield from _failover_faults("failover", policy.failover, policy.fallback_model)
     for model in policy.models.values():
         if model.provider is not None and model.provider not in PROVIDERS:
             yield (
@@ -410,9 +444,28 @@ def _faults(policy: Policy) -> Iterable[str]:
             )
         if model.base_url is not None and not re.match(r"https?://[^/@\s]+(/|\Z)", model.base_url):
             yield f'models."{model.name}".base_url: expected http(s)://host without user or password'
+        if model.api not in APIS:
+            yield f'models."{model.name}".api: found {model.api[:40]!r}, expected one of {", ".join(APIS)}'
+        elif model.api != "chat" and model.provider == "anthropic":
+            yield f'models."{model.name}".api: found {model.api!r}, which provider "anthropic" does not have; leave it out'
         if not 1 <= model.max_tokens <= 1_000_000:
             yield f'models."{model.name}".max_tokens: found {model.max_tokens}, expected 1 to 1,000,000'
     yield from policy.log.faults("log.")
+
+
+def _failover_faults(key: str, names: tuple[str, ...], first: str) -> Iterable[str]:
+    if len(names) > MAX_FAILOVER:
+        yield f"{key}: found {len(names)} models, expected at most {MAX_FAILOVER}"
+    seen = {first}
+    for position, name in enumerate(names, 1):
+        where = f"{key}[{position}]"
+        if not name.strip():
+            yield f"{where}: empty, expected the name of a model"
+        elif name in seen:
+            yield f"{where}: {name[:40]!r} is asked before already; every model of a chain stands in it once"
+        elif _SURROGATE.search(name):
+            yield f"{where}: has a lone surrogate, which no file can hold"
+        seen.add(name)
 
 
 def _threshold_faults(key: str, value: float) -> Iterable[str]:

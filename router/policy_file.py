@@ -18,6 +18,7 @@ _POLICY_KEYS = (
     "threshold",
     "min_margin",
     "fallback_model",
+    "failover",
     "baseline",
     "classifier",
     "tiers",
@@ -25,8 +26,8 @@ _POLICY_KEYS = (
     "models",
     "log",
 )
-_LABEL_KEYS = ("name", "rubric", "model", "threshold", "examples")
-_MODEL_KEYS = ("provider", "base_url", "key_env", "max_tokens", "price")
+_LABEL_KEYS = ("name", "rubric", "model", "failover", "threshold", "examples")
+_MODEL_KEYS = ("provider", "base_url", "key_env", "api", "max_tokens", "price")
 _LOG_KEYS = ("prompts", "redact", "durability")
 _PRICE_KEYS = ("input", "output", "cache_read", "cache_write", "source", "date")
 
@@ -60,6 +61,15 @@ def from_mapping(raw: Mapping[str, Any], source: str) -> Policy:
                 hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
                 faults.append(f"{where}{key}: not a key of a policy; {hint}")
 
+    def names(table: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+        found = take(table, key, list, where, [])
+        for position, name in enumerate(found, 1):
+            if not isinstance(name, str):
+                faults.append(
+                    f"{where}{key}[{position}]: found a {type(name).__name__}, expected the name of a model"
+                )
+        return tuple(str(x) for x in found)
+
     number = (int, float)
     unknown(raw, _POLICY_KEYS, "")
     for key in ("threshold", "fallback_model", "labels"):
@@ -88,6 +98,7 @@ def from_mapping(raw: Mapping[str, Any], source: str) -> Policy:
                 name=name,
                 rubric=take(table, "rubric", str, where, ""),
                 model=take(table, "model", str, where, ""),
+                failover=names(table, "failover", where),
                 examples=tuple(examples),
                 threshold=None if threshold is None else float(threshold),
             )
@@ -105,12 +116,9 @@ def from_mapping(raw: Mapping[str, Any], source: str) -> Policy:
             base_url=take(table, "base_url", str, where, None),
             key_env=take(table, "key_env", str, where, None),
             max_tokens=take(table, "max_tokens", int, where, 1024),
+            api=take(table, "api", str, where, "chat"),
             price=_price(take(table, "price", dict, where, None), f"{where}price.", faults, unknown),
         )
-    tiers = take(raw, "tiers", list, "", [])
-    for position, tier in enumerate(tiers, 1):
-        if not isinstance(tier, str):
-            faults.append(f"tiers[{position}]: found a {type(tier).__name__}, expected the name of a model")
     log = take(raw, "log", dict, "", {})
     unknown(log, _LOG_KEYS, "log.")
     min_margin = take(raw, "min_margin", number, "", None)
@@ -122,7 +130,8 @@ def from_mapping(raw: Mapping[str, Any], source: str) -> Policy:
         "baseline": take(raw, "baseline", str, "", None),
         "classifier": take(raw, "classifier", str, "", "local"),
         "min_margin": None if min_margin is None else float(min_margin),
-        "tiers": tuple(str(x) for x in tiers),
+        "tiers": names(raw, "tiers", ""),
+        "failover": names(raw, "failover", ""),
         "models": models,
         "log": LogSettings(
             **{key: take(log, key, str, "log.", getattr(LogSettings(), key)) for key in _LOG_KEYS}

@@ -66,11 +66,18 @@ def _last_user_turn(prompt: Sequence[Any]) -> tuple[str, list[dict[str, Any]]]:
         if not isinstance(message, Mapping) or "role" not in message:
             raise InputError(f"message {number} is not a mapping with a role and content")
         messages.append({key: whole(value) for key, value in message.items()})
-        if message["role"] == "user":
+        if message["role"] == "user" and not _only_tool_results(message.get("content")):
             text = _content_text(message.get("content"), number)
     if text is None:
         raise InputError(f"none of {len(messages)} messages has role 'user'; expected at least one")
     return text, messages
+
+
+def _only_tool_results(content: Any) -> bool:
+    """Whether a user message is the answer of a tool, which no person said."""
+    if not isinstance(content, list) or not content:
+        return False
+    return all(isinstance(part, Mapping) and part.get("type") == "tool_result" for part in content)
 
 
 def _content_text(content: Any, number: int) -> str:

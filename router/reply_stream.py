@@ -1,34 +1,50 @@
-"""A reply as it arrives, and how its end is logged."""
+"""A reply as it arrives, the next model's where one failed before any of it came, and how its end is logged."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Protocol
 
 from router.errors import ProviderError
+from router.failover import Chain
 from router.types import Completion, Decision, Reply
+
+if TYPE_CHECKING:
+    from router.providers.streams import CompletionStream
 
 
 class Finishes(Protocol):
     """What logs the end of a call: a router."""
 
-    def _finish(self, decision: Decision, completion: Completion) -> Reply: ...
+    def _finish(self, decision: Decision, completion: Completion, chain: Chain) -> Reply: ...
 
 
 class ReplyStream:
     """Text pieces of a reply. ``decision`` is there at once, ``reply`` after the last piece."""
 
-    def __init__(self, router: Finishes, decision: Decision, pieces: Any) -> None:
+    def __init__(
+        self, router: Finishes, decision: Decision, chain: Chain, begin: Callable[[], CompletionStream]
+    ) -> None:
+        """``begin`` starts the call of the chain's model of now."""
         self.decision = decision
         self.reply: Reply | None = None
         self._router = router
-        self._pieces = pieces
+        self._chain = chain
+        self._begin = begin
+        self._pieces = begin()
         self._done = False
 
     def __iter__(self) -> Iterator[str]:
+        shown = False
         try:
-            yield from self._pieces
+            while True:
+                for piece in self._pieces:
+                    shown = True
+                    yield piece
+                if not self._chain.moves_on(self._pieces.completion, shown=shown):
+                    return
+                self._pieces = self._begin()
         finally:
             self._finish()
 
@@ -51,14 +67,17 @@ class ReplyStream:
         if not self._done:
             self._done = True
             self._pieces.close()
-            self.reply = settle(self._router, self.decision, self._pieces.completion)
+            self.reply = settle(self._router, self.decision, self._pieces.completion, self._chain)
 
 
-def settle(router: Finishes, decision: Decision, completion: Completion) -> Reply:
+def settle(router: Finishes, decision: Decision, completion: Completion, chain: Chain) -> Reply:
     """Log a stream's end. A cancelled one gives the reply so far instead of an error."""
     try:
-        return router._finish(decision, completion)
+        return router._finish(decision, completion, chain)
     except ProviderError as error:
         if completion.outcome != "cancelled" or error.decision is None:
             raise
-        return Reply(error.decision, completion.text, completion.usage, error.decision.cost_usd, "cancelled")
+        done = error.decision
+        return Reply(
+            done, completion.text, completion.usage, done.cost_usd, "cancelled", completion.tool_calls
+        )

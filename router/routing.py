@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -20,11 +20,13 @@ from router.errors import (
     MissingKeyError,
     ScoresError,
 )
+from router.failover import Chain, Link
 from router.policy import Policy, decide
 from router.prompts import Asked
 from router.resolve import build_classifier, load_policy
 from router.types import (
     REPLIES,
+    Attempt,
     Cause,
     Choice,
     Classification,
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 
 DEADLINE_S = 60.0
 EMPTY_PROMPT = "EmptyPrompt"
+
+_Answer = Classification | ClassifierError
 
 
 class RouterBase:
@@ -74,7 +78,8 @@ class RouterBase:
         data : folder of the log; None takes ``ROUTESCOPE_DATA``, else ``data``.
         prices : None builds a price book with the policy's own prices.
         source : written to every decision, to tell traffic apart.
-        deadline_s : seconds for a model call, everything included.
+        deadline_s : seconds for a model call, everything included: retries, slow replies, and the models of a failover
+            chain, each of which has an equal share of what is left.
         log : False decides without writing anything.
         prompts : what is logged of a prompt: "full", "truncated:N", "hash" or "none"; None: as the policy says.
         redact : "packaged" takes keys and common personal data out of it first, a callable (text to text) whatever it
@@ -89,6 +94,7 @@ class RouterBase:
         self._classifier = classifier
         self._prices = prices
         self._providers: dict[str, Provider] = {}
+        self._by_model: dict[str, Provider] = {}
         self._clock = clock or _utc_now
         self._new_id = new_id or _new_id
         self._writer: Writer | None = None
@@ -132,29 +138,36 @@ class RouterBase:
 
         return of_process(self._writer)
 
-    def _classify(self, asked: Asked) -> Classification | ClassifierError:
+    def _classify(self, asked: Asked) -> _Answer:
         """Ask the classifier; whatever goes wrong comes back as a ClassifierError, so that the request still goes out."""
         if not asked.text.strip():
-            return named(ClassifierError("the prompt is empty; the classifier was not asked"), EMPTY_PROMPT)
+            return _empty()
         try:
-            answer = self.classifier.classify(asked.text, self.policy.labels)
-        except ClassifierError as error:
+            return _scored(self.classifier.classify(asked.text, self.policy.labels))
+        except Exception as error:
+            return self._unscored(asked, error)
+
+    async def _aclassify(self, asked: Asked, ask: Callable[..., Awaitable[Classification]]) -> _Answer:
+        """``_classify`` through a classifier's own coroutine."""
+        if not asked.text.strip():
+            return _empty()
+        try:
+            return _scored(await ask(asked.text, self.policy.labels))
+        except Exception as error:
+            return self._unscored(asked, error)
+
+    def _unscored(self, asked: Asked, error: Exception) -> ClassifierError:
+        """What a classifier's exception comes to."""
+        if isinstance(error, ClassifierError):
             return error
-        except ConfigurationError as error:
+        if isinstance(error, ConfigurationError):
             # A missing key or digest is the owner's to mend, so it is raised; the request is in the log all the same.
             text = "the classifier could not be set up; the error that was raised says why"
             failed = named(ClassifierError(text), type(error).__name__)
             self._log(self._decide(asked, failed, None, None))
-            raise
-        except Exception as error:
-            name = type(error).__name__
-            return named(ClassifierError(f"the classifier raised {name}"), name)
-        if not isinstance(answer, Classification) or not isinstance(answer.scores, Mapping):
-            found = type(getattr(answer, "scores", answer)).__name__  # type: ignore[unreachable]
-            return named(
-                ClassifierError(f"the classifier returned a {found}, expected scores by label"), "BadReply"
-            )
-        return answer
+            raise error
+        name = type(error).__name__
+        return named(ClassifierError(f"the classifier raised {name}"), name)
 
     def _decide(
         self,
@@ -227,6 +240,8 @@ class RouterBase:
 
     def _provider(self, model: str) -> Provider:
         """The provider of a model, its key checked before the SDK is built."""
+        if (found := self._by_model.get(model)) is not None:
+            return found
         settings = self.policy.model(model)
         name = settings.provider or self.prices.provider(model)
         if name is None:
@@ -234,27 +249,67 @@ class RouterBase:
                 f'no provider is known for model {model!r}; add [models."{model}"] with provider = "openai" or '
                 '"anthropic" to the policy'
             )
+        if settings.api != "chat" and name != "openai":
+            raise ConfigurationError(
+                f'api = "{settings.api}" of model {model!r} is an API of provider "openai", not of "{name}"; take it out of '
+                f'[models."{model}"] in the policy'
+            )
         where = f"{name} {settings.base_url or ''}"
         if where not in self._providers:
             endpoint = config.endpoint(name, settings.base_url, settings.key_env)
             from router.providers import provider_for
 
             self._providers[where] = provider_for(name, endpoint)
+        self._by_model[model] = self._providers[where]
         return self._providers[where]
 
-    def _provider_for(self, decision: Decision) -> Provider:
-        """The provider of a decision's model; for want of a key or a provider the decision is logged and the error raised."""
-        try:
-            return self._provider(decision.model_chosen)
-        except ConfigurationError as error:
-            outcome: Outcome = "no_key" if isinstance(error, MissingKeyError) else "error"
-            self._log(replace(decision, model_used=None, outcome=outcome, error_type=type(error).__name__))
-            raise
+    def _names(self, decision: Decision) -> tuple[str, ...]:
+        """The models that may answer a decision, in order."""
+        return (
+            decision.model_chosen,
+            *self.policy.failover_for(decision.cause, decision.top_label),
+        )
 
-    def _finish(self, decision: Decision, completion: Completion) -> Reply:
+    def _is_ready(self, decision: Decision) -> bool:
+        """Whether every model that may answer has its provider already, so that nothing is imported or connected."""
+        return all(name in self._by_model for name in self._names(decision))
+
+    def _chain(self, decision: Decision) -> Chain:
+        """The models that may answer and can be called, and the deadline, which starts here.
+
+        When none can, for want of a key or a provider, the decision is logged and the error of the first one raised.
+        """
+        links: list[Link] = []
+        skipped: list[Attempt] = []
+        first: ConfigurationError | None = None
+        for name in self._names(decision):
+            try:
+                provider = self._provider(name)
+            except ConfigurationError as error:
+                first = first or error
+                skipped.append(Attempt(name, _outcome_of(error), type(error).__name__))
+            else:
+                links.append(Link(self.policy.model(name), provider, tuple(skipped)))
+                skipped.clear()
+        if links or first is None:
+            return Chain(links, self._deadline_s)
+        outcome, kind = _outcome_of(first), type(first).__name__
+        self._log(
+            replace(
+                decision,
+                model_used=None,
+                outcome=outcome,
+                error_type=kind,
+                failed_attempts=tuple(skipped) if len(skipped) > 1 else (),
+            )
+        )
+        raise first
+
+    def _finish(self, decision: Decision, completion: Completion, chain: Chain) -> Reply:
         """Log how the call ended; the reply, or a ProviderError that carries the decision."""
         usage = completion.usage
         cost = self._cost(usage, completion.model, decision.decided_at.date())
+        decision = self._with_failed(decision, (*chain.failed, *completion.failed))
         done = replace(
             decision,
             model_used=completion.model,
@@ -271,18 +326,38 @@ class RouterBase:
             finish_reason=completion.finish_reason,
             outcome=completion.outcome,
             error_type=completion.error_type or decision.error_type,
-            attempts=completion.attempts,
+            attempts=chain.attempts + completion.attempts,
         )
         self._log(done)
         if completion.outcome not in REPLIES:
             raise failure(done, completion, self._deadline_s)
-        return Reply(done, completion.text, usage, cost, completion.outcome)
+        return Reply(done, completion.text, usage, cost, completion.outcome, completion.tool_calls)
 
-    def _cancelled(self, decision: Decision, started: float, error: BaseException) -> None:
-        spent, name = (time.monotonic() - started) * 1000, type(error).__name__
-        self._log(replace(decision, outcome="cancelled", error_type=name, total_ms=spent, attempts=1))
+    def _with_failed(self, decision: Decision, failed: tuple[Attempt, ...]) -> Decision:
+        """The decision with its failed requests, priced as far as their tokens are known."""
+        if not failed:
+            return decision
+        day = decision.decided_at.date()
+        failed = tuple(replace(x, cost_usd=self._cost(x.usage, x.model, day)) for x in failed)
+        known = [x.cost_usd for x in failed if x.cost_usd is not None]
+        return replace(
+            decision, failed_attempts=failed, failed_cost_usd=sum(known, Decimal(0)) if known else None
+        )
+
+    def _cancelled(self, decision: Decision, chain: Chain | None, error: BaseException) -> None:
+        """Log a decision whose caller went away; ``chain`` None: before any model was asked."""
+        decision = replace(decision, outcome="cancelled", error_type=type(error).__name__)
+        if chain is None:
+            self._log(replace(decision, model_used=None))
+            return
+        spent_ms = (time.monotonic() - chain.started) * 1000
+        decision = replace(
+            decision, model_used=chain.model.name, total_ms=spent_ms, attempts=chain.attempts + 1
+        )
+        self._log(self._with_failed(decision, chain.failed))
 
     def _close_providers(self) -> None:
+        self._by_model.clear()
         while self._providers:
             self._providers.popitem()[1].close()
 
@@ -292,6 +367,23 @@ class RouterBase:
     def _log(self, decision: Decision) -> None:
         if self._writer is not None:
             self._writer.log(decision, self.policy)
+
+
+def _outcome_of(error: ConfigurationError) -> Outcome:
+    return "no_key" if isinstance(error, MissingKeyError) else "error"
+
+
+def _empty() -> ClassifierError:
+    return named(ClassifierError("the prompt is empty; the classifier was not asked"), EMPTY_PROMPT)
+
+
+def _scored(answer: Classification) -> _Answer:
+    if not isinstance(answer, Classification) or not isinstance(answer.scores, Mapping):
+        found = type(getattr(answer, "scores", answer)).__name__  # type: ignore[unreachable]
+        return named(
+            ClassifierError(f"the classifier returned a {found}, expected scores by label"), "BadReply"
+        )
+    return answer
 
 
 def _utc_now() -> datetime:

@@ -47,6 +47,8 @@ Grade = Literal["measured", "estimated", "assumed"]
 Durability = Literal["process", "async", "power"]
 Message = Mapping[str, Any]
 Prompt = str | Sequence[Message]
+Tools = Sequence[Mapping[str, Any]]
+ToolChoice = str | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Label:
     model : who answers when the label wins with enough confidence.
     examples : prompts that belong to it; a local classifier learns from them.
     threshold : this label's own least confidence in [0, 1] on the 1e-4 grid; None: the policy's.
+    failover : who is asked, in this order, when ``model`` or its provider fails.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Label:
     model: str = ""
     examples: tuple[str, ...] = field(default=(), repr=False)
     threshold: float | None = None
+    failover: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +132,68 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """A request that gave no reply and was followed by another, to the same model or to the next of a failover chain.
+
+    Token counts and cost are None where the provider told none; never read that as 0.
+    """
+
+    model: str
+    outcome: Outcome
+    error_type: str | None = None
+    input_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_usd: Decimal | None = None
+    total_ms: float | None = None
+
+    @classmethod
+    def of(
+        cls, model: str, outcome: Outcome, error_type: str | None, usage: Usage | None, total_ms: float | None
+    ) -> Attempt:
+        """An attempt with these tokens, not priced yet."""
+        told = Usage(None, None) if usage is None else usage
+        return cls(
+            model,
+            outcome,
+            error_type,
+            told.input_tokens,
+            told.cache_read_tokens,
+            told.cache_write_tokens,
+            told.output_tokens,
+            told.reasoning_tokens,
+            total_ms=total_ms,
+        )
+
+    @property
+    def usage(self) -> Usage:
+        """Its tokens in the form that is priced."""
+        return Usage(
+            self.input_tokens,
+            self.output_tokens,
+            self.cache_read_tokens,
+            self.cache_write_tokens,
+            self.reasoning_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool that a model asked for. ``arguments`` is JSON text as the model wrote it: check it before use."""
+
+    id: str
+    name: str
+    arguments: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
-    """How one model call ended. ``text`` is what arrived, also of a reply that was cut."""
+    """How one model call ended. ``text`` is what arrived, also of a reply that was cut.
+
+    ``attempts`` counts requests; ``failed`` holds those before the last, whose end is that of the call.
+    """
 
     text: str = field(repr=False)
     model: str
@@ -140,6 +204,8 @@ class Completion:
     total_ms: float | None = None
     attempts: int = 1
     error_type: str | None = None
+    failed: tuple[Attempt, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +213,10 @@ class Decision:
     """One logged routing. Field names are the columns of the ``decisions`` table.
 
     ``confidence``, ``margin``, ``top_label`` are None, and ``scores`` empty, when the classifier failed.
-    ``model_chosen`` is the rule's choice, ``model_used`` the one that answered. ``prompt`` is left out of ``repr``.
-    ``outcome`` and the token counts are None when no call was made through Routescope.
+    ``model_chosen`` is the rule's choice, ``model_used`` the one that answered (or failed last). ``prompt`` is left out of
+    ``repr``. ``outcome`` and the token counts are None when no call was made through Routescope. Tokens, cost and times are
+    those of the last request; ``attempts`` counts all requests, ``failed_attempts`` tells of those before it, and
+    ``failed_cost_usd`` is what those cost together as far as it is known, None when that of none is.
     """
 
     id: str
@@ -187,6 +255,8 @@ class Decision:
     outcome: Outcome | None = None
     error_type: str | None = None
     attempts: int | None = None
+    failed_attempts: tuple[Attempt, ...] = ()
+    failed_cost_usd: Decimal | None = None
     propensity: float | None = None
     source: str = "router"
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -196,7 +266,8 @@ class Decision:
 class Reply:
     """A model's answer together with the decision that chose it.
 
-    ``cost_usd`` is None when the price or the usage is unknown. ``outcome`` says how the call ended.
+    ``cost_usd`` is None when the price or the usage is unknown. ``outcome`` says how the call ended. ``tool_calls`` are
+    the tools that the model wants called; nothing is called here.
     """
 
     decision: Decision
@@ -204,3 +275,4 @@ class Reply:
     usage: Usage | None
     cost_usd: Decimal | None
     outcome: Outcome = "ok"
+    tool_calls: tuple[ToolCall, ...] = ()

@@ -1,4 +1,4 @@
-"""A loopback server that speaks OpenAI chat completions, Anthropic messages and ScaleDown classify.
+"""A loopback server that speaks OpenAI chat completions and Responses, Anthropic messages and ScaleDown classify.
 
 It answers well until told otherwise::
 
@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import fake_responses
+
 STATUSES: dict[str, tuple[int, dict[str, str]]] = {
     "301": (301, {"Location": "/elsewhere"}),
     "307": (307, {"Location": "http://127.0.0.1:9/elsewhere"}),
@@ -37,6 +39,7 @@ STATUSES: dict[str, tuple[int, dict[str, str]]] = {
     "422": (422, {}),
     "429": (429, {"Retry-After": "0"}),
     "429-after-1": (429, {"Retry-After": "1"}),
+    "429-after-3": (429, {"Retry-After": "3"}),
     "429-after-200": (429, {"Retry-After": "200"}),
     "429-after-minus": (429, {"Retry-After": "-5"}),
     "429-after-nan": (429, {"Retry-After": "NaN"}),
@@ -72,6 +75,9 @@ REPLIES = (
     "content_filter",
     "whitespace",
     "surrogate",
+    "tool_named",  # a call of the tool that the caller named: OpenAI's finish reason is then "stop"
+    "failed_reply",  # these two are the Responses API's own: others answer well
+    "failed_image",
 )
 STREAMS = (
     "cut_stream",
@@ -200,9 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(ValueError):
             raw = json.loads(raw)
         path = self.path.split("?")[0]
-        api = {"/v1/chat/completions": "openai", "/v1/messages": "anthropic", "/classify": "scaledown"}.get(
-            path, ""
-        )
+        api = _APIS.get(path, "")
         headers = {name.lower(): value for name, value in self.headers.items()}
         name = self.fake.record(Recorded(api, self.path, headers, raw))
         if not api:
@@ -234,8 +238,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif body.get("stream"):
             self._stream(api, name, body)
         else:
-            reply = _openai(self.fake, name, body) if api == "openai" else _anthropic(self.fake, name, body)
-            self._send(200, json.dumps(reply).encode())
+            self._send(200, json.dumps(_reply(api, self.fake, name, body)).encode())
 
     def _send(
         self,
@@ -287,25 +290,30 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _stream(self, api: str, name: str, body: dict[str, Any]) -> None:
-        events = list(
-            _openai_events(self.fake, name, body) if api == "openai" else _anthropic_events(self.fake, name)
-        )
+        if api == "responses":
+            events = list(fake_responses.events(_reply(api, self.fake, name, body)))
+        elif api == "openai":
+            events = list(_openai_events(self.fake, name, body))
+        else:
+            events = list(_anthropic_events(self.fake, name))
+        before = {"openai": 3, "anthropic": 4, "responses": fake_responses.KEPT_EVENTS}[api]
         self._head({"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"})
         if name in ("cut_stream", "cut_chunk", "stall"):
-            events = events[: 3 if api == "openai" else 4]
+            events = events[:before]
         elif name in ("cut_before", "silent_end"):
             events = []
         elif name == "stall_at_end":  # the reply is complete, but its end never comes
             events = events[: -2 if api == "openai" else -1]
         elif name in ("error_event", "error_first"):
             error = _error(api, 529, "scripted error event")
-            kept = 1 if name == "error_first" else 3 if api == "openai" else 4
-            events = [*events[:kept], ("error", error)]
+            if api == "responses":
+                error = fake_responses.error_event("server_error")
+            events = [*events[: 1 if name == "error_first" else before], ("error", error)]
         elif name == "bad_json_event":
-            events = [*events[: 3 if api == "openai" else 4], ("content_block_delta", '{"choices": [{"del')]
+            events = [*events[:before], ("content_block_delta", '{"choices": [{"del')]
         for kind, data in events:
             content = data if isinstance(data, str) else json.dumps(data)
-            self._chunk((f"event: {kind}\n" if api == "anthropic" else "") + f"data: {content}\n\n")
+            self._chunk((f"event: {kind}\n" if api != "openai" else "") + f"data: {content}\n\n")
         if name in ("stall", "stall_at_end"):
             self.fake.stopping.wait(60)
         if name in ("stall", "stall_at_end", "cut_chunk", "cut_before"):
@@ -316,6 +324,20 @@ class _Handler(BaseHTTPRequestHandler):
     def _chunk(self, text: str) -> None:
         content = text.encode()
         self.wfile.write(f"{len(content):x}\r\n".encode() + content + b"\r\n")
+
+
+_APIS = {
+    "/v1/chat/completions": "openai",
+    "/v1/responses": "responses",
+    "/v1/messages": "anthropic",
+    "/classify": "scaledown",
+}
+
+
+def _reply(api: str, fake: FakeApis, name: str, body: dict[str, Any]) -> dict[str, Any]:
+    if api == "responses":
+        return fake_responses.response(fake.text, fake.usage, name, body.get("model"))
+    return _openai(fake, name, body) if api == "openai" else _anthropic(fake, name, body)
 
 
 def _error(api: str, status: int, message: str) -> dict[str, Any]:
@@ -360,14 +382,18 @@ def _openai(fake: FakeApis, name: str, body: dict[str, Any]) -> dict[str, Any]:
     finish = {"length": "length", "content_filter": "content_filter", "tool_call": "tool_calls"}.get(
         name, "stop"
     )
-    if name in ("null_content", "refusal", "tool_call"):
+    if name in ("null_content", "refusal", "tool_call", "tool_named"):
         message["content"] = None
     if name in _TEXTS:
         message["content"] = _TEXTS[name]
     if name == "refusal":
         message["refusal"] = "I cannot help with that."
-    if name == "tool_call":
-        call = {"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}
+    if name in ("tool_call", "tool_named"):
+        call = {
+            "id": "c1",
+            "type": "function",
+            "function": {"name": "look_up", "arguments": '{"of": "Tokyo"}'},
+        }
         message["tool_calls"] = [call]
     choices = [] if name == "no_choices" else [{"index": 0, "message": message, "finish_reason": finish}]
     reply = {
@@ -397,6 +423,7 @@ def _anthropic(fake: FakeApis, name: str, body: dict[str, Any]) -> dict[str, Any
         "refusal": "refusal",
         "content_filter": "refusal",
         "tool_call": "tool_use",
+        "tool_named": "tool_use",
     }
     if name in ("no_choices", "empty_content", "refusal"):
         content = []
@@ -404,8 +431,8 @@ def _anthropic(fake: FakeApis, name: str, body: dict[str, Any]) -> dict[str, Any
         content = None  # type: ignore[assignment]
     if name == "thinking_first":
         content.insert(0, {"type": "thinking", "thinking": "hm", "signature": "s"})
-    if name == "tool_call":
-        content = [{"type": "tool_use", "id": "t1", "name": "look_up", "input": {}}]
+    if name in ("tool_call", "tool_named"):
+        content = [{"type": "tool_use", "id": "c1", "name": "look_up", "input": {"of": "Tokyo"}}]
     reply = {
         "id": "m",
         "type": "message",
@@ -445,7 +472,11 @@ def _openai_events(fake: FakeApis, name: str, body: dict[str, Any]) -> Iterator[
         if "refusal" in message:
             yield chunk({"refusal": message["refusal"]})
         if "tool_calls" in message:
-            yield chunk({"tool_calls": [{"index": 0, **message["tool_calls"][0]}]})
+            call = message["tool_calls"][0]
+            begun = {**call, "function": {"name": call["function"]["name"], "arguments": ""}}
+            yield chunk({"tool_calls": [{"index": 0, **begun}]})
+            for piece in (call["function"]["arguments"][:4], call["function"]["arguments"][4:]):
+                yield chunk({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]})
         yield chunk({}, choice["finish_reason"])
     if "usage" in whole and (body.get("stream_options") or {}).get("include_usage"):
         yield "", {**base, "choices": [], "usage": whole["usage"]}
@@ -462,9 +493,15 @@ def _anthropic_events(fake: FakeApis, name: str) -> Iterator[tuple[str, Any]]:
     yield "ping", {"type": "ping"}
     for index, block in enumerate(whole["content"] or []):
         opened = {**block, "text": ""} if block["type"] == "text" else block
+        if block["type"] == "tool_use":
+            opened = {**block, "input": {}}
         yield "content_block_start", {"type": "content_block_start", "index": index, "content_block": opened}
         for piece in _pieces(block["text"]) if block["type"] == "text" else []:
             delta = {"type": "text_delta", "text": piece}
+            yield "content_block_delta", {"type": "content_block_delta", "index": index, "delta": delta}
+        given = json.dumps(block["input"]) if block["type"] == "tool_use" else ""
+        for piece in (given[:4], given[4:]) if given else ():
+            delta = {"type": "input_json_delta", "partial_json": piece}
             yield "content_block_delta", {"type": "content_block_delta", "index": index, "delta": delta}
         yield "content_block_stop", {"type": "content_block_stop", "index": index}
     delta = {"stop_reason": whole["stop_reason"], "stop_sequence": None}

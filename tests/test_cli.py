@@ -526,6 +526,36 @@ def test_ask_prints_the_reply_alone_and_logs_what_it_cost(
     assert logged == [("ok", 12, 7, True)]
 
 
+def test_ask_says_which_models_failed_before_the_answer(fake: FakeApis, tmp_path: Path) -> None:
+    (tmp_path / "policy.toml").write_text(
+        SEED.to_toml().replace('model = "gpt-4o-mini"\n', 'model = "gpt-4o-mini"\nfailover = ["gpt-4o"]\n')
+    )
+    fake.by_model["gpt-4o-mini"] = "empty_content"
+    done = run_process("ask", "what is the capital of japan", "--data", tmp_path, env=urls(fake))
+    assert (done.returncode, done.stdout) == (0, fake.text + "\n"), done.stderr
+    assert "failed first: gpt-4o-mini (empty) after " in done.stderr
+    assert "-> gpt-4o (routed); 12 tokens in" in done.stderr
+    fake.always("empty_content")
+    done = run_process("ask", "what is the capital of japan", "--data", tmp_path, env=urls(fake))
+    assert done.returncode == 1
+    assert "Before it failed: gpt-4o-mini (empty)." in done.stderr
+    found = rows(tmp_path, "SELECT model_used, attempts, failed_cost_usd > 0 FROM decisions")
+    assert found == [("gpt-4o", 2, True)] * 2
+
+
+def test_policy_show_tells_who_is_asked_next(tmp_path: Path) -> None:
+    text = SEED.to_toml().replace(
+        'model = "gpt-4o-mini"\n', 'model = "gpt-4o-mini"\nfailover = ["gpt-4o", "x"]\n'
+    )
+    (tmp_path / "policy.toml").write_text('failover = ["claude-opus-4-6"]\n' + text)
+    shown = run("policy", "show", "--data", tmp_path).stdout
+    assert "gpt-4o-mini, then gpt-4o, then x" in shown
+    assert "when gpt-4o fails: claude-opus-4-6" in shown
+    document = json.loads(run("policy", "show", "--json", "--data", tmp_path).stdout)
+    assert document["failover"] == ["claude-opus-4-6"]
+    assert document["labels"][0]["failover"] == ["gpt-4o", "x"]
+
+
 def test_ask_without_a_key_names_the_variable_and_logs_the_decision(tmp_path: Path) -> None:
     done = run("ask", f"what is {SECRET}", "--json", "--data", tmp_path)
     assert (done.exit_code, done.stdout) == (2, "")

@@ -34,6 +34,7 @@ from router.log.record import MAX_LINE_BYTES, decision_payload, feedback_payload
 from router.log.schema import DATABASE, connect
 from router.log.spool import Spool
 from router.log.writer import Writer
+from router.types import Attempt
 
 SECRET = "zebra-passphrase"
 TEXTS = [
@@ -122,6 +123,11 @@ def rows_of_every_kind() -> Iterator[dict[str, Any]]:
             finish_reason="",
             outcome="refusal",
             attempts=3,
+            failed_attempts=(
+                Attempt("=m", "timeout", "TimeoutError", total_ms=0.1),
+                Attempt("m", "empty", None, 2**31 - 1, output_tokens=0, cost_usd=Decimal("0.000000000001")),
+            ),
+            failed_cost_usd=Decimal("0.000000000001"),
             propensity=0.05,
             source="'",
             margin=-0.5,

@@ -7,6 +7,8 @@ import json
 import math
 import os
 import zlib
+from dataclasses import asdict
+from decimal import Decimal
 
 import duckdb
 import pytest
@@ -24,6 +26,7 @@ from router.log.schema import DATABASE, connect
 from router.log.selection import Selection
 from router.log.spool import Spool
 from router.prices import PriceBook
+from router.types import Attempt
 
 
 def spooled(data, blob: bytes, name: str = "host-1-1-aa.jsonl"):
@@ -55,7 +58,14 @@ def prompts(con) -> list[str]:
 
 def test_every_column_arrives_as_it_was_logged(con, tmp_path):
     made = decision(
-        extra={"a": [1, None]}, cost_usd=None, input_tokens=7, session_id="s", outcome="ok", attempts=1
+        extra={"a": [1, None]},
+        cost_usd=None,
+        input_tokens=7,
+        session_id="s",
+        outcome="ok",
+        attempts=2,
+        failed_attempts=(Attempt("gpt-4o", "empty", input_tokens=7, cost_usd=Decimal("1E-7"), total_ms=2.5),),
+        failed_cost_usd=Decimal("1E-7"),
     )
     spooled(tmp_path, encode(decision_payload(made)))
     ingest_all(con, tmp_path)
@@ -63,7 +73,10 @@ def test_every_column_arrives_as_it_was_logged(con, tmp_path):
     row = dict(zip([d[0] for d in cursor.description], cursor.fetchone(), strict=True))
     for name, value in row.items():
         expected = getattr(made, name)
-        assert (json.loads(value) if name == "extra" else value) == expected, name
+        if name == "failed_attempts":
+            (expected,) = [asdict(x) | {"cost_usd": "0.0000001"} for x in expected]
+            value = json.dumps(json.loads(value)[0])
+        assert (json.loads(value) if name in ("extra", "failed_attempts") else value) == expected, name
 
 
 @pytest.mark.parametrize(

@@ -26,12 +26,14 @@ MAY = {
     "router.analysis": {"policy", "prices", "types", "errors"},
     "router.demo": {"errors", "log"},
     "router.prompts": {"errors", "types"},
-    "router.reply_stream": {"errors", "types"},
+    "router.failover": {"policy", "providers", "types"},
+    "router.reply_stream": {"errors", "failover", "providers", "types"},
     "router.endings": {"errors", "policy", "prompts", "types"},
     "router.resolve": {"classifiers", "config", "policy", "types"},
     "router.routing": {
         "prompts",
         "endings",
+        "failover",
         "resolve",
         "classifiers",
         "config",
@@ -42,7 +44,7 @@ MAY = {
         "providers",
         "types",
     },
-    "router.core": {"prompts", "routing", "reply_stream", "log", "types"},
+    "router.core": {"failover", "prompts", "routing", "reply_stream", "types"},
 }
 HEAVY = {
     "duckdb": ("router/log", "router/cli/doctor.py"),  # doctor names its version

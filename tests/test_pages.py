@@ -12,6 +12,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from fake_apis import FakeApis
+from log_samples import decision
 from streamlit.testing.v1 import AppTest
 
 from dashboard import loaders, state
@@ -23,7 +25,7 @@ from router.log.record import decision_payload, unix_ms, uuid7
 from router.log.spool import Spool
 from router.log.writer import policy_payload
 from router.policy import decide
-from router.types import Decision
+from router.types import Attempt, Decision
 
 APP = str(Path(state.__file__).with_name("app.py"))
 PAGES = ("overview", "decisions", "labels", "threshold", "savings", "playground")
@@ -226,6 +228,38 @@ def test_playground_logs_when_asked(data: Path) -> None:
     while not (rows := loaders.get_log().rows(counted)) and time.monotonic() < deadline:
         time.sleep(0.1)  # beside a running server the pages read the spool once a second
     assert rows == [("playground", 1)]
+
+
+def test_a_decision_shows_the_attempts_that_failed_before_its_answer(data: Path) -> None:
+    failed = (
+        Attempt("first-model", "rate_limited", total_ms=812.0),
+        Attempt("<b>second</b>", "empty", cost_usd=Decimal("0.0034"), total_ms=2900.0),
+    )
+    spool = Spool(data)
+    at = datetime.now() - timedelta(hours=1)
+    spool.append(decision_payload(decision(decided_at=at, failed_attempts=failed, attempts=3, outcome="ok")))
+    spool.close()
+    ingest_now(data)
+    test = open_page("decisions")
+    facts = dict(test.dataframe[1].value.itertuples(index=False, name=None))
+    assert facts["Failed 1"] == "first-model: rate limited, 812 ms, cost not measured"
+    assert facts["Failed 2"] == "<b>second</b>: empty, 2.9 s, $0.0034"
+
+
+def test_playground_shows_the_attempts_that_failed_before_a_live_answer(
+    data: Path, fake: FakeApis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", fake.openai_url)
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", fake.anthropic_url)
+    fake.then("503")
+    test = open_page("playground")
+    test.text_area(key="playground_prompt").set_value("what is the capital of peru").run()
+    asking = [button for button in test.button if str(button.key).startswith("ask_")]
+    asking[0].click().run()
+    assert not test.exception
+    said = [text.value for text in test.text]
+    assert fake.text in said
+    assert any(text.startswith("Failed first: ") and ": overloaded, " in text for text in said)
 
 
 def test_saving_a_candidate_changes_one_line_of_the_policy_and_keeps_its_comments(data: Path) -> None:

@@ -156,6 +156,60 @@ def test_an_unknown_preset_names_the_known_ones():
         (GOOD, GOOD + "[log]\nprompt = 1", "log.prompt", "did you mean 'prompts'?"),
         ("threshold = 0.55", "threshold = 0.55\nlog = 3", "log", "found a int, expected a table"),
         (
+            'fallback_model = "big"',
+            'fallback_model = "big"\nfailover = "small"',
+            "failover",
+            "found the text 'small', expected a list",
+        ),
+        (
+            'fallback_model = "big"',
+            'fallback_model = "big"\nfailover = [7]',
+            "failover[1]",
+            "found a int, expected the name",
+        ),
+        (
+            'fallback_model = "big"',
+            'fallback_model = "big"\nfailover = ["big"]',
+            "failover[1]",
+            "'big' is asked before already",
+        ),
+        (
+            'fallback_model = "big"',
+            'fallback_model = "big"\nfailover = ["x", " "]',
+            "failover[2]",
+            "empty, expected the name",
+        ),
+        (
+            'model = "small"',
+            'model = "small"\nfailover = ["x", "x"]',
+            "labels[1].failover[2]",
+            "'x' is asked before already",
+        ),
+        (
+            'model = "small"',
+            f'model = "small"\nfailover = {[f"m{i}" for i in range(9)]}',
+            "labels[1].failover",
+            "found 9 models, expected at most 8",
+        ),
+        (
+            'model = "small"',
+            'model = "small"\nfail_over = ["x"]',
+            "labels[1].fail_over",
+            "did you mean 'failover'?",
+        ),
+        (
+            GOOD,
+            GOOD + '[models.big]\napi = "assistants"',
+            'models."big".api',
+            "expected one of chat, responses",
+        ),
+        (
+            GOOD,
+            GOOD + '[models.big]\nprovider = "anthropic"\napi = "responses"',
+            'models."big".api',
+            "does not have; leave it out",
+        ),
+        (
             GOOD,
             GOOD + '[models.big]\nprovider = "acme"',
             'models."big".provider',
@@ -254,6 +308,7 @@ rate = st.decimals(0, 1000, places=6)
 prices = st.builds(
     PriceOverride, rate, rate, st.none() | rate, st.none() | rate, text, st.none() | st.dates()
 )
+chain = st.lists(word.map("then ".__add__), max_size=3, unique=True).map(tuple)
 models = st.lists(
     st.builds(
         Model,
@@ -263,7 +318,8 @@ models = st.lists(
         key_env=st.none() | text,
         max_tokens=st.integers(1, 10**6),
         price=st.none() | prices,
-    ),
+        api=st.sampled_from(["chat", "responses"]),
+    ).map(lambda m: replace(m, api="chat") if m.provider == "anthropic" else m),
     max_size=3,
     unique_by=lambda m: m.name,
 ).map(lambda found: {m.name: m for m in found})
@@ -277,6 +333,7 @@ policies = st.builds(
             model=word,
             examples=st.lists(word, max_size=3).map(tuple),
             threshold=st.none() | grid,
+            failover=chain,
         ),
         min_size=1,
         max_size=5,
@@ -290,6 +347,7 @@ policies = st.builds(
     min_margin=st.none() | grid,
     tiers=st.lists(word, max_size=3).map(tuple),
     models=models,
+    failover=chain,
 )
 
 
@@ -341,6 +399,11 @@ A, B = BASE.labels
         pytest.param(policy(baseline="big"), False, True, id="baseline"),
         pytest.param(policy(classifier="scaledown"), False, True, id="classifier"),
         pytest.param(policy(tiers=("small", "big")), False, True, id="tiers"),
+        pytest.param(policy(failover=("small",)), False, True, id="failover"),
+        pytest.param(
+            policy(labels=(replace(A, failover=("big",)), B)), False, True, id="failover of a label"
+        ),
+        pytest.param(policy(models={"x": Model("x", api="responses")}), False, True, id="API of a model"),
         pytest.param(
             policy(models={"big": Model("big", max_tokens=9)}), False, True, id="settings of a model"
         ),
@@ -361,6 +424,24 @@ A, B = BASE.labels
 def test_a_fingerprint_changes_with_what_matters_alone(other, same_policy, same_labels):
     assert (other.fingerprint == BASE.fingerprint) is same_policy
     assert (other.labels_fingerprint == BASE.labels_fingerprint) is same_labels
+
+
+def test_a_policy_of_an_earlier_version_keeps_its_fingerprint():
+    """Those of version 0.1: rows of the log point to them."""
+    assert Policy.preset("seed").fingerprint == "073e867af2c556bc"
+    assert policy(models={"big": Model("big", "openai", max_tokens=9)}).fingerprint == "fdb57345396cfed2"
+
+
+def test_who_is_asked_next_goes_with_the_model_that_was_chosen():
+    rule = policy(failover=("spare",), labels=(replace(A, failover=("one", "two")), B))
+    assert rule.failover_for("routed", "a") == ("one", "two")
+    assert rule.failover_for("routed", "b") == ()
+    assert (
+        rule.failover_for("low_confidence", "a") == rule.failover_for("classifier_error", None) == ("spare",)
+    )
+    assert rule.failover_for("forced", "a") == ()
+    assert rule.model_names == ("small", "big", "one", "two", "spare")
+    assert Policy.from_toml(rule.to_toml()) == rule
 
 
 def test_equal_prices_written_differently_have_one_fingerprint():

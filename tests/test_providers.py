@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from fake_apis import FAULTS, FakeApis
+from fake_apis import BODIES, FAULTS, REPLIES, STREAMS, FakeApis
 
 from router.config import Endpoint
 from router.errors import ConfigurationError
@@ -39,7 +39,7 @@ class Lab:
     providers: dict[str, Provider]
 
     def __getitem__(self, sdk: str) -> Provider:
-        return self.providers[sdk]
+        return self.providers["openai" if sdk == "responses" else sdk]
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +69,9 @@ def streamed(
 
 
 STATUS_OUTCOMES = {
-    "301": "rejected", "307": "rejected", "400": "rejected", "401": "auth", "402": "rejected", "403": "auth",
+    "301": "rejected", "307": "rejected", "400": "rejected", "401": "auth", "402": "auth", "403": "auth",
     "404": "not_found", "408": "timeout", "409": "rejected", "413": "rejected", "422": "rejected",
-    "429": "rate_limited", "429-after-1": "rate_limited", "429-after-200": "rate_limited",
+    "429": "rate_limited", "429-after-1": "rate_limited", "429-after-3": "rate_limited", "429-after-200": "rate_limited",
     "429-after-minus": "rate_limited", "429-after-nan": "rate_limited", "429-after-huge": "rate_limited",
     "429-after-past": "rate_limited", "500": "unreachable", "502": "unreachable", "503": "overloaded",
     "529": "overloaded",
@@ -82,7 +82,7 @@ SAME_OUTCOMES = STATUS_OUTCOMES | {
     "closed": "unreachable", "hang": "timeout", "drip": "timeout", "drip_headers": "timeout", "gzip": "malformed", "gzip_error": "rate_limited",
     "short_body": "unreachable", "huge": "malformed", "ok": "ok", "empty_content": "empty", "whitespace": "empty", "refusal": "refusal",
     "tool_call": "tool_call", "thinking_first": "ok", "no_usage": "ok", "bad_usage": "ok", "length": "length",
-    "surrogate": "ok", "too_many_tokens": "rejected",
+    "surrogate": "ok", "too_many_tokens": "rejected", "tool_named": "tool_call",
 }  # fmt: skip
 STREAM_OUTCOMES = {
     "cut_stream": "cut_stream", "cut_chunk": "cut_stream", "cut_before": "unreachable", "silent_end": "cut_stream",
@@ -107,6 +107,20 @@ OWN = {
 }
 
 
+# Where the Responses API differs: its last event holds everything about the end, and a reply may say that it failed.
+RESPONSES = {
+    "null_content": "empty", "no_choices": "empty", "content_filter": "content_filter", "reject_max_tokens": "ok",
+    "failed_reply": "unreachable", "failed_image": "rejected",
+}  # fmt: skip
+RESPONSES_STREAM = RESPONSES | {
+    "error_event": "cut_stream",
+    "error_first": "unreachable",
+    "stall_at_end": "timeout",
+}
+OWN |= {("responses", False, fault): outcome for fault, outcome in RESPONSES.items()}
+OWN |= {("responses", True, fault): outcome for fault, outcome in RESPONSES_STREAM.items()}
+
+
 def expected(sdk: str, stream: bool, fault: str) -> str:
     own = OWN.get((sdk, stream, fault))
     return own or SAME_OUTCOMES.get(fault) or (STREAM_OUTCOMES.get(fault, "ok") if stream else "ok")
@@ -126,15 +140,23 @@ MAYBE_LATE = {
     "short_body",
     "gzip_error",
     "error_first",
+    "failed_reply",
 }
 
 
+# Statuses and wire faults are met before any API's format is read: one SDK, one path.
+CASES = [(sdk, fault) for fault in FAULTS for sdk in SDKS]
+CASES += [
+    ("responses", fault) for fault in (*BODIES, *REPLIES, *STREAMS, "401", "429", "hang", "drip", "closed")
+]
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-@pytest.mark.parametrize("sdk", SDKS)
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(("sdk", "fault"), CASES)
 def test_every_fault_ends_typed_within_the_deadline(lab: Lab, fault: str, sdk: str, stream: bool) -> None:
     lab.fake.always(fault)
-    model = Model(f"model-{fault}")  # a refused parameter is remembered for the model
+    # A refused parameter is remembered for the model.
+    model = Model(f"model-{fault}", api="responses" if sdk == "responses" else "chat")
     started = time.monotonic()
     if stream:
         pieces, completion = streamed(lab[sdk], model, deadline_s=DEADLINE_S)
@@ -180,7 +202,7 @@ def test_async_twins_give_the_same(lab: Lab, sdk: str) -> None:
             text = "".join([piece async for piece in stream])
         return whole, text, stream.completion
 
-    for _ in range(2):  # a second event loop may use the same provider
+    for _ in range(2):  # a second event loop may use the same provider; the first gave its connections back
         whole, text, completion = asyncio.run(both())
         assert whole.text == text == completion.text == lab.fake.text
         assert whole.usage == completion.usage == Usage(12, 7)
@@ -332,7 +354,7 @@ def test_the_token_limit_has_the_older_name_for_compatible_servers(lab: Lab) -> 
 @pytest.mark.parametrize("host", ["https://api.openai.com/v1", "https://eu.api.openai.com/v1", None])
 def test_the_token_limit_has_the_newer_name_at_openai(host: str | None) -> None:
     provider = provider_for("openai", Endpoint("openai", KEY, host))
-    assert provider._limit_name("gpt-4o") == "max_completion_tokens"
+    assert provider.dialect("gpt-4o").limit_name == "max_completion_tokens"
     provider.close()
 
 

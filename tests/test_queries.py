@@ -24,7 +24,7 @@ from router.log.spool import Spool
 from router.log.writer import policy_payload
 from router.policy import GRID, Model, Policy, PriceOverride, confidence_bin, decide
 from router.prices import PriceBook
-from router.types import CAUSES, Decision, Label, Usage
+from router.types import CAUSES, Attempt, Decision, Label, Usage
 
 LABELS = ("a", "b", "c")
 MODELS = ("gpt-4o-mini", "claude-sonnet-4-5", "nobody-knows-this", "own-price")
@@ -514,15 +514,25 @@ def test_a_classifier_that_names_no_price_and_a_retry_make_costs_a_lower_bound(t
         "usage_grade": "measured", "outcome": "ok",
     }  # fmt: skip
     book = PriceBook(rule.models)
+    charged, free = Attempt("x", "empty", cost_usd=Decimal("0.125")), Attempt("x", "timeout")
     cases = (
-        (Decimal(0), 1, True, True),
-        (None, 1, False, True),
-        (Decimal(0), 2, True, False),
+        (Decimal(0), 1, (), True, True),
+        (None, 1, (), False, True),
+        (Decimal(0), 2, (), True, False),
+        (Decimal(0), 2, (charged,), True, True),
+        (Decimal(0), 3, (charged, free), True, False),
     )
-    for number, (price, attempts, classifier_known, failed_known) in enumerate(cases):
+    for number, (price, attempts, failed, classifier_known, failed_known) in enumerate(cases):
         folder = tmp_path / str(number)
         made = [
-            decision(i, **known, classifier_cost_usd=price if i else Decimal(0), attempts=attempts)
+            decision(
+                i,
+                **known,
+                classifier_cost_usd=price if i else Decimal(0),
+                attempts=attempts,
+                failed_attempts=failed,
+                failed_cost_usd=charged.cost_usd if charged in failed else None,
+            )
             for i in range(2)
         ]
         with opened(folder, made) as log:
@@ -530,6 +540,8 @@ def test_a_classifier_that_names_no_price_and_a_retry_make_costs_a_lower_bound(t
             curve = sweep(queries.cells(log, Filter(), rule, book, baseline=MODELS[0]), rule)
         assert found.n_priced == 2
         assert (found.classifier_known, found.failed_known) == (classifier_known, failed_known)
+        assert found.failed_usd == (0.25 if charged in failed else 0)
+        assert found.paid_usd == found.routed_usd + found.classifier_usd + found.failed_usd
         assert curve.classifier_known is classifier_known
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -19,19 +20,28 @@ from router.log.record import decision_payload
 from router.log.schema import DATABASE, connect, generation, migrations
 from router.log.spool import Spool
 from router.log.upkeep import request
+from router.types import Attempt
 
 
 def filled(data: Path) -> dict:
     """Rows in the archive and in spools, in no order of time; what the database holds."""
     for number in (3, 0, 4):
         spool_of_everything(data, number)
+    failed = Attempt(
+        "gpt-4o", "empty", None, 7, output_tokens=1, cost_usd=Decimal("0.000000123456"), total_ms=1.5
+    )
+    tried = {"attempts": 3, "failed_cost_usd": failed.cost_usd}
+    tried["failed_attempts"] = (failed, Attempt("gpt-4o", "timeout", "TimeoutError"))
+    spool = Spool(data)
+    spool.append(decision_payload(decision(2, **tried)))
+    spool.close()
     con = connect(data / DATABASE)
     ingest_all(con, data)
     compact(con, data, min_spools=1)
     for number in (2, 1):
         spool_of_everything(data, number, rows=9)
     undated = Spool(data)
-    undated.append(decision_payload(decision(1, decided_at=None)))
+    undated.append(decision_payload(decision(1, decided_at=None, **tried)))
     undated.close()
     ingest_all(con, data)
     held = contents(con)

@@ -18,7 +18,7 @@ from router.log import queries, rollups, sources
 from router.log.queries import Filter
 from router.policy import Model, PriceOverride
 from router.prices import PriceBook
-from router.types import Usage
+from router.types import Attempt, Usage
 
 RULE = policy()
 FIRST = datetime(2026, 10, 20, 7, 0)
@@ -36,9 +36,23 @@ def log(tmp_path_factory):
     made = []
     for one in random_log(11, RULE, 600):
         at = FIRST + timedelta(seconds=rng.uniform(0, 45 * 86_400))
-        made.append(replace(one, decided_at=at, attempts=rng.choice([None, 1, 2])))
+        made.append(replace(one, decided_at=at, **tried(rng)))
     with opened(tmp_path_factory.mktemp("rollups"), made, RULE) as found:
         yield found
+
+
+def tried(rng: random.Random) -> dict:
+    """Attempts of a decision: none, one, or failed ones before it, whose cost is known or not."""
+    failed = tuple(
+        Attempt("gpt-4o", "empty", cost_usd=rng.choice([None, Decimal("0.001953125"), Decimal("0.25")]))
+        for _ in range(rng.choice([0, 0, 1, 2]))
+    )
+    known = [x.cost_usd for x in failed if x.cost_usd is not None]
+    return {
+        "attempts": rng.choice([None, 1, 2]) if not failed else len(failed) + 1,
+        "failed_attempts": failed,
+        "failed_cost_usd": sum(known) if known else None,
+    }
 
 
 def tables(log) -> dict[str, list]:

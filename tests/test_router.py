@@ -337,6 +337,18 @@ def test_asking_a_model_of_no_known_provider_names_the_key_to_add(tmp_path):
     assert rows(tmp_path, "cause, outcome") == [("forced", "error")]
 
 
+def test_an_api_that_the_models_provider_does_not_have_is_named(tmp_path):
+    rule = Policy.from_toml(SEED.to_toml().replace('provider = "anthropic"', 'api = "responses"'))
+    with (
+        Router(rule, classifier=Fixed(), data=tmp_path) as router,
+        pytest.raises(
+            ConfigurationError,
+            match=r'api = "responses" of model .claude-sonnet-4-5. is an API of provider "openai"',
+        ),
+    ):
+        router.ask("hello", model="claude-sonnet-4-5")
+
+
 def test_a_data_folder_that_is_a_file_does_not_stop_routing(tmp_path):
     (tmp_path / "data").write_text("x")
     router = Router(SEED, classifier=Fixed(), data=tmp_path / "data")
@@ -432,6 +444,50 @@ def test_a_classifier_does_not_hold_up_the_event_loop(tmp_path):
             return ticks
 
     assert asyncio.run(main()) >= 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause", "error_type"),
+    [
+        (Classification("simple", SCORES, "own/1", True, 1.0), "routed", None),
+        (None, "classifier_error", "BadReply"),
+        (ClassifierTimeout("late"), "classifier_timeout", "ClassifierTimeout"),
+        (RuntimeError(SECRET), "classifier_error", "RuntimeError"),
+    ],
+)
+def test_a_classifier_with_a_coroutine_is_awaited_on_the_loop(tmp_path, answer, cause, error_type):
+    class Own(Fixed):
+        threads: tuple[threading.Thread, ...] = ()
+
+        async def aclassify(self, text, labels):
+            self.threads += (threading.current_thread(),)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    async def main():
+        async with AsyncRouter(SEED, classifier=own, data=tmp_path) as router:
+            assert (await router.route("  ")).error_type == EMPTY_PROMPT
+            return await router.route("hello")
+
+    own = Own()
+    made = asyncio.run(main())
+    assert (made.cause, made.error_type) == (cause, error_type)
+    assert own.threads == (threading.current_thread(),)
+
+
+def test_a_configuration_error_of_a_coroutine_reaches_its_owner_too(tmp_path):
+    class Own(Fixed):
+        async def aclassify(self, text, labels):
+            raise MissingKeyError("set X")
+
+    async def main():
+        async with AsyncRouter(SEED, classifier=Own(), data=tmp_path) as router:
+            await router.route("hello")
+
+    with pytest.raises(MissingKeyError):
+        asyncio.run(main())
+    assert rows(tmp_path, "cause, error_type") == [("classifier_error", "MissingKeyError")]
 
 
 def test_every_error_of_the_router_has_one_base():

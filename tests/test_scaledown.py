@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import threading
@@ -58,6 +59,24 @@ def test_the_answer_is_a_classification(fake: FakeApis, classifier: ScaleDownCla
     assert answer.latency_ms > 0
     assert answer.reported_top_label is None
     assert isinstance(classifier, Classifier)
+
+
+def test_its_coroutine_gives_the_same_and_many_wait_at_once(
+    fake: FakeApis, classifier: ScaleDownClassifier, hasty: ScaleDownClassifier
+) -> None:
+    async def many() -> list[Any]:
+        return await asyncio.gather(*(classifier.aclassify(TEXT, LABELS) for _ in range(20)))
+
+    async def late() -> list[Any]:
+        calls = [hasty.aclassify(TEXT, LABELS) for _ in range(20)]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    fake.scores = {"simple": 0.2, "coding": 0.7, "creative": 0.1}
+    assert {(x.top_label, x.cost_usd) for x in asyncio.run(many())} == {("coding", None)}
+    fake.always("hang")
+    started = time.monotonic()
+    assert {type(x) for x in asyncio.run(late())} == {ClassifierTimeout}
+    assert time.monotonic() - started < 0.6 * 1.1 + 0.5  # not one after the other
 
 
 def test_a_price_per_call_is_the_cost(fake: FakeApis) -> None:

@@ -9,6 +9,7 @@ from anthropic.types import Usage as AnthropicUsage
 from hypothesis import given
 from hypothesis import strategies as st
 from openai.types import CompletionUsage
+from openai.types.responses import ResponseUsage
 
 from router.providers.usage import anthropic_usage, openai_usage
 from router.types import Usage
@@ -84,6 +85,122 @@ OPENAI = {
     "all zero": ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, None),
 }  # fmt: skip
 
+# What servers that speak chat completions send, in the shapes that their documentation or source shows.
+COMPATIBLE = {
+    "vLLM": (
+        {"prompt_tokens": 34, "total_tokens": 134, "completion_tokens": 100, "prompt_tokens_details": None},
+        Usage(34, 100),
+    ),
+    "vLLM with prefix caching told": (
+        {
+            "prompt_tokens": 2000, "total_tokens": 2100, "completion_tokens": 100,
+            "prompt_tokens_details": {"cached_tokens": 1984},
+        },
+        Usage(16, 100, 1984),
+    ),
+    "Ollama": ({"prompt_tokens": 26, "completion_tokens": 298, "total_tokens": 324}, Usage(26, 298)),
+    "Ollama with the whole prompt in its own cache": (
+        {"prompt_tokens": 0, "completion_tokens": 298, "total_tokens": 298}, Usage(0, 298),
+    ),
+    "LM Studio": (
+        {
+            "prompt_tokens": 24, "completion_tokens": 5, "total_tokens": 29,
+            "completion_tokens_details": {"reasoning_tokens": 0},
+        },
+        Usage(24, 5, None, None, 0),
+    ),
+    "llama.cpp": (
+        {"completion_tokens": 8, "prompt_tokens": 15, "total_tokens": 23, "prompt_tokens_details": {"cached_tokens": 14}},
+        Usage(1, 8, 14),
+    ),
+    "DeepSeek": (
+        {
+            "prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120, "prompt_cache_hit_tokens": 64,
+            "prompt_cache_miss_tokens": 36, "prompt_tokens_details": {"cached_tokens": 64},
+            "completion_tokens_details": {"reasoning_tokens": 12},
+        },
+        Usage(36, 20, 64, None, 12),
+    ),
+    "DeepSeek in its own words alone": (
+        {
+            "prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120, "prompt_cache_hit_tokens": 64,
+            "prompt_cache_miss_tokens": 36,
+        },
+        Usage(36, 20, 64),
+    ),
+    "DeepSeek, hit and miss that do not add up": (
+        {
+            "prompt_tokens": 100, "completion_tokens": 20, "prompt_cache_hit_tokens": 64,
+            "prompt_cache_miss_tokens": 64,
+        },
+        None,
+    ),
+    "DeepSeek, told twice and not the same": (
+        {
+            "prompt_tokens": 100, "completion_tokens": 20, "prompt_cache_hit_tokens": 64,
+            "prompt_tokens_details": {"cached_tokens": 32},
+        },
+        None,
+    ),
+    "Groq": (
+        {
+            "queue_time": 0.037, "prompt_tokens": 18, "prompt_time": 0.0007, "completion_tokens": 556,
+            "completion_time": 0.46, "total_tokens": 574, "total_time": 0.46,
+        },
+        Usage(18, 556),
+    ),
+    "OpenRouter": (
+        {
+            "prompt_tokens": 194, "completion_tokens": 2, "total_tokens": 196, "cost": 0.95,
+            "prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 100, "audio_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0}, "cost_details": {"upstream_inference_cost": 19},
+        },
+        Usage(94, 2, 0, 100, 0),
+    ),
+    "xAI, reasoning beside the output": (
+        {
+            "prompt_tokens": 12, "completion_tokens": 9, "total_tokens": 661,
+            "completion_tokens_details": {"reasoning_tokens": 640},
+        },
+        Usage(12, 649, None, None, 640),
+    ),
+    "Gemini, thoughts in the total alone": (
+        {"prompt_tokens": 12, "completion_tokens": 9, "total_tokens": 661}, None,
+    ),
+    "a total that is too small": ({"prompt_tokens": 12, "completion_tokens": 9, "total_tokens": 12}, None),
+    "a total that is left out as zero": ({"prompt_tokens": 12, "completion_tokens": 9, "total_tokens": 0}, Usage(12, 9)),
+    "Responses API, cache write by lifetime": (
+        {
+            "input_tokens": 3000, "output_tokens": 50, "total_tokens": 3050,
+            "input_tokens_details": {
+                "cached_tokens": 1000, "cache_write_tokens": 1500,
+                "cache_write_tokens_details": {"ttl_30m_tokens": 1000, "ttl_12h_tokens": 500},
+            },
+            "output_tokens_details": {"reasoning_tokens": 0},
+        },
+        Usage(500, 50, 1000, 1500, 0),
+    ),
+    "Responses API, lifetimes that do not add up": (
+        {
+            "input_tokens": 3000, "output_tokens": 50, "total_tokens": 3050,
+            "input_tokens_details": {
+                "cached_tokens": 1000, "cache_write_tokens": 1500,
+                "cache_write_tokens_details": {"ttl_30m_tokens": 1000, "ttl_12h_tokens": 0},
+            },
+        },
+        None,
+    ),
+    "Responses API, SDK object": (
+        ResponseUsage.model_validate(
+            {
+                "input_tokens": 75, "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+                "output_tokens": 1186, "output_tokens_details": {"reasoning_tokens": 1024}, "total_tokens": 1261,
+            }
+        ),
+        Usage(75, 1186, 0, 0, 1024),
+    ),
+}  # fmt: skip
+
 # Anthropic's input tokens leave out both kinds of cache
 ANTHROPIC = {
     "plain": ({"input_tokens": 12, "output_tokens": 7}, Usage(12, 7)),
@@ -139,6 +256,11 @@ ANTHROPIC = {
     "text count": ({"input_tokens": 12, "output_tokens": "many"}, None),
     "missing": (None, None),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(("raw", "usage"), COMPATIBLE.values(), ids=COMPATIBLE)
+def test_usage_of_compatible_servers_and_of_the_responses_api(raw: Any, usage: Usage | None) -> None:
+    assert openai_usage(raw) == usage
 
 
 @pytest.mark.parametrize(("raw", "usage"), OPENAI.values(), ids=OPENAI)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pandas as pd
 import streamlit as st
 
@@ -9,8 +11,9 @@ from dashboard import describe, figures, formats, frame, loaders, playground, st
 from dashboard.playground import Tried
 from router.config import KEY_VARIABLES
 from router.core import Router
-from router.errors import ClassifierError, RouterError
+from router.errors import ClassifierError, ProviderError, RouterError
 from router.policy import Policy
+from router.types import Decision
 
 PROMPT, OUTPUT, LOG = "playground_prompt", "playground_output", "playground_log"
 EXAMPLE = "Compare leasing and buying a van over five years, for a bakery that closes in August. Be blunt."
@@ -181,9 +184,12 @@ def call(prompt: str, model: str, policy: Policy) -> None:
             answer = stream.reply
     except RouterError as error:
         st.caption(untrusted.name(str(error), 300))
+        if isinstance(error, ProviderError) and error.decision is not None:
+            show_failed(error.decision)
         return
     if answer is None:
         return
+    show_failed(answer.decision)
     usage = answer.usage
     tokens = (
         formats.NOT_MEASURED
@@ -195,6 +201,12 @@ def call(prompt: str, model: str, policy: Policy) -> None:
     st.caption(
         f"{tokens} · {cost} · {formats.duration(answer.decision.total_ms)} · {answer.outcome} · {kept}"
     )
+
+
+def show_failed(decision: Decision) -> None:
+    """A line for each request that failed before the last one."""
+    for failed in decision.failed_attempts:
+        st.text(untrusted.visible(f"Failed first: {describe.attempt(asdict(failed))}"))
 
 
 def log_once(prompt: str, policy: Policy) -> None:

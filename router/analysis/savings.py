@@ -144,7 +144,7 @@ def savings(spend: pd.DataFrame, baseline: str) -> Savings:
         n_measured=measured,
         n_assumed=assumed,
         classifier_known=_is_known(table, "classifier_cost"),
-        failed_known="failed_cost" not in table or _is_known(table, "failed_cost"),
+        failed_known=_failed_known(table),
         labels=tuple(
             _label_savings(label, part) for label, part in table.groupby("label", dropna=False, sort=False)
         ),
@@ -175,6 +175,12 @@ def _totals(table: pd.DataFrame) -> dict[str, float]:
 
 def _is_known(table: pd.DataFrame, name: str) -> bool:
     return not bool((table[name].isna() & (table["n_priced"] > 0)).any())
+
+
+def _failed_known(table: pd.DataFrame) -> bool:
+    if "n_failed_unknown" in table and bool((table["n_failed_unknown"] > 0).any()):
+        return False
+    return "failed_cost" not in table or _is_known(table, "failed_cost")
 
 
 def _half_by_decisions(table: pd.DataFrame, n: int, total: dict[str, float]) -> float:

@@ -163,7 +163,12 @@ SPEND = Contract(
         Column(
             "failed_cost",
             "sum or NULL",
-            "cost of attempts that failed before the answer; left out: none recorded",
+            "cost of attempts that failed before the answer, as far as it is known; left out: none recorded",
+        ),
+        Column(
+            "n_failed_unknown",
+            "count",
+            "of the n_priced, those with a failed attempt whose cost is not known; left out: not counted",
         ),
     ),
 )

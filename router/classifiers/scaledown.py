@@ -111,6 +111,19 @@ class ScaleDownClassifier:
             Any other failure. No message holds the text or the key.
         """
         started = time.monotonic()
+        self._check(labels)
+        deadline = started + self._deadline_s
+        answer = run(self._ask(_request(text, labels), deadline), deadline, self._late)
+        return self._classification(answer, labels, started)
+
+    async def aclassify(self, text: str, labels: Sequence[Label]) -> Classification:
+        """``classify`` for asyncio: it takes no thread, however many calls wait at once."""
+        started = time.monotonic()
+        self._check(labels)
+        future = background().submit(self._ask(_request(text, labels), started + self._deadline_s))
+        return self._classification(await asyncio.wrap_future(future), labels, started)
+
+    def _check(self, labels: Sequence[Label]) -> None:
         if not labels:
             raise ClassifierError("there are no labels to choose from; a policy has at least one")
         if not self._breaker.allows():
@@ -118,9 +131,8 @@ class ScaleDownClassifier:
                 f"ScaleDown failed {FAILURES_TO_OPEN} times in a row and is left alone for {OPEN_S:g} s; "
                 "check its status and SCALEDOWN_BASE_URL."
             )
-        content = _request(text, labels)
-        deadline = started + self._deadline_s
-        answer = run(self._ask(content, deadline), deadline, self._late)
+
+    def _classification(self, answer: Any, labels: Sequence[Label], started: float) -> Classification:
         self._breaker.note(failed=isinstance(answer, _Failed) and answer.retriable)
         if isinstance(answer, _Failed):
             raise answer.error

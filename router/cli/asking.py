@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,10 +12,11 @@ import typer
 from router.cli.options import Data, Json, PolicyFile, Text, read_prompt
 from router.cli.output import emit, money, say, visible
 from router.cli.routing import decision_document, say_where, warm_up
+from router.errors import ProviderError
 
 if TYPE_CHECKING:
     from router.core import Router
-    from router.types import Reply
+    from router.types import Attempt, Reply
 
 _ODD_ENDS = {
     "length": "the reply was cut at the token limit; raise --max-tokens",
@@ -51,10 +53,15 @@ def ask(
     prompt = read_prompt(text)
     with Router(policy, data=data, source="cli") as router:
         warm_up(router.classifier, router.policy)
-        if stream:
-            reply = _streamed(router, prompt, system, max_tokens)
-        else:
-            reply = router.ask(prompt, system=system, max_tokens=max_tokens)
+        try:
+            if stream:
+                reply = _streamed(router, prompt, system, max_tokens)
+            else:
+                reply = router.ask(prompt, system=system, max_tokens=max_tokens)
+        except ProviderError as error:
+            if error.decision is not None:
+                _say_failed(error.decision.failed_attempts)
+            raise
     if json:
         emit(
             {
@@ -62,11 +69,13 @@ def ask(
                 "outcome": reply.outcome,
                 "usage": None if reply.usage is None else asdict(reply.usage),
                 "cost_usd": reply.cost_usd,
+                "tool_calls": [asdict(call) for call in reply.tool_calls],
                 "decision": decision_document(reply.decision),
             }
         )
     elif not stream:
         typer.echo(_safe(reply.text))
+    _say_failed(reply.decision.failed_attempts)
     _say_reply(reply)
     say_where(router, 1)
 
@@ -87,6 +96,14 @@ def _streamed(router: Router, prompt: str, system: str | None, max_tokens: int |
 def _safe(text: str) -> str:
     """A model's words: as they are into a file or pipe, without control characters on a terminal."""
     return visible(text) if sys.stdout.isatty() else text
+
+
+def _say_failed(attempts: Sequence[Attempt]) -> None:
+    """A line for each request that failed before the last one."""
+    for failed in attempts:
+        took = "" if failed.total_ms is None else f" after {failed.total_ms / 1000:.1f} s"
+        cost = "cost not known" if failed.cost_usd is None else money(failed.cost_usd)
+        say(f"failed first: {failed.model} ({failed.outcome}){took}; {cost}")
 
 
 def _say_reply(reply: Reply) -> None:

@@ -67,6 +67,7 @@ def document(rules: Policy) -> dict[str, Any]:
         "threshold": rules.threshold,
         "min_margin": rules.min_margin,
         "fallback_model": rules.fallback_model,
+        "failover": list(rules.failover),
         "baseline": rules.baseline,
         "classifier": rules.classifier,
         "tiers": list(rules.tiers),
@@ -75,6 +76,7 @@ def document(rules: Policy) -> dict[str, Any]:
                 "name": x.name,
                 "rubric": x.rubric,
                 "model": x.model,
+                "failover": list(x.failover),
                 "threshold": rules.threshold_for(x.name),
                 "own_threshold": x.threshold is not None,
                 "examples": len(x.examples),
@@ -91,7 +93,13 @@ def _print(rules: Policy) -> None:
     table(
         ("label", "model", "threshold", "examples", "rubric"),
         [
-            (x.name, x.model, f"{rules.threshold_for(x.name):g}", str(len(x.examples)), x.rubric)
+            (
+                x.name,
+                ", then ".join((x.model, *x.failover)),
+                f"{rules.threshold_for(x.name):g}",
+                str(len(x.examples)),
+                x.rubric,
+            )
             for x in rules.labels
         ],
         right=("threshold", "examples"),
@@ -110,6 +118,10 @@ def _print(rules: Policy) -> None:
                     w
                     for w, there in (
                         ("fallback", name == rules.fallback_model),
+                        (
+                            "failover",
+                            any(name in x for x in (rules.failover, *(y.failover for y in rules.labels))),
+                        ),
                         ("baseline", name == rules.baseline),
                     )
                     if there
@@ -118,6 +130,8 @@ def _print(rules: Policy) -> None:
         )
     table(("model", "provider", "USD per million tokens", "served until", ""), rows)
     typer.echo()
+    if rules.failover:
+        typer.echo(f"when {rules.fallback_model} fails: {', then '.join(rules.failover)}")
     typer.echo(
         f"threshold {rules.threshold:g}, classifier {rules.classifier}, fingerprint {rules.fingerprint}"
     )

@@ -25,14 +25,14 @@ BUFFERS = "512MB"
 """What DuckDB keeps of the file in memory meanwhile; its own choice is most of the machine's."""
 
 _QUERIES = {
-    "decisions": "SELECT d.* REPLACE (CAST(d.id AS VARCHAR) AS id, CAST(d.extra AS VARCHAR) AS extra) FROM decisions d "
-    "WHERE {filter}",
+    "decisions": "SELECT d.* REPLACE (CAST(d.id AS VARCHAR) AS id, CAST(d.extra AS VARCHAR) AS extra, "
+    "CAST(d.failed_attempts AS VARCHAR) AS failed_attempts) FROM decisions d WHERE {filter}",
     "feedback": "SELECT f.* REPLACE (CAST(f.decision_id AS VARCHAR) AS decision_id) FROM feedback f "
     "WHERE $all OR f.decision_id IN (SELECT d.id FROM decisions d WHERE {filter}) "
     # Ingest does not keep their order. Few rows, unlike decisions.
     "ORDER BY f.judged_at, f.decision_id, f.verdict, f.note",
 }
-_JSON = ("extra",)
+_JSON = ("extra", "failed_attempts")
 
 
 def export(
@@ -48,8 +48,8 @@ def export(
 
     Every column of the table is written, times in UTC.
 
-    * CSV: UTF-8 with a header; NULL is an empty cell and empty text ``""``; ``scores`` and ``extra`` are JSON text; a
-      text cell that a spreadsheet could take for a formula gets a leading apostrophe, numbers are left alone.
+    * CSV: UTF-8 with a header; NULL is an empty cell and empty text ``""``; ``scores``, ``extra`` and
+      ``failed_attempts`` are JSON text; a text cell that a spreadsheet could take for a formula gets a leading apostrophe, numbers are left alone.
     * JSON Lines: every key in every line; money as a JSON number with all its decimals.
     * Parquet: zstd; ``scores`` is a map, ``decided_at`` a timestamp without zone (UTC), money decimal(18, 12).
 

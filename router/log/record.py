@@ -83,6 +83,8 @@ def decision_payload(decision: Decision, privacy: Privacy | None = None) -> dict
         payload.pop("scores", None)
     if not decision.extra:
         payload.pop("extra", None)
+    if not decision.failed_attempts:
+        payload.pop("failed_attempts", None)
     # As text already, and written out: with cold caches every function, and the encoder's call back, costs a microsecond.
     cost = decision.cost_usd
     if cost.__class__ is Decimal:
@@ -92,6 +94,10 @@ def decision_payload(decision: Decision, privacy: Privacy | None = None) -> dict
     if cost.__class__ is Decimal:
         text = str(cost)
         payload["classifier_cost_usd"] = f"{cost:f}" if "E" in text else text
+    cost = decision.failed_cost_usd
+    if cost.__class__ is Decimal:
+        text = str(cost)
+        payload["failed_cost_usd"] = f"{cost:f}" if "E" in text else text
     if privacy is not None:
         privacy.apply(payload)
         return payload

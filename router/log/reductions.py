@@ -184,20 +184,20 @@ def spend(
         cost_baseline=products(sums, paid, at_base),
         label_cost=_first_known(label_cost, cost),
         classifier_cost=sums["classifier_cost"].astype(float),
-        failed_cost=0.0,
+        failed_cost=sums["failed_cost"].astype(float),
+        n_failed_unknown=sums["n_failed_unknown"],
         n_measured=n.where(sums["usage_grade"] == "measured", 0),
         n_assumed=n.where(sums["usage_grade"] == "assumed", 0),
         unknown=sums["n_classifier_unknown"],
-        retried=sums["n_retried"],
     )
     table.loc[~both, table.columns.difference(["day", "label", "cause", "n", "model_used"])] = 0
     table["n_unpriced"] = n.where(~both, 0)
     added = _added(table, ["day", "label", "model_used", "cause"])
-    # A classifier that gave no scores is not taken to have charged; one that did and named no price is unknown. Nobody says
-    # what an attempt that failed before the reply cost. One unknown part makes the sum unknown, never smaller.
+    # A classifier that gave no scores is not taken to have charged; one that did and named no price is unknown. One unknown
+    # part makes the sum unknown, never smaller. What failed attempts cost is kept as far as it is known, and what is not
+    # is counted: few of them tell.
     added.loc[added["unknown"] > 0, "classifier_cost"] = None
-    added.loc[added["retried"] > 0, "failed_cost"] = None
-    return added.drop(columns=["unknown", "retried"])
+    return added.drop(columns=["unknown"])
 
 
 def baseline_of(policy: Policy) -> str:

@@ -73,7 +73,7 @@ _KINDS = ("input", "read", "write", "output")
 _PRODUCTS = tuple(f"{x}_{y}" for i, x in enumerate(_KINDS) for y in _KINDS[i:])
 _COSTED = ("n", "classifier_cost", "n_classifier_unknown", *_TOKENS, *_PRODUCTS)
 SUMS = {
-    "hourly": ("n_scored", "n_fallback", "n_retried", *_COSTED),
+    "hourly": ("n_scored", "n_fallback", "n_retried", "failed_cost", "n_failed_unknown", *_COSTED),
     "cells": _COSTED,
     "margins": ("n", *_TOKENS),
     "latencies": ("n",),

@@ -205,8 +205,11 @@ def _fill_rollups(con: duckdb.DuckDBPyConnection) -> None:
         rollups.refill(con)
 
 
-_AFTER: dict[int, Callable[[duckdb.DuckDBPyConnection], None]] = {2: _fill_rollups}
-"""What a migration does to rows that are there already, beyond its SQL; in its transaction."""
+_AFTER: dict[int, Callable[[duckdb.DuckDBPyConnection], None]] = {3: _fill_rollups}
+"""What a migration does to rows that are there already, beyond its SQL; in its transaction.
+
+Roll-ups are filled once, after the last step that changes them: their SQL asks for the columns of that step.
+"""
 
 
 def schema_version(con: duckdb.DuckDBPyConnection) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from anthropic.types import Message
 from router.providers.base import SdkProvider
 from router.providers.call import Fault, Progress, Request, cleaned, get, status_fault
 from router.providers.http import http_client, timeouts, unfit
+from router.providers.tools import messages_choice, messages_messages, messages_tools
 from router.providers.usage import anthropic_usage
 
 BASE_URL = "https://api.anthropic.com"
@@ -56,8 +58,8 @@ class AnthropicProvider(SdkProvider):
             progress.end("malformed", "MalformedReply")
             return
         progress.usage = anthropic_usage(reply.usage)
-        for block in content:
-            _read_block(block, progress)
+        for index, block in enumerate(content):
+            _read_block(block, index, progress)
         progress.finish(reply.stop_reason)
         progress.conclude()
 
@@ -79,12 +81,16 @@ class AnthropicProvider(SdkProvider):
 
 def _arguments(request: Request, left: float) -> dict[str, Any]:
     system, messages = lift_system(request.messages, request.system)
-    arguments = {
+    arguments: dict[str, Any] = {
         "model": request.model,
-        "messages": cleaned(messages),
+        "messages": cleaned(messages_messages(messages)),
         "max_tokens": request.max_tokens,
         "timeout": timeouts(left),
     }
+    if request.tools:
+        arguments["tools"] = cleaned(messages_tools(request.tools))
+        if request.tool_choice is not None:
+            arguments["tool_choice"] = cleaned(messages_choice(request.tool_choice))
     if system:
         arguments["system"] = cleaned(system)
     return arguments
@@ -117,12 +123,14 @@ def _expect_deprecation(model: str) -> None:
         warnings.filterwarnings("ignore", message=text, category=DeprecationWarning)
 
 
-def _read_block(block: Any, progress: Progress) -> None:
+def _read_block(block: Any, index: Any, progress: Progress) -> None:
     kind = get(block, "type")
     if kind == "text":
         progress.add(get(block, "text"))
     elif kind == "tool_use":
-        progress.called_tool = True
+        given = get(block, "input")  # empty at the start of a streamed block: its pieces follow
+        text = json.dumps(given, ensure_ascii=False) if isinstance(given, Mapping) and given else None
+        progress.call_tool(index, get(block, "id"), get(block, "name"), text)
 
 
 async def _read_stream(stream: Any, progress: Progress) -> None:
@@ -136,9 +144,12 @@ async def _read_stream(stream: Any, progress: Progress) -> None:
             # The output count of the first event is a placeholder: should the stream be cut, it was never told.
             progress.usage = anthropic_usage({**usage, "output_tokens": None})
         elif kind == "content_block_start":
-            _read_block(get(event, "content_block"), progress)
+            _read_block(get(event, "content_block"), get(event, "index"), progress)
         elif kind == "content_block_delta":
-            progress.add(get(get(event, "delta"), "text"))
+            delta = get(event, "delta")
+            progress.add(get(delta, "text"))
+            if get(delta, "type") == "input_json_delta":
+                progress.call_tool(get(event, "index"), arguments=get(delta, "partial_json"))
         elif kind == "message_delta":
             told = _stated(get(event, "usage"))
             progress.usage = anthropic_usage({**usage, "output_tokens": None, **told})

@@ -10,11 +10,12 @@ import asyncio
 import random
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Unpack, runtime_checkable
 
 from router.config import Endpoint
-from router.providers.call import Fault, Progress, Request, begin
+from router.providers.call import Fault, Options, Progress, Request, begin
 from router.providers.deadline import Background, background, backoff_s, leave_behind, run
+from router.providers.loops import LoopClients
 from router.providers.streams import AsyncCompletionStream, CompletionStream
 from router.types import Completion
 
@@ -30,51 +31,30 @@ class Provider(Protocol):
     """Calls models of one provider. Safe to share between threads and event loops."""
 
     def complete(
-        self,
-        model: Model,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        system: str | None = None,
-        deadline_s: float,
-        max_tokens: int | None = None,
+        self, model: Model, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]
     ) -> Completion:
-        """One call, over within ``deadline_s`` seconds; never raises for what the provider does."""
+        """One call, over within ``deadline_s`` seconds; never raises for what the provider does. See ``Options``."""
 
     def stream(
-        self,
-        model: Model,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        system: str | None = None,
-        deadline_s: float,
-        max_tokens: int | None = None,
+        self, model: Model, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]
     ) -> CompletionStream:
         """The same as pieces of text; the call starts at once."""
 
     async def acomplete(
-        self,
-        model: Model,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        system: str | None = None,
-        deadline_s: float,
-        max_tokens: int | None = None,
+        self, model: Model, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]
     ) -> Completion:
         """``complete`` for asyncio."""
 
     def astream(
-        self,
-        model: Model,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        system: str | None = None,
-        deadline_s: float,
-        max_tokens: int | None = None,
+        self, model: Model, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]
     ) -> AsyncCompletionStream:
         """``stream`` for asyncio; not awaited itself."""
 
+    async def aclose(self) -> None:
+        """Give back the connections that belong to the running event loop. Idempotent."""
+
     def close(self) -> None:
-        """Give back connections. Idempotent."""
+        """Give back the other connections. Idempotent."""
         ...
 
 
@@ -84,66 +64,46 @@ class SdkProvider:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self._built: tuple[Background, Any] = (background(), self._build())
+        self._here = LoopClients(self._build)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.endpoint!r})"
 
     def complete(
-        self,
-        model: Model,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        system: str | None = None,
-        deadline_s: float,
-        max_tokens: int | None = None,
+        self, model: Model, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]
     ) -> Completion:
         """See ``Provider``."""
-        request, progress = begin(model, messages, system, deadline_s, max_tokens)
+        request, progress = begin(model, messages, options)
         call = self._run(request, progress)
         return run(call, progress.deadline, lambda: progress.completion("timeout", "TimeoutError"))
 
     async def acomplete(
-        self,
-        model: Model,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        system: str | None = None,
-        deadline_s: float,
-        max_tokens: int | None = None,
+        self, model: Model, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]
     ) -> Completion:
-        """See ``Provider``. Cancelling the task cancels the call."""
-        request, progress = begin(model, messages, system, deadline_s, max_tokens)
-        future = background().submit(self._run(request, progress))
-        return await asyncio.wrap_future(future)
+        """See ``Provider``. Cancelling the task cancels the call. Runs on the caller's own event loop."""
+        request, progress = begin(model, messages, options)
+        return await self._run(request, progress, await self._here.client())
 
     def stream(
-        self,
-        model: Model,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        system: str | None = None,
-        deadline_s: float,
-        max_tokens: int | None = None,
+        self, model: Model, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]
     ) -> CompletionStream:
         """See ``Provider``."""
-        request, progress = begin(model, messages, system, deadline_s, max_tokens)
+        request, progress = begin(model, messages, options)
         return CompletionStream(progress, lambda: background().submit(self._run(request, progress)))
 
     def astream(
-        self,
-        model: Model,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        system: str | None = None,
-        deadline_s: float,
-        max_tokens: int | None = None,
+        self, model: Model, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]
     ) -> AsyncCompletionStream:
         """See ``Provider``. Needs a running event loop."""
-        request, progress = begin(model, messages, system, deadline_s, max_tokens)
+        request, progress = begin(model, messages, options)
         return AsyncCompletionStream(progress, lambda: background().submit(self._run(request, progress)))
 
+    async def aclose(self) -> None:
+        """See ``Provider``. Event loops that end by ``asyncio.run`` do this themselves."""
+        await self._here.aclose()
+
     def close(self) -> None:
-        """Give back the connections. Idempotent; later calls end with outcome ``error``."""
+        """Give back the connections but those of event loops. Idempotent; later calls end with outcome ``error``."""
         home, client = self._built
         if home is background():
             run(client.close(), time.monotonic() + 1.0, lambda: None)
@@ -157,10 +117,11 @@ class SdkProvider:
             self._built = (here, client)
         return client
 
-    async def _run(self, request: Request, progress: Progress) -> Completion:
+    async def _run(self, request: Request, progress: Progress, client: Any = None) -> Completion:
+        """One call with a client of the running loop; None: that of the background loop."""
         try:
-            async with asyncio.timeout_at(progress.deadline) as progress.timer:
-                await self._attempts(request, progress)
+            async with asyncio.timeout(progress.left) as progress.timer:
+                await self._attempts(request, progress, client)
         except TimeoutError:
             progress.end("timeout", "TimeoutError")
         except asyncio.CancelledError:
@@ -170,13 +131,14 @@ class SdkProvider:
             progress.end("error", type(error).__name__)
         return progress.completion()
 
-    async def _attempts(self, request: Request, progress: Progress) -> None:
+    async def _attempts(self, request: Request, progress: Progress, client: Any) -> None:
         limit = MAX_ATTEMPTS
         while True:
             progress.attempts += 1
             progress.usage = None
+            progress.calls.clear()
             try:
-                await self._send(self._client(), request, progress)
+                await self._send(client or self._client(), request, progress)
                 return
             except Exception as error:
                 fault = self._fault(error)
@@ -184,14 +146,19 @@ class SdkProvider:
                 cut = fault.outcome in ("unreachable", "timeout")
                 progress.end("cut_stream" if cut else fault.outcome, fault.error_type)
                 return
+            failed = progress.failing(fault)
             if self._corrects(request, fault, progress):
                 limit += 1
+                progress.again(failed)
                 continue
-            wait = backoff_s(progress.attempts, fault.wait_s, progress.left, random.random())
+            wait = backoff_s(
+                progress.attempts, fault.wait_s, progress.left, random.random(), request.patience_s
+            )
             if not fault.retriable or progress.attempts >= limit or wait is None:
                 progress.end(fault.outcome, fault.error_type)
                 return
             await asyncio.sleep(wait)
+            progress.again(failed)
 
     def _build(self) -> Any:
         """The SDK's asynchronous client."""

@@ -7,10 +7,10 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Required, TypedDict
 
-from router.providers.deadline import retry_after_s
-from router.types import Completion, Outcome, Usage
+from router.providers.deadline import MAX_WAIT_S, retry_after_s
+from router.types import Attempt, Completion, Outcome, ToolCall, ToolChoice, Tools, Usage
 
 if TYPE_CHECKING:
     from router.policy import Model
@@ -33,6 +33,25 @@ _FINISH: dict[str, Outcome] = {
 }
 
 
+class Options(TypedDict, total=False):
+    """How one call is made.
+
+    Attributes
+    ----------
+    deadline_s : seconds for everything.
+    max_tokens : longest reply; None: as the model's settings say.
+    tools, tool_choice : in the form of chat completions, Responses or messages; each provider is sent its own.
+    patience_s : a server that asks to wait longer is not waited for.
+    """
+
+    deadline_s: Required[float]
+    system: str | None
+    max_tokens: int | None
+    tools: Tools | None
+    tool_choice: ToolChoice | None
+    patience_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One call as the caller asked for it; its ``repr`` shows no prompt."""
@@ -41,6 +60,10 @@ class Request:
     messages: Sequence[Mapping[str, Any]] = field(repr=False)
     system: str | None = field(repr=False)
     max_tokens: int
+    api: str = "chat"
+    tools: Tools | None = field(default=None, repr=False)
+    tool_choice: ToolChoice | None = field(default=None, repr=False)
+    patience_s: float = MAX_WAIT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +91,9 @@ class Progress:
     usage: Usage | None = None
     finish_reason: str | None = None
     refused: bool = False
-    called_tool: bool = False
+    calls: dict[int, list[str]] = field(default_factory=dict, repr=False)
+    failed: list[Attempt] = field(default_factory=list)
+    asked_at: float = field(default_factory=time.monotonic)
     corrected: set[str] = field(default_factory=set)
     outcome: Outcome | None = None
     error_type: str | None = None
@@ -91,13 +116,41 @@ class Progress:
             self.emit(piece)
         self.pieces.append(piece)
 
+    def call_tool(self, index: Any, id: Any = None, name: Any = None, arguments: Any = None) -> None:
+        """Take a tool call, or the next piece of one: its number, and what of it is told here."""
+        key = index if isinstance(index, int) else len(self.calls)
+        told = self.calls.setdefault(key, ["", "", ""])
+        for place, text in enumerate((id, name)):
+            if isinstance(text, str) and text:
+                told[place] = clean(text)[:256]
+        if isinstance(arguments, str):
+            told[2] += clean(arguments)
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The tool calls so far, in order; a server may leave out the arguments of a tool that takes none."""
+        return tuple(
+            ToolCall(id, name, arguments or "{}") for _, (id, name, arguments) in sorted(self.calls.items())
+        )
+
+    def failing(self, fault: Fault) -> Attempt:
+        """The record of the request that has just failed."""
+        spent_ms = (time.monotonic() - self.asked_at) * 1000
+        return Attempt.of(self.model, fault.outcome, fault.error_type, self.usage, spent_ms)
+
+    def again(self, failed: Attempt) -> None:
+        """Keep a request as one that failed; the next begins now."""
+        self.failed.append(failed)
+        self.asked_at = time.monotonic()
+
     def finish(self, reason: Any) -> None:
         """The reply is complete; in a stream only token counts can follow, and they are not waited for long."""
         if isinstance(reason, str) and reason:
             self.finish_reason = clean(reason)[:64]
             if self.timer is not None and self.emit is not None:
                 with contextlib.suppress(RuntimeError):  # it is just going off
-                    self.timer.reschedule(min(self.deadline, time.monotonic() + SETTLE_S))
+                    now = asyncio.get_running_loop().time()  # which need not be the monotonic clock's
+                    self.timer.reschedule(now + min(max(self.left, 0.0), SETTLE_S))
 
     def end(self, outcome: Outcome, error_type: str | None = None) -> None:
         """Set how the call ended; a reply that was complete stays complete whatever happens after it."""
@@ -113,8 +166,10 @@ class Progress:
         outcome = _FINISH.get(self.finish_reason or "", "ok")
         if self.refused:
             outcome = "refusal"
+        elif outcome == "ok" and self.calls:
+            outcome = "tool_call"  # OpenAI says "stop" when the caller had named the tool
         elif outcome == "ok" and not "".join(self.pieces).strip():
-            outcome = "tool_call" if self.called_tool else "empty"
+            outcome = "empty"
         self.outcome = outcome
 
     def completion(self, outcome: Outcome | None = None, error_type: str | None = None) -> Completion:
@@ -131,21 +186,25 @@ class Progress:
             total_ms=(time.monotonic() - self.started) * 1000,
             attempts=self.attempts,
             error_type=self.error_type,
+            failed=tuple(self.failed),
+            tool_calls=self.tool_calls,
         )
 
 
-def begin(
-    model: Model,
-    messages: Sequence[Mapping[str, Any]],
-    system: str | None,
-    deadline_s: float,
-    max_tokens: int | None,
-) -> tuple[Request, Progress]:
+def begin(model: Model, messages: Sequence[Mapping[str, Any]], options: Options) -> tuple[Request, Progress]:
     """A call and its clock, which starts here."""
-    request = Request(model.name, messages, system, max_tokens or model.max_tokens)
-    return request, Progress(
-        model.name, deadline=time.monotonic() + min(max(deadline_s, 0.0), MAX_DEADLINE_S)
+    request = Request(
+        model.name,
+        messages,
+        options.get("system"),
+        options.get("max_tokens") or model.max_tokens,
+        model.api,
+        options.get("tools") or None,
+        options.get("tool_choice"),
+        options.get("patience_s", MAX_WAIT_S),
     )
+    span = min(max(options["deadline_s"], 0.0), MAX_DEADLINE_S)
+    return request, Progress(model.name, deadline=time.monotonic() + span)
 
 
 def clean(text: str) -> str:
@@ -185,7 +244,7 @@ def status_fault(
         return Fault("timeout", error_type, again, wait)
     if status >= 500:
         return Fault("overloaded" if status in (503, 529) else "unreachable", error_type, again, wait)
-    if status in (401, 403):
+    if status in (401, 402, 403):
         return Fault("auth", error_type)
     if status == 404:
         return Fault("not_found", error_type)

@@ -136,12 +136,15 @@ def retry_after_s(headers: Mapping[str, str], now: Callable[[], float] = time.ti
     return None
 
 
-def backoff_s(attempt: int, asked: float | None, left: float, jitter: float) -> float | None:
+def backoff_s(
+    attempt: int, asked: float | None, left: float, jitter: float, most: float = MAX_WAIT_S
+) -> float | None:
     """Seconds to wait before the next attempt, or None when none is worth it.
 
     The wait is what the server ``asked`` for in seconds, never cut short to fit; else it doubles from 0.25 s to at most
     4 s over the attempts made (from 1), less up to a quarter by ``jitter`` in [0, 1), so that clients do not return in
-    step. A wait that leaves no time to ask again before the deadline, ``left`` seconds away, is not waited.
+    step. A wait that leaves no time to ask again before the deadline, ``left`` seconds away, is not waited, nor one of more
+    than ``most`` seconds.
     """
     wait = asked if asked is not None else min(0.25 * 2 ** (attempt - 1), 4.0) * (1.0 - jitter / 4.0)
-    return wait if wait <= MAX_WAIT_S and wait < left else None
+    return wait if wait <= min(most, MAX_WAIT_S) and wait < left else None

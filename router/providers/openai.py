@@ -1,8 +1,9 @@
-"""OpenAI's chat completions, and every server that speaks them (vLLM, Ollama, LM Studio, gateways)."""
+"""OpenAI's two APIs, and every server that speaks chat completions (vLLM, Ollama, LM Studio, gateways)."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,9 +12,11 @@ import openai
 from openai.types.chat import ChatCompletion
 
 from router.config import Endpoint
+from router.providers import responses
 from router.providers.base import SdkProvider
 from router.providers.call import Fault, Progress, Request, cleaned, get, status_fault
 from router.providers.http import http_client, timeouts, unfit
+from router.providers.tools import chat_choice, chat_messages, chat_tools
 from router.providers.usage import openai_usage
 
 BASE_URL = "https://api.openai.com/v1"
@@ -25,15 +28,36 @@ _NOT_KNOWN = re.compile(
 _MALFORMED = (ValueError, TypeError, AttributeError, LookupError)
 
 
+@dataclass(slots=True)
+class Dialect:
+    """What of chat completions a server knows.
+
+    Attributes
+    ----------
+    limit_name : "max_completion_tokens" (OpenAI, whose reasoning models refuse the older name) or "max_tokens"
+        (compatible servers, many of which know no other).
+    tells_usage : a stream may be asked for its token counts.
+    """
+
+    limit_name: str
+    tells_usage: bool = True
+
+
 class OpenAIProvider(SdkProvider):
-    """Chat completions over the ``openai`` SDK. What a server's 400 taught about parameters is remembered per model."""
+    """Chat completions and, for models whose settings say ``api = "responses"``, the Responses API over the ``openai`` SDK.
+
+    What a server's 400 taught about parameters is remembered per model, as its ``Dialect``.
+    """
 
     def __init__(self, endpoint: Endpoint) -> None:
         host = urlsplit(endpoint.base_url or BASE_URL).hostname or ""
         self._own_host = host == "openai.com" or host.endswith(".openai.com")
-        self._limit_names: dict[str, str] = {}
-        self._without_usage: set[str] = set()
+        self._dialects: dict[str, Dialect] = {}
         super().__init__(endpoint)
+
+    def dialect(self, model: str) -> Dialect:
+        """How this server is spoken to about a model; changes with what it refuses."""
+        return self._dialects.setdefault(model, Dialect(_LIMIT_NAMES[0 if self._own_host else 1]))
 
     def _build(self) -> openai.AsyncOpenAI:
         return openai.AsyncOpenAI(
@@ -43,25 +67,29 @@ class OpenAIProvider(SdkProvider):
             http_client=http_client(),
         )
 
-    def _limit_name(self, model: str) -> str:
-        # Compatible servers know the older name; OpenAI's reasoning models refuse it.
-        return self._limit_names.get(model) or _LIMIT_NAMES[0 if self._own_host else 1]
-
     def _arguments(self, request: Request, left: float) -> dict[str, Any]:
-        messages = cleaned(request.messages)
+        messages = cleaned(chat_messages(request.messages))
         if request.system is not None:
             messages = [{"role": "system", "content": cleaned(request.system)}, *messages]
-        return {
+        arguments = {
             "model": request.model,
             "messages": messages,
-            self._limit_name(request.model): request.max_tokens,
+            self.dialect(request.model).limit_name: request.max_tokens,
             "timeout": timeouts(left),
         }
+        if request.tools:
+            arguments["tools"] = cleaned(chat_tools(request.tools))
+            if request.tool_choice is not None:
+                arguments["tool_choice"] = cleaned(chat_choice(request.tool_choice))
+        return arguments
 
     async def _send(self, client: Any, request: Request, progress: Progress) -> None:
+        if request.api == "responses":
+            await responses.send(client, request, progress)
+            return
         arguments = self._arguments(request, progress.left)
         if progress.emit is not None:
-            if request.model not in self._without_usage:
+            if self.dialect(request.model).tells_usage:
                 arguments["stream_options"] = {"include_usage": True}
             async with await client.chat.completions.create(**arguments, stream=True) as stream:
                 await _read_stream(stream, progress)
@@ -79,6 +107,8 @@ class OpenAIProvider(SdkProvider):
 
     def _fault(self, error: Exception) -> Fault:
         name = type(error).__name__
+        if isinstance(error, responses.FailedResponse):
+            return error.fault
         if (cause := unfit(error)) is not None:
             return Fault("malformed", type(cause).__name__)
         if isinstance(error, openai.APITimeoutError):
@@ -98,15 +128,16 @@ class OpenAIProvider(SdkProvider):
 
     def _corrects(self, request: Request, fault: Fault, progress: Progress) -> bool:
         """Learn the other name of the token limit, or to ask for no usage, from a refusal that names the parameter."""
-        if fault.outcome != "rejected" or not _NOT_KNOWN.search(fault.said):
+        if fault.outcome != "rejected" or request.api != "chat" or not _NOT_KNOWN.search(fault.said):
             return False
-        if "stream_options" in fault.said and request.model not in self._without_usage:
-            self._without_usage.add(request.model)
+        dialect = self.dialect(request.model)
+        if "stream_options" in fault.said and dialect.tells_usage:
+            dialect.tells_usage = False
             return True
-        sent = self._limit_name(request.model)
+        sent = dialect.limit_name
         if re.search(rf"\b{sent}\b", fault.said) and "limit" not in progress.corrected:
             progress.corrected.add("limit")
-            self._limit_names[request.model] = _LIMIT_NAMES[1 - _LIMIT_NAMES.index(sent)]
+            dialect.limit_name = _LIMIT_NAMES[1 - _LIMIT_NAMES.index(sent)]
             return True
         return False
 
@@ -138,8 +169,13 @@ def _read_message(message: Any, progress: Progress) -> None:
     if isinstance(refusal, str) and refusal:
         progress.refused = True
         progress.add(refusal)
-    if get(message, "tool_calls") or get(message, "function_call"):
-        progress.called_tool = True
+    calls = get(message, "tool_calls")
+    for number, call in enumerate(calls if isinstance(calls, list) else []):
+        index, function = get(call, "index"), get(call, "function")
+        told = get(function, "name"), get(function, "arguments")
+        progress.call_tool(number if index is None else index, get(call, "id"), *told)
+    if (older := get(message, "function_call")) is not None and not calls:
+        progress.call_tool(0, None, get(older, "name"), get(older, "arguments"))
 
 
 def _event_fault(kind: str, name: str) -> Fault:

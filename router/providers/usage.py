@@ -1,7 +1,8 @@
 """Token counts of any provider in one normal form with disjoint buckets.
 
 OpenAI's ``prompt_tokens`` include what was read from and written to the cache, Anthropic's ``input_tokens`` do not;
-both count reasoning as output. Counts that contradict themselves give None: unknown, never zero.
+both count reasoning as output. Some compatible servers do not, which their total tells. DeepSeek names cached tokens in
+words of its own. Counts that contradict themselves give None: unknown, never zero.
 """
 
 from __future__ import annotations
@@ -23,17 +24,23 @@ def openai_usage(raw: Any) -> Usage | None:
     """Usage of a chat completion (or of the Responses API, whose names differ), as a mapping or an SDK object.
 
     None when nothing is stated or when it contradicts itself: a count that is negative or no whole number, more cached
-    than input, more reasoning than output, all zero.
+    than input, parts that do not add up, more reasoning than output, all zero; and when the total is more than input and
+    output without reasoning that explains it, as then some output was billed that is not told.
     """
     try:
         given = _count(raw, "prompt_tokens", "input_tokens")
         made = _count(raw, "completion_tokens", "output_tokens")
         details = _get(raw, "prompt_tokens_details", "input_tokens_details")
-        read = _count(details, "cached_tokens")
+        read = _read_from_cache(raw, details, given)
         written = _count(details, "cache_write_tokens")
+        split = _get(details, "cache_write_tokens_details")
+        parts = [_count(split, f"ttl_{span}_tokens") for span in ("30m", "12h")]
+        if any(part is not None for part in parts):
+            written = _agreed(written, sum(part or 0 for part in parts))
         reasoning = _count(
             _get(raw, "completion_tokens_details", "output_tokens_details"), "reasoning_tokens"
         )
+        made = _all_output(given, made, reasoning, _count(raw, "total_tokens"))
         fresh = given
         if given is not None:
             fresh = given - (read or 0) - (written or 0)
@@ -51,10 +58,7 @@ def anthropic_usage(raw: Any) -> Usage | None:
         split = _get(raw, "cache_creation")
         parts = [_count(split, f"ephemeral_{span}_input_tokens") for span in ("5m", "1h")]
         if any(part is not None for part in parts):
-            total = sum(part or 0 for part in parts)
-            if written is not None and written != total:
-                return None
-            written = total
+            written = _agreed(written, sum(part or 0 for part in parts))
         return _usage(
             _count(raw, "input_tokens"),
             _count(raw, "output_tokens"),
@@ -64,6 +68,30 @@ def anthropic_usage(raw: Any) -> Usage | None:
         )
     except _Contradiction:
         return None
+
+
+def _read_from_cache(raw: Any, details: Any, given: int | None) -> int | None:
+    read, hit = _count(details, "cached_tokens"), _count(raw, "prompt_cache_hit_tokens")
+    missed = _count(raw, "prompt_cache_miss_tokens")
+    if None not in (hit, missed, given) and (hit or 0) + (missed or 0) != given:
+        raise _Contradiction
+    return read if hit is None else _agreed(read, hit)
+
+
+def _agreed(stated: int | None, added: int) -> int:
+    """A count that is told twice; both must be the same."""
+    if stated is not None and stated != added:
+        raise _Contradiction
+    return added
+
+
+def _all_output(given: int | None, made: int | None, reasoning: int | None, total: int | None) -> int | None:
+    """The output with its reasoning, which some servers count beside it: their total then holds all three."""
+    if given is None or made is None or not total or total == given + made:
+        return made
+    if reasoning and total == given + made + reasoning:
+        return made + reasoning
+    raise _Contradiction
 
 
 def _usage(

@@ -4,7 +4,8 @@ WITH picked AS (
   SELECT
     {period} AS hour, d.policy_fingerprint, d.top_label AS label, coalesce(d.model_used, d.model_chosen) AS model,
     d.model_used IS NOT NULL AS answered, d.cause, d.outcome, d.source, d.usage_grade, d.decided_at, d.is_fallback,
-    d.attempts,
+    d.attempts, d.failed_cost_usd,
+    CASE WHEN d.attempts > 1 THEN d.attempts - 1 - n_failed_known(d.failed_attempts) ELSE 0 END AS failed_unknown,
     d.confidence, d.classifier_cost_usd, {usage_known} AS usage_known,
     CAST(CASE WHEN {usage_known} THEN d.input_tokens ELSE 0 END AS DOUBLE) AS i,
     CAST(CASE WHEN {usage_known} THEN coalesce(d.cache_read_tokens, 0) ELSE 0 END AS DOUBLE) AS r,
@@ -24,6 +25,8 @@ SELECT
   max(decided_at) AS last_at,
   coalesce(sum(classifier_cost_usd), 0) AS classifier_cost,
   count(*) FILTER (WHERE confidence IS NOT NULL AND classifier_cost_usd IS NULL) AS n_classifier_unknown,
+  coalesce(sum(failed_cost_usd), 0) AS failed_cost,
+  count(*) FILTER (WHERE failed_unknown > 0) AS n_failed_unknown,
   CAST(sum(i) AS BIGINT) AS input_tokens, CAST(sum(r) AS BIGINT) AS cache_read_tokens,
   CAST(sum(w) AS BIGINT) AS cache_write_tokens, CAST(sum(o) AS BIGINT) AS output_tokens,
   sum(i * i) AS input_input, sum(i * r) AS input_read, sum(i * w) AS input_write, sum(i * o) AS input_output,

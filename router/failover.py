@@ -1,0 +1,132 @@
+"""Who is asked next when a model or its provider fails.
+
+One deadline holds for the whole chain. Each model but the last gets an equal share of the time that is left
+(left / models left), so that one that hangs leaves time for the next; what it does not use goes to those behind it.
+
+A chain moves on after what another provider can mend: no answer in its share of the time, rate limit, overload, no
+connection or a server error, a refused key or account, a model that is not known, a missing key, a reply that cannot be
+read or holds nothing, a stream that ended before any of it reached the caller. It does not after what the model or the
+caller meant (refusal, content filter, token limit, tool call, cancelled), after a request that was refused as such
+(``rejected``: another model would be sent the same), nor after a failure that nobody can name (``error``: it may be the
+request's). A stream that has shown text never moves on: two models would have written one reply.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from router.types import Attempt, Completion, Outcome, ToolChoice, Tools
+
+if TYPE_CHECKING:
+    from router.policy import Model
+    from router.providers.base import Provider
+    from router.providers.call import Options
+
+MOVES_ON: frozenset[Outcome] = frozenset(
+    {
+        "timeout",
+        "rate_limited",
+        "overloaded",
+        "unreachable",
+        "auth",
+        "not_found",
+        "no_key",
+        "malformed",
+        "empty",
+        "cut_stream",
+    }
+)
+"""Outcomes after which the next model of a chain is asked."""
+
+PATIENCE_S = 2.0
+"""A provider that asks to wait longer is not waited for while another model can be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A model that can be called, and those before it in the chain that cannot (no key, no provider)."""
+
+    model: Model
+    provider: Provider
+    skipped: tuple[Attempt, ...] = ()
+
+
+class Chain:
+    """One call: its models in order, its deadline on the monotonic clock, and what has failed so far."""
+
+    def __init__(self, links: Sequence[Link], deadline_s: float) -> None:
+        self._links = tuple(links)
+        self._at = 0
+        self._deadline = time.monotonic() + deadline_s
+        self.attempts = 0
+        """Requests to models that failed."""
+        self.failed: tuple[Attempt, ...] = self._links[0].skipped
+        self.started = time.monotonic()
+        """When the model of now was asked first."""
+
+    @property
+    def model(self) -> Model:
+        """The model of now."""
+        return self._links[self._at].model
+
+    @property
+    def provider(self) -> Provider:
+        """Its provider."""
+        return self._links[self._at].provider
+
+    @property
+    def left_s(self) -> float:
+        """Seconds to the deadline of the whole call, 0 past it."""
+        return max(self._deadline - time.monotonic(), 0.0)
+
+    @property
+    def share_s(self) -> float:
+        """Seconds that the model of now has."""
+        return self.left_s / (len(self._links) - self._at)
+
+    def options(self, given: Options) -> Options:
+        """How the model of now is called: what was ``given``, and its share of the time."""
+        made: Options = {**given, "deadline_s": self.share_s}
+        if self._at + 1 < len(self._links):
+            made["patience_s"] = PATIENCE_S
+        return made
+
+    def moves_on(self, completion: Completion, *, shown: bool = False) -> bool:
+        """Whether the next model is to be asked; from then on it is the model of now.
+
+        Parameters
+        ----------
+        shown : a part of the reply has reached the caller.
+        """
+        if shown or completion.outcome not in MOVES_ON:
+            return False
+        if self._at + 1 >= len(self._links) or self.left_s <= 0.0:
+            return False
+        self._at += 1
+        self.attempts += completion.attempts
+        self.failed += (*completion.failed, last_attempt(completion), *self._links[self._at].skipped)
+        self.started = time.monotonic()
+        return True
+
+
+def ask_options(
+    system: str | None, max_tokens: int | None, tools: Tools | None, tool_choice: ToolChoice | None
+) -> Options:
+    """What the caller asks of whichever model answers."""
+    return {
+        "deadline_s": 0.0,
+        "system": system,
+        "max_tokens": max_tokens,
+        "tools": tools,
+        "tool_choice": tool_choice,
+    }
+
+
+def last_attempt(completion: Completion) -> Attempt:
+    """The last request of a call that failed; its cost is for the router to say."""
+    tried_ms = sum(x.total_ms or 0.0 for x in completion.failed)
+    spent_ms = None if completion.total_ms is None else max(completion.total_ms - tried_ms, 0.0)
+    return Attempt.of(completion.model, completion.outcome, completion.error_type, completion.usage, spent_ms)

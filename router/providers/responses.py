@@ -1,0 +1,131 @@
+"""OpenAI's Responses API: its request, its reply and its events, as far as they differ from chat completions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from openai.types.responses import Response
+
+from router.providers.call import Fault, Progress, Request, cleaned, get
+from router.providers.http import timeouts
+from router.providers.tools import responses_choice, responses_input, responses_tools
+from router.providers.usage import openai_usage
+
+
+class FailedResponse(Exception):
+    """A response that ended as failed although the HTTP status was 200; holds OpenAI's code for why, never its message."""
+
+    def __init__(self, code: Any) -> None:
+        self.code = code if isinstance(code, str) else ""
+        super().__init__("the response failed")
+
+    @property
+    def fault(self) -> Fault:
+        """What it comes to."""
+        name = type(self).__name__
+        if "rate_limit" in self.code:
+            return Fault("rate_limited", name, True)
+        if self.code in ("", "server_error"):
+            return Fault("unreachable", name, True)
+        refused = self.code.startswith(("invalid_", "image_", "empty_", "unsupported_"))
+        return Fault("rejected" if refused else "error", name)
+
+
+_INCOMPLETE = {"max_output_tokens": "length", "content_filter": "content_filter"}
+_ENDS = ("response.completed", "response.incomplete", "response.failed")
+
+
+def responses_arguments(request: Request, left: float) -> dict[str, Any]:
+    """Arguments of ``responses.create``; OpenAI is asked to keep nothing, as with chat completions."""
+    arguments: dict[str, Any] = {
+        "model": request.model,
+        "input": cleaned(responses_input(request.messages)),
+        "max_output_tokens": request.max_tokens,
+        "store": False,
+        "timeout": timeouts(left),
+    }
+    if request.system is not None:
+        arguments["instructions"] = cleaned(request.system)
+    if request.tools:
+        arguments["tools"] = cleaned(responses_tools(request.tools))
+        if request.tool_choice is not None:
+            arguments["tool_choice"] = cleaned(responses_choice(request.tool_choice))
+    return arguments
+
+
+async def send(client: Any, request: Request, progress: Progress) -> None:
+    """One request; see ``SdkProvider._send``."""
+    arguments = responses_arguments(request, progress.left)
+    if progress.emit is not None:
+        async with await client.responses.create(**arguments, stream=True) as stream:
+            await _read_stream(stream, progress)
+        return
+    reply = await client.responses.create(**arguments)
+    output = get(reply, "output")
+    if not isinstance(reply, Response) or not isinstance(output, list):
+        progress.end("malformed", "MalformedReply")
+        return
+    for index, item in enumerate(output):
+        for part in _contents(item):
+            _read_part(part, progress)
+        _read_call(item, index, progress)
+    _read_end(reply, progress)
+
+
+def _contents(item: Any) -> list[Any]:
+    found = get(item, "content")
+    return found if get(item, "type") == "message" and isinstance(found, list) else []
+
+
+def _read_part(part: Any, progress: Progress) -> None:
+    if get(part, "type") == "output_text":
+        progress.add(get(part, "text"))
+    elif get(part, "type") == "refusal":
+        progress.refused = True
+        progress.add(get(part, "refusal"))
+
+
+def _read_call(item: Any, index: Any, progress: Progress) -> None:
+    if get(item, "type") == "function_call":
+        told = get(item, "call_id") or get(item, "id"), get(item, "name"), get(item, "arguments")
+        progress.call_tool(index, *told)
+
+
+def _read_end(reply: Any, progress: Progress) -> None:
+    """Usage and ending out of the whole response, which a stream gives with its last event."""
+    progress.usage = openai_usage(get(reply, "usage"))
+    status = get(reply, "status")
+    if status == "failed":
+        raise FailedResponse(get(get(reply, "error"), "code"))
+    elif status == "incomplete":
+        why = str(get(get(reply, "incomplete_details"), "reason") or "")
+        progress.finish(_INCOMPLETE.get(why, why or "incomplete"))
+        progress.conclude()
+    elif status == "completed":
+        progress.finish("stop")
+        progress.conclude()
+    else:  # queued, in progress, cancelled, nothing: no reply
+        progress.end("malformed", "MalformedReply")
+
+
+async def _read_stream(stream: Any, progress: Progress) -> None:
+    events = False
+    async for event in stream:
+        events = True
+        kind = get(event, "type")
+        if kind == "response.output_text.delta":
+            progress.add(get(event, "delta"))
+        elif kind == "response.refusal.delta":
+            progress.refused = True
+            progress.add(get(event, "delta"))
+        elif kind == "response.output_item.done":  # calls are taken whole: their pieces name no tool
+            _read_call(get(event, "item"), get(event, "output_index"), progress)
+        elif kind in _ENDS:
+            _read_end(get(event, "response"), progress)
+            return
+        elif kind == "error":
+            raise FailedResponse(get(event, "code"))
+    if events or "text/event-stream" in stream.response.headers.get("content-type", ""):
+        progress.end("cut_stream", "CutStream")
+    else:
+        progress.end("malformed", "MalformedReply")
