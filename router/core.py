@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from router.errors import SpendCapError
 from router.prompts import Asked, ready
 from router.reply_stream import ReplyStream, settle
 from router.routing import RouterBase
@@ -66,6 +69,7 @@ class Router(RouterBase):
         asked = ready(prompt)
         decision = self._decide(asked, self._classify(asked), model, session_id)
         provider = self._provider_for(decision)
+        self._hold(decision, asked, system, max_tokens)
         started = time.monotonic()
         try:
             completion = provider.complete(
@@ -93,6 +97,7 @@ class Router(RouterBase):
         asked = ready(prompt)
         decision = self._decide(asked, self._classify(asked), model, session_id)
         provider = self._provider_for(decision)
+        self._hold(decision, asked, system, max_tokens)
         pieces = provider.stream(
             self.policy.model(decision.model_chosen),
             asked.messages,
@@ -145,6 +150,7 @@ class AsyncRouter(RouterBase):
         """See ``Router.ask``. A cancelled task logs its decision with outcome ``cancelled``."""
         asked, decision = await self._decided(prompt, model, session_id)
         provider = await asyncio.to_thread(self._provider_for, decision)
+        await self._held(decision, asked, system, max_tokens)
         started = time.monotonic()
         try:
             completion = await provider.acomplete(
@@ -171,6 +177,7 @@ class AsyncRouter(RouterBase):
         """Text as it arrives; logged at the end, also when the consumer stops early."""
         asked, decision = await self._decided(prompt, model, session_id)
         provider = await asyncio.to_thread(self._provider_for, decision)
+        await self._held(decision, asked, system, max_tokens)
         pieces = provider.astream(
             self.policy.model(decision.model_chosen),
             asked.messages,
@@ -184,6 +191,22 @@ class AsyncRouter(RouterBase):
         finally:
             await pieces.aclose()
             settle(self, decision, pieces.completion)
+
+    async def _held(
+        self, decision: Decision, asked: Asked, system: str | None, max_tokens: int | None
+    ) -> None:
+        """See ``_hold``, in a thread; a task that is cancelled meanwhile gives back what was held."""
+        if self._spend is None:
+            return
+        holding = asyncio.ensure_future(asyncio.to_thread(self._hold, decision, asked, system, max_tokens))
+        try:
+            await asyncio.shield(holding)
+        except asyncio.CancelledError as error:
+            with contextlib.suppress(SpendCapError):
+                await holding
+                self._spend.settle(decision.id, Decimal(0), "cancelled")  # nothing was sent
+                self._cancelled(decision, time.monotonic(), error)
+            raise
 
     async def _decided(
         self, prompt: Prompt, model: str | None, session_id: str | None

@@ -77,9 +77,31 @@ class Rate:
         return self.as_of is not None and (today - self.as_of).days > STALE_DAYS
 
 
+def per_million(rate: Rate | None) -> str:
+    """A rate in words.
+
+    >>> per_million(PriceBook().rate("gpt-4o-mini", date(2026, 11, 1)))
+    '$0.15 in, $0.60 out per million tokens'
+    >>> per_million(None)
+    'price not known'
+    """
+    return (
+        "price not known"
+        if rate is None
+        else f"{_dollars(rate.input)} in, {_dollars(rate.output)} out per million tokens"
+    )
+
+
+def _dollars(value: Decimal) -> str:
+    """USD with all its decimals: none, or two and more."""
+    plain = f"{value.normalize():f}"
+    decimals = len(plain.partition(".")[2])
+    return f"${value:.2f}" if decimals == 1 else f"${plain}"
+
+
 @dataclass(frozen=True, slots=True)
 class EndOfLife:
-    """When a provider stops serving a model. ``days_left`` is negative once that day has passed."""
+    """When a provider stops serving a model. ``days_left`` is negative once that day has passed; ``successor`` "": none known."""
 
     model: str
     date: date

@@ -19,10 +19,12 @@ from router.errors import (
     ConfigurationError,
     MissingKeyError,
     ScoresError,
+    SpendCapError,
 )
 from router.policy import Policy, decide
 from router.prompts import Asked
 from router.resolve import build_classifier, load_policy
+from router.spend_caps import usd
 from router.types import (
     REPLIES,
     Cause,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from router.log.writer import Writer
     from router.prices import PriceBook
     from router.providers.base import Provider
+    from router.spend import SpendMeter
 
 DEADLINE_S = 60.0
 EMPTY_PROMPT = "EmptyPrompt"
@@ -62,6 +65,8 @@ class RouterBase:
         prompts: str | None = None,
         redact: str | Callable[[str], str] | None = None,
         durability: Durability | None = None,
+        max_usd: Decimal | float | str | None = None,
+        max_usd_per_day: Decimal | float | str | None = None,
         clock: Callable[[], datetime] | None = None,
         new_id: Callable[[datetime], str] | None = None,
     ) -> None:
@@ -80,6 +85,8 @@ class RouterBase:
         redact : "packaged" takes keys and common personal data out of it first, a callable (text to text) whatever it
             likes, "off" nothing; None: as the policy says. The decision that is returned keeps the whole prompt.
         durability : "process", "async" or "power" (see ``LogSettings``); None: as the policy says.
+        max_usd, max_usd_per_day : most that this router's model calls may cost together, and those of every process with
+            this data folder on one day (UTC); a call that could pass one is not made (SpendCapError). None: as the policy says.
         clock, new_id : naive UTC now, and an id for it.
         """
         self.data = config.data_dir(data)
@@ -91,6 +98,16 @@ class RouterBase:
         self._providers: dict[str, Provider] = {}
         self._clock = clock or _utc_now
         self._new_id = new_id or _new_id
+        self._spend: SpendMeter | None = None
+        caps = self.policy.spend
+        if max_usd is not None:
+            caps = replace(caps, per_run_usd=usd(max_usd, "max_usd"))
+        if max_usd_per_day is not None:
+            caps = replace(caps, per_day_usd=usd(max_usd_per_day, "max_usd_per_day"))
+        if caps.any:
+            from router.spend import SpendMeter
+
+            self._spend = SpendMeter(caps, self.data)
         self._writer: Writer | None = None
         if log:
             from router.log.writer import Writer
@@ -239,7 +256,9 @@ class RouterBase:
             endpoint = config.endpoint(name, settings.base_url, settings.key_env)
             from router.providers import provider_for
 
-            self._providers[where] = provider_for(name, endpoint)
+            built = provider_for(name, endpoint)
+            if self._providers.setdefault(where, built) is not built:
+                built.close()  # another thread's first call was faster; two clients would leave one open
         return self._providers[where]
 
     def _provider_for(self, decision: Decision) -> Provider:
@@ -251,10 +270,35 @@ class RouterBase:
             self._log(replace(decision, model_used=None, outcome=outcome, error_type=type(error).__name__))
             raise
 
+    def _hold(self, decision: Decision, asked: Asked, system: str | None, max_tokens: int | None) -> None:
+        """Hold the most that the call can cost; where that could pass a cap the decision is logged and the error raised."""
+        if self._spend is None:
+            return
+        from router.spend import most
+
+        model = decision.model_chosen
+        longest = max_tokens or self.policy.model(model).max_tokens
+        day = decision.decided_at.date()
+        try:
+            held = most(asked.messages, system, longest, model, self.prices, day)
+            self._spend.hold(decision.id, held, model)
+        except SpendCapError as error:
+            error.decision = replace(
+                decision, model_used=None, outcome="spend_cap", error_type=type(error).__name__
+            )
+            self._log(error.decision)
+            raise
+
+    def _settle(self, decision: Decision, cost: Decimal | None, outcome: str) -> None:
+        """End the hold of a call, before its row is written: a crash in between has counted what was paid."""
+        if self._spend is not None:
+            self._spend.settle(decision.id, cost, outcome)
+
     def _finish(self, decision: Decision, completion: Completion) -> Reply:
         """Log how the call ended; the reply, or a ProviderError that carries the decision."""
         usage = completion.usage
         cost = self._cost(usage, completion.model, decision.decided_at.date())
+        self._settle(decision, cost, completion.outcome)
         done = replace(
             decision,
             model_used=completion.model,
@@ -279,6 +323,7 @@ class RouterBase:
         return Reply(done, completion.text, usage, cost, completion.outcome)
 
     def _cancelled(self, decision: Decision, started: float, error: BaseException) -> None:
+        self._settle(decision, None, "cancelled")
         spent, name = (time.monotonic() - started) * 1000, type(error).__name__
         self._log(replace(decision, outcome="cancelled", error_type=name, total_ms=spent, attempts=1))
 

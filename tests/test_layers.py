@@ -16,8 +16,10 @@ MAY = {
     "router.errors": {"types"},
     "router.log_settings": {"types"},
     "router.config": {"errors"},
-    "router.policy": {"types", "errors", "log_settings", "policy_file"},
-    "router.policy_file": {"policy", "types", "errors", "log_settings"},
+    "router.spend_caps": {"errors"},
+    "router.spend": {"errors", "log", "prices", "spend_caps", "types"},
+    "router.policy": {"types", "errors", "log_settings", "policy_file", "spend_caps"},
+    "router.policy_file": {"policy", "types", "errors", "log_settings", "spend_caps"},
     "router.policy_edit": {"policy", "config", "errors"},
     "router.prices": {"policy", "types", "errors"},
     "router.classifiers": {"policy", "types", "errors", "config", "presets", "providers"},
@@ -40,9 +42,11 @@ MAY = {
         "policy",
         "prices",
         "providers",
+        "spend",
+        "spend_caps",
         "types",
     },
-    "router.core": {"prompts", "routing", "reply_stream", "log", "types"},
+    "router.core": {"errors", "prompts", "routing", "reply_stream", "log", "types"},
 }
 HEAVY = {
     "duckdb": ("router/log", "router/cli/doctor.py"),  # doctor names its version
