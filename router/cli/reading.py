@@ -117,7 +117,10 @@ def savings(
     if scenario is not None:
         if baseline is not None:
             raise typer.BadParameter("--scenario has a baseline of its own; give --baseline or --scenario")
-        _show_scenario(scenario, json)
+        from router.analysis import scenarios
+        from router.cli.scenario import show
+
+        show(scenarios.scenario(scenario), json)
         return
     rules, book = _rules(policy, data)
     against = baseline or baseline_of(rules)
@@ -179,50 +182,6 @@ def overlap(
         f"{found.n_close:,} of {found.n:,} decisions ({share(found.close_rate)}) have a margin below {found.bound:g}; "
         "close rates are shares of all decisions; at stake: by how much spend would change had each gone to its other label's model"
     )
-
-
-def _show_scenario(name: str, json: bool) -> None:
-    from router.analysis.scenarios import scenario
-
-    found = scenario(name)
-    if json:
-        emit(
-            asdict(found)
-            | {
-                "routed_usd": found.routed_usd,
-                "savings_usd": found.savings_usd,
-                "savings_share": found.savings_share,
-            }
-        )
-        return
-    table(
-        ("label", "share", "model", "input tokens", "output tokens", "USD a day"),
-        [
-            (
-                x.label,
-                share(float(x.share)),
-                x.model,
-                f"{x.input_tokens:,}",
-                f"{x.output_tokens:,}",
-                "counted as free" if x.free else money(x.cost_usd),
-            )
-            for x in found.parts
-        ],
-        right=("share", "input tokens", "output tokens", "USD a day"),
-    )
-    typer.echo()
-    table(
-        ("", "USD a day"),
-        [
-            (f"all to {found.baseline}", money(found.baseline_usd)),
-            ("routed", money(found.routed_usd)),
-            ("saved", money(found.savings_usd)),
-            ("saved, share", f"{found.savings_share:.2%}"),
-        ],
-        right=("USD a day",),
-    )
-    say(f"assumed, not measured: {found.assumptions}")
-    say(f"rates of {found.prices_date.isoformat()} ({found.prices_source})")
 
 
 def _rules(policy: Path | None, data: Path | None) -> tuple[Policy, PriceBook]:
