@@ -165,6 +165,14 @@ SPEND = Contract(
             "sum or NULL",
             "cost of attempts that failed before the answer; left out: none recorded",
         ),
+        Column(
+            "same_tokens_cost",
+            "sum",
+            "baseline_cost had the baseline taken the same tokens; left out: it is taken to",
+        ),
+        Column(
+            "baseline_output", "sum", "of baseline_cost, the part for output tokens; left out: not told apart"
+        ),
     ),
 )
 
