@@ -90,9 +90,8 @@ def _paired(model: str, row: pd.Series) -> LengthRatio | None:
 
 
 def _matched(model: str, matched: pd.DataFrame, baseline: str) -> LengthRatio | None:
-    own = matched[matched["model"] == model].set_index(["label", "decile"])
-    base = matched[matched["model"] == baseline].set_index(["label", "decile"])
-    both = own.join(base, how="inner", lsuffix="_own", rsuffix="_base")
+    own, base = matched[matched["model"] == model], matched[matched["model"] == baseline]
+    both = own.merge(base, on=["label", "decile"], suffixes=("_own", "_base"))
     both = both[(both["n_own"] > 1) & (both["n_base"] > 1)]
     if both.empty or min(both["n_own"].sum(), both["n_base"].sum()) < MIN_MATCHED:
         return None
