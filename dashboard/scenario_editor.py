@@ -42,7 +42,10 @@ def card(policy: Policy) -> None:
         base, version = _base()
         plan, faults, beside = _edited(base, version, policy)
         if faults or plan is None:
-            st.markdown("**Not worked out.** " + "; ".join(untrusted.name(fault, 200) for fault in faults))
+            st.markdown(
+                "**Not worked out.** "
+                + "; ".join(untrusted.name(fault[:1].upper() + fault[1:], 200) for fault in faults)
+            )
             return
         st.session_state[_PLAN] = plan
         _keep_in_address(plan)
@@ -138,7 +141,7 @@ def _edited(base: Plan, version: int, policy: Policy) -> tuple[Plan | None, list
             base.requests,
             step=1_000,
             key=f"scenario_requests_{version}",
-            width=170,
+            width=140,
         )
         baseline = st.selectbox(
             "Baseline",
@@ -146,7 +149,7 @@ def _edited(base: Plan, version: int, policy: Policy) -> tuple[Plan | None, list
             index=models.index(base.baseline),
             key=f"scenario_baseline_{version}",
             format_func=lambda name: f"All to {name}",
-            width=230,
+            width=200,
         )
         kinds = ("Tokens of each line", "The same for all")
         kind = st.selectbox(
@@ -154,7 +157,7 @@ def _edited(base: Plan, version: int, policy: Policy) -> tuple[Plan | None, list
             kinds,
             index=int(base.baseline_tokens is not None),
             key=f"scenario_shape_{version}",
-            width=180,
+            width=150,
         )
         shape = base.baseline_tokens or (500, 500)
         if kind == kinds[1]:
@@ -167,16 +170,24 @@ def _edited(base: Plan, version: int, policy: Policy) -> tuple[Plan | None, list
                         value,
                         step=50,
                         key=f"scenario_{side}_{version}",
-                        width=130,
+                        width=105,
                     )
                 )
                 for side, value in zip(("Input", "Output"), shape, strict=True)
             )
         classifier = st.text_input(
-            "Classifier, $ a request",
+            "Classifier, $ each",
             f"{base.classifier_usd:f}",
             key=f"scenario_classifier_{version}",
-            width=170,
+            width=140,
+        )
+        days = [*([base.prices_date] if base.prices_date else []), None]
+        prices_date = st.selectbox(
+            "Prices of",
+            days,
+            key=f"scenario_prices_{version}",
+            format_func=lambda day: "Today" if day is None else formats.day(day, year=True),
+            width=120,
         )
     left, right = frame.wide_and_narrow()
     with left:
@@ -196,6 +207,7 @@ def _edited(base: Plan, version: int, policy: Policy) -> tuple[Plan | None, list
             baseline=str(baseline),
             baseline_tokens=shape if kind == kinds[1] else None,
             classifier_usd=_decimal(classifier, "classifier"),
+            prices_date=prices_date,
             rows=tuple(_rows(table)),
         )
     except InputError as error:

@@ -257,7 +257,7 @@ def test_the_command_line_changes_every_part_and_keeps_it_in_a_file(tmp_path):
         (["--requests", "many"], "--requests: found 'many'"),
         (["--requests", "1.5"], "expected a whole number of requests"),
         (["--mix", "simple"], "--mix: found 'simple', expected LABEL=VALUE"),
-        (["--mix", "simple=0.5"], "the shares sum to 0.5, expected 1"),
+        (["--mix", "simple=0.5"], "the shares sum to 0.5 (50 %), expected 1"),
         (["--mix", "other=1"], "found label 'other' without a model"),
         (["--mix", "simple=1,simple=0"], "stands twice"),
         (["--tokens", "coding=500"], "expected input and output tokens like 500/300"),

@@ -231,7 +231,9 @@ def _faults(plan: Plan) -> list[str]:
         faults.append(f"rows: {', '.join(twice)[:80]} stands twice")
     total = sum((row.share for row in plan.rows if row.share.is_finite()), Decimal(0))
     if not faults and total != 1:
-        faults.append(f"the shares sum to {total.normalize():f}, expected 1")
+        faults.append(
+            f"the shares sum to {total.normalize():f} ({(total * 100).normalize():f} %), expected 1"
+        )
     return faults
 
 

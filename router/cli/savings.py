@@ -218,6 +218,8 @@ def _say_left_out(figures: Savings, book: PriceBook, today: date) -> None:
         why = "no model answered" if model is None else model
         if model is not None and book.rate(model, today) is None:
             why += " (price not known)"
+        elif model is not None:
+            why += " (tokens or baseline not known)"
         parts.append(f"{n:,} {why}")
     say(f"left out, cost not known: {', '.join(parts)}; + marks a lower bound")
 
