@@ -148,7 +148,7 @@ def _edited(base: Plan, version: int, policy: Policy) -> tuple[Plan | None, list
             models,
             index=models.index(base.baseline),
             key=f"scenario_baseline_{version}",
-            format_func=lambda name: f"All to {name}",
+            format_func=lambda name: f"All to {untrusted.cell(name)}",
             width=200,
         )
         kinds = ("Tokens of each line", "The same for all")

@@ -122,7 +122,7 @@ def test_the_policys_own_price_is_taken_and_says_where_it_is_from():
     assert found.rates["nobody-1"].is_stale(TODAY)
 
 
-names = st.text(min_size=1, max_size=12).filter(lambda x: x.strip() and max(x) < "\ud800")
+names = st.text(min_size=1, max_size=12).filter(lambda x: x.strip() and x.isprintable())
 shares = st.lists(st.integers(1, 100), min_size=1, max_size=6)
 
 
@@ -176,6 +176,14 @@ def test_a_scenario_survives_being_written_and_read_and_adds_up(own):
     ("text", "says"),
     [
         ("requests = 1", "baseline: missing"),
+        (
+            'requests = 1\nbaseline = "m\\u202e"\nrows = [{label="a", share="1", model="m"}]',
+            "baseline: expected at most 128",
+        ),
+        (
+            'requests = 1\nbaseline = "m"\nrows = [{label="a\\u200b", share="1", model="m"}]',
+            r"rows\[1\].label: expected",
+        ),
         ("requests = ", "not valid TOML"),
         ('colour = "red"', "colour: not a key"),
         ('requests = 10\nbaseline = "m"\nrows = [{label="a", share="0.5", model="m"}]', "shares sum to 0.5"),

@@ -99,6 +99,31 @@ def test_an_async_router_keeps_the_cap(fake, tmp_path):
     assert sorted(x for (x,) in rows(tmp_path, "outcome")) == ["ok", "ok", "spend_cap", "spend_cap"]
 
 
+def test_a_cancelled_call_counts_as_the_most_it_could_be_and_holds_nothing(fake, tmp_path):
+    fake.always("hang")
+
+    async def main():
+        async with AsyncRouter(SEED, classifier=Fixed(), data=tmp_path, max_usd_per_day=1) as client:
+            task = asyncio.create_task(client.ask("hello", max_tokens=100))
+            while not fake.requests:
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    asyncio.run(main())
+    day = DayLedger(tmp_path).read()
+    assert (day.held_usd, day.n) == (0, 1)
+    assert day.spent_usd == day.assumed_usd > 0
+    assert rows(tmp_path, "outcome") == [("cancelled",)]
+
+
+def test_a_stream_that_is_dropped_holds_nothing(fake, tmp_path):
+    with router(tmp_path, max_usd_per_day=1) as client:
+        client.stream("hello").close()
+        assert DayLedger(tmp_path).read().held_usd == 0
+
+
 def test_a_model_without_a_known_price_is_not_called_under_a_cap(fake, tmp_path):
     policy = Policy.from_toml(SEED.to_toml() + '\n[models."my-llm"]\nprovider = "openai"\n')
     with (

@@ -15,6 +15,7 @@ from router.errors import InputError
 MAX_REQUESTS = 10**15
 MAX_TOKENS = 10_000_000
 MAX_ROWS = 64
+MAX_NAME = 128
 _KEYS = (
     "name",
     "title",
@@ -212,6 +213,7 @@ def _faults(plan: Plan) -> list[str]:
         )
     if not plan.baseline.strip():
         faults.append("baseline: missing, expected the model that answers everything")
+    faults += _name_faults("baseline", plan.baseline)
     if not 1 <= len(plan.rows) <= MAX_ROWS:
         faults.append(f"rows: found {len(plan.rows)}, expected 1 to {MAX_ROWS}")
     if not (plan.classifier_usd.is_finite() and plan.classifier_usd >= 0):
@@ -220,6 +222,8 @@ def _faults(plan: Plan) -> list[str]:
         where = f"rows[{number}] ({row.label[:40]})"
         if not row.label.strip() or not row.model.strip():
             faults.append(f"rows[{number}]: expected a label and a model")
+        for what, text in (("label", row.label), ("model", row.model)):
+            faults += _name_faults(f"rows[{number}].{what}", text)
         if not (row.share.is_finite() and 0 <= row.share <= 1):
             faults.append(f"{where}: found share {row.share}, expected 0 to 1")
         faults += _token_faults(where, (row.input_tokens, row.output_tokens))
@@ -235,6 +239,13 @@ def _faults(plan: Plan) -> list[str]:
             f"the shares sum to {total.normalize():f} ({(total * 100).normalize():f} %), expected 1"
         )
     return faults
+
+
+def _name_faults(where: str, text: str) -> list[str]:
+    """A scenario can come out of a link: its names are shown, so nothing in them may hide or reorder others."""
+    if text.isprintable() and len(text) <= MAX_NAME:
+        return []
+    return [f"{where}: expected at most {MAX_NAME} printable characters"]
 
 
 def _token_faults(where: str, tokens: tuple[Any, Any]) -> list[str]:
