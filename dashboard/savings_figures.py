@@ -32,7 +32,9 @@ def by_cause(found: Savings) -> list[Step]:
     ]
 
 
-def waterfall(found: Savings, steps: Sequence[Step], order: Sequence[str]) -> tuple[go.Figure, str]:
+def waterfall(
+    found: Savings, steps: Sequence[Step], order: Sequence[str], height: int
+) -> tuple[go.Figure, str]:
     """From the baseline, step by step, down to what was paid. A label's bar has its label's colour."""
     dark = theme.is_dark()
     colors = theme.colors(dark)
@@ -48,7 +50,7 @@ def waterfall(found: Savings, steps: Sequence[Step], order: Sequence[str]) -> tu
         "price": colors.served,
         "mix": colors.served,
     }
-    figure = figures.base(520, bargap=0.32)
+    figure = figures.base(height, bargap=0.32)
     names, tops = [], []
     for i, step in enumerate(steps):
         whole = step.kind in ("baseline", "paid")

@@ -28,6 +28,7 @@ from router.errors import (
     ProviderUnreachable,
     RouterError,
     ScoresError,
+    SpendCapError,
     UnknownPriceError,
 )
 from router.policy import Policy, decide
@@ -80,6 +81,7 @@ __all__ = [
     "RouterError",
     "ScaleDownClassifier",
     "ScoresError",
+    "SpendCapError",
     "UnknownPriceError",
     "Usage",
     "decide",

@@ -63,6 +63,8 @@ class Router(RouterBase):
         ------
         MissingKeyError
             No key and no base URL for the model's provider; the decision is logged all the same.
+        SpendCapError
+            The call could have passed a spend cap and was not made; logged with outcome ``spend_cap``.
         ProviderError
             The call ended without a usable reply (timeout, rate limit, ...); logged, as ``error.decision``.
         """

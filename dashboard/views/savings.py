@@ -137,8 +137,8 @@ def _money(value: float | None) -> str:
     return "Not measured" if value is None else formats.usd(value)
 
 
-def waterfall_card(found: Savings, order: Sequence[str]) -> None:
-    """Where the savings come from."""
+def waterfall_card(found: Savings, order: Sequence[str], beside: int) -> None:
+    """Where the savings come from; ``beside`` is by how much the cards at its right are higher than usual, in px."""
     with st.container(border=True, height="stretch", gap="xsmall"):
         st.session_state.setdefault(STEPS, BY_CAUSE)
         with st.container(horizontal=True, vertical_alignment="top"):
@@ -161,7 +161,7 @@ def waterfall_card(found: Savings, order: Sequence[str]) -> None:
             return
         by_cause = st.session_state[STEPS] == BY_CAUSE
         steps = savings_figures.by_cause(found) if by_cause else found.waterfall
-        figure, finding = savings_figures.waterfall(found, steps, order)
+        figure, finding = savings_figures.waterfall(found, steps, order, 520 + beside + 56 * (not by_cause))
         st.plotly_chart(figure, theme=None, config=theme.plotly_config(), key="waterfall", alt=finding)
         if by_cause:
             st.caption(savings_cards.CAUSES)
@@ -249,11 +249,11 @@ def main() -> None:
     replayed = under != LOGGED
     frame.header("Savings", sentence(found, replayed))
     figures_row(found, replayed)
+    estimated = None if replayed or not isinstance(baseline, str) else savings_cards.estimated(baseline)
     left, right = frame.wide_and_narrow()
     with left:
-        waterfall_card(found, order)
+        waterfall_card(found, order, 30 * (estimated is not None) + 52 * (ratio is not None))
     with right:
-        estimated = None if replayed or not isinstance(baseline, str) else savings_cards.estimated(baseline)
         savings_cards.ways_card(found, estimated)
         savings_cards.projection_card(spend, ratio)
     label_table(found, order)
