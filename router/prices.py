@@ -179,7 +179,7 @@ class PriceBook:
 
     def price(self, usage: Usage | None, model: str, day: date, *, batch: bool = False) -> Decimal | None:
         """USD of one request with this usage under this model on this day (UTC); None when unknown, never 0 for it."""
-        rate = self.rate(model, day, batch=batch)
+        rate = self.rate(model, day, batch=True) if batch else self.rate(model, day)
         return None if rate is None or usage is None else rate.cost(usage)
 
     def table(self, models: Iterable[str], days: Iterable[date]) -> list[dict[str, Any]]:
