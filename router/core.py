@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -206,7 +205,7 @@ class AsyncRouter(RouterBase):
         except asyncio.CancelledError as error:
             with contextlib.suppress(SpendCapError):
                 await holding
-                self._spend.settle(decision.id, Decimal(0), "cancelled")  # nothing was sent
+                self._spend.settle(decision.id, [])  # nothing was sent
                 self._cancelled(decision, time.monotonic(), error)
             raise
 

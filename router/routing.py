@@ -292,7 +292,7 @@ class RouterBase:
     def _settle(self, decision: Decision, cost: Decimal | None, outcome: str) -> None:
         """End the hold of a call, before its row is written: a crash in between has counted what was paid."""
         if self._spend is not None:
-            self._spend.settle(decision.id, cost, outcome)
+            self._spend.settle(decision.id, [(decision.model_chosen, cost, outcome)])
 
     def _finish(self, decision: Decision, completion: Completion) -> Reply:
         """Log how the call ended; the reply, or a ProviderError that carries the decision."""

@@ -125,16 +125,18 @@ class DayLedger:
             mine = Held(before + usd, socket.gethostname(), os.getpid(), _born(os.getpid()), self._clock())
             self._store(replace(day, held={**day.held, key: mine}))
 
-    def settle(self, key: str, cost: Decimal | None) -> None:
-        """Count what a call cost; None: not known, so as the most it could be. Its hold ends."""
+    def settle(self, key: str, cost: Decimal, assumed: Decimal = _ZERO) -> None:
+        """Count what a call cost; ``assumed`` of it is not known and stands for the most it could be. Its hold ends."""
         with self._alone():
             day = self._living(self._load())
-            held = dict(day.held)
-            most = held.pop(key).usd if key in held else _ZERO
-            paid = most if cost is None else cost
-            assumed = day.assumed_usd + (most if cost is None else _ZERO)
             self._store(
-                replace(day, held=held, spent_usd=day.spent_usd + paid, assumed_usd=assumed, n=day.n + 1)
+                replace(
+                    day,
+                    held={name: held for name, held in day.held.items() if name != key},
+                    spent_usd=day.spent_usd + cost,
+                    assumed_usd=day.assumed_usd + assumed,
+                    n=day.n + 1,
+                )
             )
 
     @contextlib.contextmanager
@@ -237,8 +239,8 @@ class SpendMeter:
         self.ledger = ledger or (DayLedger(data) if caps.per_day_usd is not None else None)
         self._lock = threading.Lock()
         self._spent = _ZERO
-        self._held: dict[str, Decimal] = {}
-        self._late: list[tuple[str, Decimal | None]] = []
+        self._held: dict[str, dict[str, Decimal]] = {}
+        self._late: list[tuple[str, Decimal, Decimal]] = []
 
     @property
     def spent_usd(self) -> Decimal:
@@ -250,7 +252,7 @@ class SpendMeter:
 
         Parameters
         ----------
-        key : the decision's id. More calls for one decision (a failover) add up.
+        key : the decision's id. More models for one decision (a failover) add up.
         usd : see ``most``; None when the model has no known price.
 
         Raises
@@ -265,13 +267,14 @@ class SpendMeter:
             )
         cap = self.caps.per_run_usd
         with self._lock:
-            taken = self._spent + sum(self._held.values(), _ZERO)
+            taken = self._spent + sum((x for held in self._held.values() for x in held.values()), _ZERO)
             if cap is not None and taken + usd > cap:
                 raise SpendCapError(
                     f"this run's cap of {_usd(cap)} leaves {_usd(max(cap - taken, _ZERO))}, and this call could cost {_usd(usd)} "
                     f"(spent {_usd(self._spent)}). Lower max_tokens or raise the cap."
                 )
-            self._held[key] = self._held.get(key, _ZERO) + usd
+            held = self._held.setdefault(key, {})
+            held[model] = held.get(model, _ZERO) + usd
             late, self._late = self._late, []
         try:
             for earlier in late:
@@ -280,31 +283,38 @@ class SpendMeter:
                 self.ledger.hold(key, usd, self.caps.per_day_usd)
         except BaseException:
             with self._lock:
-                left = self._held.pop(key) - usd
-                if left:
-                    self._held[key] = left
+                held[model] -= usd
+                if not any(held.values()):
+                    self._held.pop(key, None)
             raise
 
-    def settle(self, key: str, cost: Decimal | None, outcome: str | None) -> None:
-        """Count what a held call cost. Never raises: the reply is there, and stays held until the file can be written."""
-        with self._lock:
-            if key not in self._held:
-                return
-            most = self._held.pop(key)
-            if cost is None and outcome in FREE:
-                cost = _ZERO
-            self._spent += most if cost is None else cost
-        self._settle_day(key, cost)
+    def settle(self, key: str, calls: Sequence[tuple[str, Decimal | None, str | None]]) -> None:
+        """Count what a decision's calls cost, each by (model, cost, outcome); one of unknown cost counts as the most it could be.
 
-    def _settle_day(self, key: str, cost: Decimal | None) -> None:
+        Never raises: the reply is there, and its hold stays until the file can be written.
+        """
+        with self._lock:
+            held = self._held.pop(key, None)
+            if held is None:
+                return
+            paid = assumed = _ZERO
+            for model, cost, outcome in calls:
+                if cost is not None:
+                    paid += cost
+                elif outcome not in FREE:
+                    assumed += held.get(model, _ZERO)
+            self._spent += paid + assumed
+        self._settle_day(key, paid + assumed, assumed)
+
+    def _settle_day(self, key: str, cost: Decimal, assumed: Decimal) -> None:
         if self.ledger is None:
             return
         try:
-            self.ledger.settle(key, cost)
+            self.ledger.settle(key, cost, assumed)
         except SpendCapError as error:
             _logger.warning("routescope: a call's cost is still held against the cap: %s", error)
             with self._lock:
-                self._late.append((key, cost))
+                self._late.append((key, cost, assumed))
 
 
 def most(

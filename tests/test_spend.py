@@ -326,7 +326,7 @@ def test_a_settled_cost_that_cannot_be_written_stays_held_and_is_written_later(t
     meter.hold("a", Decimal("0.4"), MODEL)
     whole = (tmp_path / FILE).read_bytes()
     (tmp_path / FILE).write_bytes(b"{")
-    meter.settle("a", Decimal("0.1"), "ok")
+    meter.settle("a", [(MODEL, Decimal("0.1"), "ok")])
     assert "still held against the cap" in caplog.text
     (tmp_path / FILE).write_bytes(whole)
     assert DayLedger(tmp_path).read().held_usd == Decimal("0.4")
@@ -401,7 +401,7 @@ def test_threads_of_one_router_share_the_cap_of_the_run(tmp_path):
         thread.join()
     assert len(made) == 5
     for key in made:
-        meter.settle(key, Decimal("0.01"), "ok")
+        meter.settle(key, [(MODEL, Decimal("0.01"), "ok")])
     assert meter.spent_usd == Decimal("0.05")
 
 
@@ -412,8 +412,15 @@ def test_a_second_model_of_one_decision_adds_to_its_hold(tmp_path):
     assert DayLedger(tmp_path).read().held_usd == Decimal("0.7")
     with pytest.raises(SpendCapError):
         meter.hold("a", Decimal("0.4"), "gpt-4o")
-    meter.settle("a", Decimal("0.5"), "ok")
-    assert (DayLedger(tmp_path).read().held_usd, meter.spent_usd) == (0, Decimal("0.5"))
+    # The first timed out, so it counts as the most it could be; the second says what it cost.
+    meter.settle("a", [(MODEL, None, "timeout"), ("gpt-4o", Decimal("0.1"), "ok")])
+    day = DayLedger(tmp_path).read()
+    assert (day.held_usd, day.spent_usd, day.assumed_usd) == (0, Decimal("0.4"), Decimal("0.3"))
+    assert meter.spent_usd == Decimal("0.4")
+    meter.hold("b", Decimal("0.3"), MODEL)
+    meter.hold("b", Decimal("0.3"), "gpt-4o")
+    meter.settle("b", [(MODEL, None, "overloaded"), ("gpt-4o", Decimal("0.1"), "ok")])
+    assert meter.spent_usd == Decimal("0.5")
 
 
 def test_a_policy_holds_its_caps_exactly_and_gives_them_back():
