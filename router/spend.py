@@ -87,6 +87,15 @@ class SpendMeter:
                     self._held.pop(key, None)
             raise
 
+    def hold_all(self, key: str, models: Sequence[tuple[str, Decimal | None]]) -> None:
+        """Hold for every model that may be asked in turn, or for none of them; see ``hold``."""
+        try:
+            for model, usd in models:
+                self.hold(key, usd, model)
+        except SpendCapError:
+            self.settle(key, [])
+            raise
+
     def settle(self, key: str, calls: Sequence[tuple[str, Decimal | None, str | None]]) -> None:
         """Count what a decision's calls cost, each by (model, cost, outcome); one of unknown cost counts as the most it could be.
 

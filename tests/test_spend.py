@@ -423,6 +423,15 @@ def test_a_second_model_of_one_decision_adds_to_its_hold(tmp_path):
     assert meter.spent_usd == Decimal("0.5")
 
 
+def test_models_asked_in_turn_are_held_all_or_none(tmp_path):
+    meter = SpendMeter(SpendCaps(per_day_usd=Decimal(1)), tmp_path)
+    with pytest.raises(SpendCapError):
+        meter.hold_all("a", [(MODEL, Decimal("0.6")), ("gpt-4o", Decimal("0.6"))])
+    assert DayLedger(tmp_path).read().held_usd == 0
+    meter.hold_all("b", [(MODEL, Decimal("0.5")), ("gpt-4o", Decimal("0.5"))])
+    assert DayLedger(tmp_path).read().held_usd == 1
+
+
 def test_a_policy_holds_its_caps_exactly_and_gives_them_back():
     policy = Policy.from_toml(SEED.to_toml() + '\n[spend]\nper_day_usd = "5.00"\nper_run_usd = 0.1\n')
     assert policy.spend == SpendCaps(Decimal("5.00"), Decimal("0.1"))
