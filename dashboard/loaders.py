@@ -17,6 +17,8 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import state
+from router.analysis.lengths import LengthRatio
+from router.analysis.lengths import length_ratios as length_ratios_of
 from router.errors import LogLocked, PolicyError
 from router.log import queries
 from router.log.owner import local_owner
@@ -217,9 +219,28 @@ def pairs(chosen: Filter) -> pd.DataFrame:
     return _cached(_pairs, chosen, policy_in_view())
 
 
-def spend(chosen: Filter, baseline: str | None = None) -> pd.DataFrame:
-    """What was paid beside the baseline; see ``spend.sql``."""
-    return _cached(_spend, chosen, policy_in_view(), baseline)
+def spend(
+    chosen: Filter,
+    baseline: str | Policy | None = None,
+    lengths: dict[str, tuple[float, float]] | None = None,
+) -> pd.DataFrame:
+    """What was paid beside the baseline; see ``queries.spend``."""
+    return _cached(_spend, chosen, policy_in_view(), baseline, lengths)
+
+
+def dearest(chosen: Filter) -> str:
+    """The model of the policy in view that would have cost most."""
+    return _cached(_dearest, chosen, policy_in_view())
+
+
+def previous_policy() -> Policy | None:
+    """The policy that made decisions before the one in view; None when there is none."""
+    return _cached(_previous, policy_in_view())
+
+
+def length_ratios(chosen: Filter, baseline: str) -> dict[str, LengthRatio]:
+    """How other models' tokens turn into the baseline's, where the log shows it."""
+    return _cached(_length_ratios, chosen, baseline)
 
 
 def flips(chosen: Filter, candidate: Policy, limit: int = queries.PAGE_SIZE) -> pd.DataFrame:
@@ -327,8 +348,30 @@ def _latency(data: str, edition: str, chosen: Filter, width: timedelta) -> pd.Da
 
 
 @_query
-def _spend(data: str, edition: str, chosen: Filter, policy: Policy, baseline: str | None) -> pd.DataFrame:
-    return queries.spend(get_log(), chosen, policy, prices(policy), baseline=baseline)
+def _spend(
+    data: str,
+    edition: str,
+    chosen: Filter,
+    policy: Policy,
+    baseline: str | Policy | None,
+    lengths: dict[str, tuple[float, float]] | None,
+) -> pd.DataFrame:
+    return queries.spend(get_log(), chosen, policy, prices(policy), baseline=baseline, lengths=lengths)
+
+
+@_query
+def _dearest(data: str, edition: str, chosen: Filter, policy: Policy) -> str:
+    return queries.dearest(get_log(), chosen, policy, prices(policy))
+
+
+@_query
+def _previous(data: str, edition: str, policy: Policy) -> Policy | None:
+    return queries.previous_policy(get_log(), policy)
+
+
+@_query
+def _length_ratios(data: str, edition: str, chosen: Filter, baseline: str) -> dict[str, LengthRatio]:
+    return length_ratios_of(*queries.lengths(get_log(), chosen, baseline), baseline)
 
 
 @_query

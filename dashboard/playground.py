@@ -10,12 +10,14 @@ from pathlib import Path
 
 import streamlit as st
 
+from dashboard import formats, untrusted
 from router.config import present_keys
-from router.errors import ClassifierError, ScoresError
+from router.errors import ClassifierError, ScoresError, SpendCapError
 from router.policy import Policy, decide
 from router.prices import PriceBook
 from router.prompts import ready
 from router.resolve import build_classifier
+from router.spend import DayLedger
 from router.types import Choice, Classification, Classifier, Usage
 
 CHARS_PER_TOKEN = 4
@@ -103,3 +105,18 @@ def can_call(model: str, policy: Policy, prices: PriceBook) -> tuple[bool, str]:
         return False, ""
     present = present_keys()[provider]
     return settings.base_url is not None or present["key"] or present["base_url"], provider
+
+
+def cap(policy: Policy, data: Path) -> str:
+    """How much of the policy's caps is left, as a sentence; "" without a cap."""
+    caps, said = policy.spend, []
+    if caps.per_day_usd is not None:
+        try:
+            day = DayLedger(data).read()
+            taken = formats.usd(day.spent_usd + day.held_usd)
+            said.append(f"{taken} of today's cap of {formats.usd(caps.per_day_usd)} is spent or under way.")
+        except SpendCapError as error:
+            said.append(untrusted.name(str(error), 300))
+    if caps.per_run_usd is not None:
+        said.append(f"A call may cost at most {formats.usd(caps.per_run_usd)}.")
+    return " ".join(said).replace("$", "\\$")

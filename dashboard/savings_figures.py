@@ -9,10 +9,32 @@ import plotly.graph_objects as go
 from dashboard import figures, formats, theme
 from dashboard.untrusted import plot_text
 from router.analysis.projection import Projection
-from router.analysis.savings import Savings
+from router.analysis.savings import Savings, Step
+
+CAUSES = {
+    "length": "answer length",
+    "price": "cheaper models",
+    "mix": "request size",
+    "fallback": "falling back",
+    "classifier_failed": "no scores",
+    "forced": "forced",
+    "failed": "failed attempts",
+}
+"""Names of the effects (router.analysis.decomposition) under their bars."""
 
 
-def waterfall(found: Savings, order: Sequence[str]) -> tuple[go.Figure, str]:
+def by_cause(found: Savings) -> list[Step]:
+    """The effects as steps of a waterfall; those that come to nothing are left out, all but price and request size."""
+    return [
+        Step(x.kind, CAUSES.get(x.kind, x.kind), x.amount_usd, x.total_usd)
+        for x in found.effects
+        if x.amount_usd or x.kind in ("price", "mix")
+    ]
+
+
+def waterfall(
+    found: Savings, steps: Sequence[Step], order: Sequence[str], height: int
+) -> tuple[go.Figure, str]:
     """From the baseline, step by step, down to what was paid. A label's bar has its label's colour."""
     dark = theme.is_dark()
     colors = theme.colors(dark)
@@ -24,10 +46,13 @@ def waterfall(found: Savings, order: Sequence[str]) -> tuple[go.Figure, str]:
         "failed": colors.error,
         "classifier_failed": colors.error,
         "forced": colors.control,
+        "length": colors.control,
+        "price": colors.served,
+        "mix": colors.served,
     }
-    figure = figures.base(468, bargap=0.32)
+    figure = figures.base(height, bargap=0.32)
     names, tops = [], []
-    for i, step in enumerate(found.waterfall):
+    for i, step in enumerate(steps):
         whole = step.kind in ("baseline", "paid")
         start = 0.0 if whole else step.total_usd - step.amount_usd
         fill = theme.label_color(step.name, order, dark=dark) if step.kind == "label" else fills[step.kind]
@@ -52,7 +77,7 @@ def waterfall(found: Savings, order: Sequence[str]) -> tuple[go.Figure, str]:
             showarrow=False,
             font={"size": 12.5, "color": colors.text},
         )
-        if i + 1 < len(found.waterfall):
+        if i + 1 < len(steps):
             figure.add_shape(
                 type="line",
                 x0=i + 0.34,
@@ -67,11 +92,11 @@ def waterfall(found: Savings, order: Sequence[str]) -> tuple[go.Figure, str]:
     figure.update_yaxes(
         tickprefix="$",
         tickformat=",.2f" if max(tops, default=0) < 10 else ",.0f",
-        range=[min(0, min((s.total_usd for s in found.waterfall), default=0)), max(tops, default=1) * 1.1],
+        range=[min(0, min((s.total_usd for s in steps), default=0)), max(tops, default=1) * 1.1],
     )
     return (
         figure,
-        f"From {formats.usd(found.baseline_usd)} all to one model down to {formats.usd(found.paid_usd)} paid",
+        f"From {formats.usd(found.baseline_usd)} of the baseline down to {formats.usd(found.paid_usd)} paid",
     )
 
 

@@ -28,6 +28,7 @@ from router.errors import (
     ProviderUnreachable,
     RouterError,
     ScoresError,
+    SpendCapError,
     UnknownPriceError,
 )
 from router.policy import Policy, decide
@@ -92,6 +93,7 @@ __all__ = [
     "RouterError",
     "ScaleDownClassifier",
     "ScoresError",
+    "SpendCapError",
     "ToolCall",
     "UnknownPriceError",
     "Usage",

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
+from router.errors import SpendCapError
 from router.failover import Chain, ask_options
 from router.prompts import Asked, ready
 from router.reply_stream import ReplyStream, settle
 from router.routing import RouterBase
 from router.types import Decision, Prompt, Reply, ToolChoice, Tools
+
+if TYPE_CHECKING:
+    from router.providers.call import Options
 
 
 class Router(RouterBase):
@@ -61,6 +66,8 @@ class Router(RouterBase):
         ------
         MissingKeyError
             No key and no base URL for any model that may answer; the decision is logged all the same.
+        SpendCapError
+            The call could have passed a spend cap and was not made; logged with outcome ``spend_cap``.
         ProviderError
             The call ended without a usable reply (timeout, rate limit, ...); logged, as ``error.decision``.
         """
@@ -68,6 +75,7 @@ class Router(RouterBase):
         decision = self._decide(asked, self._classify(asked), model, session_id)
         chain = self._chain(decision)
         given = ask_options(system, max_tokens, tools, tool_choice)
+        self._hold(decision, chain, asked, given)
         try:
             while True:
                 completion = chain.provider.complete(chain.model, asked.messages, **chain.options(given))
@@ -94,6 +102,7 @@ class Router(RouterBase):
         decision = self._decide(asked, self._classify(asked), model, session_id)
         chain = self._chain(decision)
         given = ask_options(system, max_tokens, tools, tool_choice)
+        self._hold(decision, chain, asked, given)
         return ReplyStream(
             self,
             decision,
@@ -149,9 +158,8 @@ class AsyncRouter(RouterBase):
         """See ``Router.ask``. A cancelled task logs its decision with outcome ``cancelled``."""
         asked, decision = await self._decided(prompt, model, session_id)
         given = ask_options(system, max_tokens, tools, tool_choice)
-        chain: Chain | None = None
+        chain = await self._opened_chain(decision, asked, given)
         try:
-            chain = await self._ready_chain(decision)
             while True:
                 completion = await chain.provider.acomplete(
                     chain.model, asked.messages, **chain.options(given)
@@ -177,11 +185,7 @@ class AsyncRouter(RouterBase):
         """Text as it arrives; logged at the end, also when the consumer stops early."""
         asked, decision = await self._decided(prompt, model, session_id)
         given = ask_options(system, max_tokens, tools, tool_choice)
-        try:
-            chain = await self._ready_chain(decision)
-        except asyncio.CancelledError as error:
-            self._cancelled(decision, None, error)
-            raise
+        chain = await self._opened_chain(decision, asked, given)
         shown = False
         pieces = chain.provider.astream(chain.model, asked.messages, **chain.options(given))
         try:
@@ -201,6 +205,26 @@ class AsyncRouter(RouterBase):
         if self._is_ready(decision):
             return self._chain(decision)
         return await asyncio.to_thread(self._chain, decision)
+
+    async def _opened_chain(self, decision: Decision, asked: Asked, given: Options) -> Chain:
+        """The chain of a decision with its most held; a task that is cancelled meanwhile gives that back and is logged."""
+        try:
+            chain = await self._ready_chain(decision)
+        except asyncio.CancelledError as error:
+            self._cancelled(decision, None, error)
+            raise
+        if self._spend is None:
+            return chain
+        # In a thread: the day's file may be locked by another process.
+        holding = asyncio.ensure_future(asyncio.to_thread(self._hold, decision, chain, asked, given))
+        try:
+            await asyncio.shield(holding)
+        except asyncio.CancelledError as error:
+            with contextlib.suppress(SpendCapError):
+                await holding
+                self._cancelled(decision, None, error)
+            raise
+        return chain
 
     async def _decided(
         self, prompt: Prompt, model: str | None, session_id: str | None

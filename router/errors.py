@@ -16,6 +16,7 @@
     │   ├── ProviderRejected      the request or the key was refused (4xx)
     │   └── ProviderUnreachable   connection failures and 5xx
     ├── UnknownPriceError         a price was asked for that no source has
+    ├── SpendCapError             a call was not made: it could pass a spend cap, or none could be kept
     └── LogError                  the decision log cannot be read
         ├── LogLocked             another process owns it and the spool cannot be read either
         ├── LogDamaged
@@ -111,6 +112,15 @@ class ProviderUnreachable(ProviderError):
 
 class UnknownPriceError(RouterError):
     """A price was asked for that no source has."""
+
+
+class SpendCapError(RouterError):
+    """A model call was not made: it could have passed a spend cap, its price is not known, or the cap could not be kept.
+
+    ``decision`` is the logged decision, where the router raised it.
+    """
+
+    decision: Decision | None = None
 
 
 class LogError(RouterError):

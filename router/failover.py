@@ -73,6 +73,11 @@ class Chain:
         return self._links[self._at].model
 
     @property
+    def models(self) -> tuple[Model, ...]:
+        """Every model that may be asked, in order."""
+        return tuple(link.model for link in self._links)
+
+    @property
     def provider(self) -> Provider:
         """Its provider."""
         return self._links[self._at].provider

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from router.errors import PolicyError, ScoresError
 from router.log_settings import LogSettings
+from router.spend_caps import SpendCaps
 from router.types import Cause, Choice, Label
 
 GRID = 10_000
@@ -82,6 +83,7 @@ class Policy:
     min_margin : optional least margin between the two best scores, on the same grid.
     tiers : models from weakest to strongest, as the owner sees them; empty when not stated.
     log : what the log keeps of a prompt, and how safely. It decides nothing, so no fingerprint holds it.
+    spend : most that calls may cost; no fingerprint holds it either.
 
     Raises
     ------
@@ -100,6 +102,7 @@ class Policy:
     models: Mapping[str, Model] = field(default_factory=dict)
     log: LogSettings = field(default_factory=LogSettings)
     failover: tuple[str, ...] = ()
+    spend: SpendCaps = field(default_factory=SpendCaps)
     source: str = field(default="policy", compare=False)
 
     def __post_init__(self) -> None:
@@ -245,6 +248,10 @@ class Policy:
             lines += [
                 f"{key} = {_toml(getattr(self.log, key))}" for key in ("prompts", "redact", "durability")
             ]
+        if self.spend.any:
+            caps = {key: getattr(self.spend, key) for key in ("per_day_usd", "per_run_usd")}
+            lines += ["", "[spend]"]
+            lines += [f"{key} = {_toml(format(cap, 'f'))}" for key, cap in caps.items() if cap is not None]
         for label in self.labels:
             lines += ["", "[[labels]]", f"name = {_toml(label.name)}", f"rubric = {_toml(label.rubric)}"]
             lines.append(f"model = {_toml(label.model)}")
@@ -451,6 +458,7 @@ def _faults(policy: Policy) -> Iterable[str]:
         if not 1 <= model.max_tokens <= 1_000_000:
             yield f'models."{model.name}".max_tokens: found {model.max_tokens}, expected 1 to 1,000,000'
     yield from policy.log.faults("log.")
+    yield from policy.spend.faults("spend.")
 
 
 def _failover_faults(key: str, names: tuple[str, ...], first: str) -> Iterable[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from router.errors import PolicyError
 from router.log_settings import LogSettings
 from router.policy import CLASSIFIERS, PACKAGED, Model, Policy, PriceOverride, packaged_examples
+from router.spend_caps import SpendCaps
 from router.types import Label
 
 _POLICY_KEYS = (
@@ -25,10 +26,12 @@ _POLICY_KEYS = (
     "labels",
     "models",
     "log",
+    "spend",
 )
 _LABEL_KEYS = ("name", "rubric", "model", "failover", "threshold", "examples")
 _MODEL_KEYS = ("provider", "base_url", "key_env", "api", "max_tokens", "price")
 _LOG_KEYS = ("prompts", "redact", "durability")
+_SPEND_KEYS = ("per_day_usd", "per_run_usd")
 _PRICE_KEYS = ("input", "output", "cache_read", "cache_write", "source", "date")
 
 
@@ -121,6 +124,8 @@ def from_mapping(raw: Mapping[str, Any], source: str) -> Policy:
         )
     log = take(raw, "log", dict, "", {})
     unknown(log, _LOG_KEYS, "log.")
+    spend = take(raw, "spend", dict, "", {})
+    unknown(spend, _SPEND_KEYS, "spend.")
     min_margin = take(raw, "min_margin", number, "", None)
     values: dict[str, Any] = {
         "labels": tuple(labels),
@@ -136,6 +141,7 @@ def from_mapping(raw: Mapping[str, Any], source: str) -> Policy:
         "log": LogSettings(
             **{key: take(log, key, str, "log.", getattr(LogSettings(), key)) for key in _LOG_KEYS}
         ),
+        "spend": SpendCaps(**{key: _cap(spend.get(key), f"spend.{key}", faults) for key in _SPEND_KEYS}),
         "source": source,
     }
     if values["classifier"] not in CLASSIFIERS:
@@ -149,6 +155,20 @@ def from_mapping(raw: Mapping[str, Any], source: str) -> Policy:
             fault for fault in error.faults if fault.split(":")[0] not in {x.split(":")[0] for x in faults}
         ]
     raise PolicyError(faults, source)
+
+
+def _cap(value: Any, where: str, faults: list[str]) -> Decimal | None:
+    """A cap in USD, written as text ("5.00", exact) or as a number; None when there is none."""
+    if value is None:
+        return None
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if isinstance(value, bool) or not amount.is_finite() or amount < 0:
+        faults.append(f'{where}: found {value!r}, expected USD, 0 or more, like "5.00"')
+        return None
+    return amount
 
 
 def _price(

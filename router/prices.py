@@ -31,6 +31,7 @@ _RELEASED = {"0.2.3": date(2026, 11, 10)}
 """Upload dates of genai-prices releases: the data carries no date of its own, so its release is the date it held."""
 
 _RATES = ("input", "output", "cache_read", "cache_write")
+_BATCH = {"processing": "batch"}
 _KEYS = {name: f"{name}_mtok" for name in _RATES}
 
 
@@ -77,9 +78,31 @@ class Rate:
         return self.as_of is not None and (today - self.as_of).days > STALE_DAYS
 
 
+def per_million(rate: Rate | None) -> str:
+    """A rate in words.
+
+    >>> per_million(PriceBook().rate("gpt-4o-mini", date(2026, 11, 1)))
+    '$0.15 in, $0.60 out per million tokens'
+    >>> per_million(None)
+    'price not known'
+    """
+    return (
+        "price not known"
+        if rate is None
+        else f"{_dollars(rate.input)} in, {_dollars(rate.output)} out per million tokens"
+    )
+
+
+def _dollars(value: Decimal) -> str:
+    """USD with all its decimals: none, or two and more."""
+    plain = f"{value.normalize():f}"
+    decimals = len(plain.partition(".")[2])
+    return f"${value:.2f}" if decimals == 1 else f"${plain}"
+
+
 @dataclass(frozen=True, slots=True)
 class EndOfLife:
-    """When a provider stops serving a model. ``days_left`` is negative once that day has passed."""
+    """When a provider stops serving a model. ``days_left`` is negative once that day has passed; ``successor`` "": none known."""
 
     model: str
     date: date
@@ -126,7 +149,7 @@ class PriceBook:
     """
 
     overrides: Mapping[str, Model] = field(default_factory=dict)
-    _cache: dict[tuple[str, date], Rate | None] = field(default_factory=dict, repr=False)
+    _cache: dict[tuple[str, date, bool], Rate | None] = field(default_factory=dict, repr=False)
     _rows: dict[tuple[str, date], dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @property
@@ -139,20 +162,24 @@ class PriceBook:
         """Release date of the packaged source; None when this version's date is not known here."""
         return _RELEASED.get(_installed())
 
-    def rate(self, model: str, day: date) -> Rate | None:
-        """Prices of a model on a day (UTC); None when no source has both an input and an output price."""
-        key = (model, day)
+    def rate(self, model: str, day: date, *, batch: bool = False) -> Rate | None:
+        """Prices of a model on a day (UTC); None when no source has both an input and an output price.
+
+        ``batch``: those of the provider's batch interface; None where no source states them, never the plain ones.
+        """
+        key = (model, day, batch)
         if key not in self._cache:
             own = self.overrides.get(model)
             price = own.price if own is not None else None
-            self._cache[key] = (
-                _from_override(model, price) if price is not None else self._packaged(model, day)
-            )
+            if price is None:
+                self._cache[key] = self._packaged(model, day, batch)
+            else:
+                self._cache[key] = None if batch else _from_override(model, price)
         return self._cache[key]
 
-    def price(self, usage: Usage | None, model: str, day: date) -> Decimal | None:
+    def price(self, usage: Usage | None, model: str, day: date, *, batch: bool = False) -> Decimal | None:
         """USD of one request with this usage under this model on this day (UTC); None when unknown, never 0 for it."""
-        rate = self.rate(model, day)
+        rate = self.rate(model, day, batch=True) if batch else self.rate(model, day)
         return None if rate is None or usage is None else rate.cost(usage)
 
     def table(self, models: Iterable[str], days: Iterable[date]) -> list[dict[str, Any]]:
@@ -197,13 +224,16 @@ class PriceBook:
         day: date = entry["date"]
         return EndOfLife(model, day, entry["successor"], entry["source"], (day - today).days)
 
-    def _packaged(self, model: str, day: date) -> Rate | None:
+    def _packaged(self, model: str, day: date, batch: bool) -> Rate | None:
         try:
             _, info = _snapshot().find_provider_model(model, None, None, None)
         except LookupError:
             return None
         # A few models change price by the hour (not by our providers): a day has one rate here, that of noon UTC.
-        prices = info.get_prices(datetime.combine(day, time(12), tzinfo=UTC))
+        noon = datetime.combine(day, time(12), tzinfo=UTC)
+        if batch and not _has_batch(info, noon):
+            return None
+        prices = info.get_prices(noon, _BATCH if batch else None)
         found = {name: _base_and_tiers(getattr(prices, key)) for name, key in _KEYS.items()}
         if found["input"] is None or found["output"] is None:
             return None
@@ -277,6 +307,14 @@ def _base_and_tiers(price: Any) -> tuple[Decimal, dict[int, Decimal]] | None:
     if isinstance(price, Decimal):
         return price, {}
     return price.base, {step.start: step.price for step in price.tiers}
+
+
+def _has_batch(info: Any, when: datetime) -> bool:
+    """Whether genai-prices states batch prices of a model at this time."""
+    return any(
+        variant.when == _BATCH and (variant.constraint is None or variant.constraint.active(when))
+        for variant in info.price_variants or ()
+    )
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -19,11 +19,13 @@ from router.errors import (
     ConfigurationError,
     MissingKeyError,
     ScoresError,
+    SpendCapError,
 )
 from router.failover import Chain, Link
 from router.policy import Policy, decide
 from router.prompts import Asked
 from router.resolve import build_classifier, load_policy
+from router.spend_caps import usd
 from router.types import (
     REPLIES,
     Attempt,
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from router.log.writer import Writer
     from router.prices import PriceBook
     from router.providers.base import Provider
+    from router.providers.call import Options
+    from router.spend import SpendMeter
 
 DEADLINE_S = 60.0
 EMPTY_PROMPT = "EmptyPrompt"
@@ -66,6 +70,8 @@ class RouterBase:
         prompts: str | None = None,
         redact: str | Callable[[str], str] | None = None,
         durability: Durability | None = None,
+        max_usd: Decimal | float | str | None = None,
+        max_usd_per_day: Decimal | float | str | None = None,
         clock: Callable[[], datetime] | None = None,
         new_id: Callable[[datetime], str] | None = None,
     ) -> None:
@@ -85,6 +91,8 @@ class RouterBase:
         redact : "packaged" takes keys and common personal data out of it first, a callable (text to text) whatever it
             likes, "off" nothing; None: as the policy says. The decision that is returned keeps the whole prompt.
         durability : "process", "async" or "power" (see ``LogSettings``); None: as the policy says.
+        max_usd, max_usd_per_day : most that this router's model calls may cost together, and those of every process with
+            this data folder on one day (UTC); a call that could pass one is not made (SpendCapError). None: as the policy says.
         clock, new_id : naive UTC now, and an id for it.
         """
         self.data = config.data_dir(data)
@@ -97,6 +105,16 @@ class RouterBase:
         self._by_model: dict[str, Provider] = {}
         self._clock = clock or _utc_now
         self._new_id = new_id or _new_id
+        self._spend: SpendMeter | None = None
+        caps = self.policy.spend
+        if max_usd is not None:
+            caps = replace(caps, per_run_usd=usd(max_usd, "max_usd"))
+        if max_usd_per_day is not None:
+            caps = replace(caps, per_day_usd=usd(max_usd_per_day, "max_usd_per_day"))
+        if caps.any:
+            from router.spend import SpendMeter
+
+            self._spend = SpendMeter(caps, self.data)
         self._writer: Writer | None = None
         if log:
             from router.log.writer import Writer
@@ -259,7 +277,9 @@ class RouterBase:
             endpoint = config.endpoint(name, settings.base_url, settings.key_env)
             from router.providers import provider_for
 
-            self._providers[where] = provider_for(name, endpoint)
+            built = provider_for(name, endpoint)
+            if self._providers.setdefault(where, built) is not built:
+                built.close()  # another thread's first call was faster; two clients would leave one open
         self._by_model[model] = self._providers[where]
         return self._providers[where]
 
@@ -305,11 +325,49 @@ class RouterBase:
         )
         raise first
 
+    def _hold(self, decision: Decision, chain: Chain, asked: Asked, given: Options) -> None:
+        """Hold the most that the call can cost; where that could pass a cap the decision is logged and the error raised."""
+        if self._spend is None:
+            return
+        from router.spend import most
+
+        texts = [*asked.messages, *({"tools": x} for x in given.get("tools") or ())]
+        day = decision.decided_at.date()
+        try:
+            models = [
+                (
+                    x.name,
+                    most(
+                        texts,
+                        given.get("system"),
+                        given.get("max_tokens") or x.max_tokens,
+                        x.name,
+                        self.prices,
+                        day,
+                    ),
+                )
+                for x in chain.models
+            ]
+            self._spend.hold_all(decision.id, models)
+        except SpendCapError as error:
+            error.decision = replace(
+                decision, model_used=None, outcome="spend_cap", error_type=type(error).__name__
+            )
+            self._log(error.decision)
+            raise
+
+    def _settle(self, decision: Decision, calls: Iterable[tuple[str, Decimal | None, Outcome]]) -> None:
+        """End the hold of a call, before its row is written: a crash in between has counted what was paid."""
+        if self._spend is not None:
+            self._spend.settle(decision.id, [*calls])
+
     def _finish(self, decision: Decision, completion: Completion, chain: Chain) -> Reply:
         """Log how the call ended; the reply, or a ProviderError that carries the decision."""
         usage = completion.usage
         cost = self._cost(usage, completion.model, decision.decided_at.date())
         decision = self._with_failed(decision, (*chain.failed, *completion.failed))
+        calls = [(x.model, x.cost_usd, x.outcome) for x in decision.failed_attempts]
+        self._settle(decision, [*calls, (completion.model, cost, completion.outcome)])
         done = replace(
             decision,
             model_used=completion.model,
@@ -348,13 +406,17 @@ class RouterBase:
         """Log a decision whose caller went away; ``chain`` None: before any model was asked."""
         decision = replace(decision, outcome="cancelled", error_type=type(error).__name__)
         if chain is None:
+            self._settle(decision, [])
             self._log(replace(decision, model_used=None))
             return
         spent_ms = (time.monotonic() - chain.started) * 1000
         decision = replace(
             decision, model_used=chain.model.name, total_ms=spent_ms, attempts=chain.attempts + 1
         )
-        self._log(self._with_failed(decision, chain.failed))
+        decision = self._with_failed(decision, chain.failed)
+        calls = [(x.model, x.cost_usd, x.outcome) for x in decision.failed_attempts]
+        self._settle(decision, [*calls, (chain.model.name, None, "cancelled")])
+        self._log(decision)
 
     def _close_providers(self) -> None:
         self._by_model.clear()

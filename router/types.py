@@ -39,6 +39,7 @@ Outcome = Literal[
     "unreachable",
     "cancelled",
     "no_key",
+    "spend_cap",
     "error",
 ]
 """How a model call ended. NULL in the log: no call was made through Routescope."""

@@ -61,6 +61,15 @@ def test_models_near_their_end_say_day_share_and_successor():
     assert retiring["gpt-4o"].query == {"model": "gpt-4o"}
     assert retiring["claude-sonnet-4-5"].page is None  # in the policy, but no decision to show
     assert "it takes" not in retiring["claude-sonnet-4-5"].text
+    assert retiring["claude-sonnet-4-5"].text.endswith(
+        "Successor: claude-sonnet-5-5, $2 in, $10 out per million tokens (now $3 in, $15 out)."
+    )
+
+
+def test_a_model_that_ends_without_a_successor_says_so():
+    ending = found(today=date(2026, 12, 1), series=series(("gpt-audio-mini", "forced", 5)))
+    (row,) = [row for row in ending if row.parts[0].text == "gpt-audio-mini"]
+    assert row.text.endswith("of decisions. No successor is known.")
 
 
 def test_a_model_that_is_gone_and_one_that_ends_today_say_so():

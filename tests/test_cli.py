@@ -148,6 +148,7 @@ JSON = {
     "sql": ["sql", "SELECT 1 AS one"],
     "sweep": ["sweep"],
     "savings": ["savings"],
+    "scenario": ["scenario"],
     "overlap": ["overlap"],
     "policy show": ["policy", "show"],
     "retention": ["retention", "--days", "100000"],

@@ -16,8 +16,11 @@ MAY = {
     "router.errors": {"types"},
     "router.log_settings": {"types"},
     "router.config": {"errors"},
-    "router.policy": {"types", "errors", "log_settings", "policy_file"},
-    "router.policy_file": {"policy", "types", "errors", "log_settings"},
+    "router.spend_caps": {"errors"},
+    "router.spend_day": {"errors", "log"},
+    "router.spend": {"errors", "prices", "spend_caps", "spend_day", "types"},
+    "router.policy": {"types", "errors", "log_settings", "policy_file", "spend_caps"},
+    "router.policy_file": {"policy", "types", "errors", "log_settings", "spend_caps"},
     "router.policy_edit": {"policy", "config", "errors"},
     "router.prices": {"policy", "types", "errors"},
     "router.classifiers": {"policy", "types", "errors", "config", "presets", "providers"},
@@ -42,9 +45,11 @@ MAY = {
         "policy",
         "prices",
         "providers",
+        "spend",
+        "spend_caps",
         "types",
     },
-    "router.core": {"failover", "prompts", "routing", "reply_stream", "types"},
+    "router.core": {"errors", "failover", "prompts", "providers", "routing", "reply_stream", "types"},
 }
 HEAVY = {
     "duckdb": ("router/log", "router/cli/doctor.py"),  # doctor names its version

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -17,14 +18,18 @@ from log_samples import decision
 from streamlit.testing.v1 import AppTest
 
 from dashboard import loaders, state
+from dashboard.scenario_editor import decode
 from router import Policy
+from router.analysis.scenarios import preset_plan
 from router.cli.demo import build
+from router.errors import InputError
 from router.log.owner import ingest_now
 from router.log.privacy import Privacy
 from router.log.record import decision_payload, unix_ms, uuid7
 from router.log.spool import Spool
 from router.log.writer import policy_payload
 from router.policy import decide
+from router.spend import DayLedger
 from router.types import Attempt, Decision
 
 APP = str(Path(state.__file__).with_name("app.py"))
@@ -296,3 +301,81 @@ def test_candidate_stays_while_pages_are_walked(data: Path) -> None:
     test.number_input(key="t").set_value(0.7).run()
     test.switch_page(state.VIEWS["playground"]).run()
     assert test.number_input(key="t").value == 0.7
+
+
+def test_savings_starts_from_the_guides_table_and_works_out_what_an_address_holds(data: Path) -> None:
+    write_log(data, 40)
+    test = open_page("savings")
+    shown = {metric.label: metric.value for metric in test.metric}
+    assert (shown["Baseline a day"], shown["Routed a day"], shown["Savings a day"]) == (
+        "$15,000.00",
+        "$4,800.00",
+        "$10,200.00",
+    )
+    test.button(key="scenario_from_list-prices").click().run()
+    assert not test.exception
+    shown = {metric.label: metric.value for metric in test.metric}
+    assert shown["Routed a day"] == "$5,887.50"
+    assert "scenario" not in test.query_params, "a packaged one needs no address"
+
+
+def test_an_edited_scenario_goes_into_the_address_and_comes_back(data: Path) -> None:
+    write_log(data, 40)
+    test = open_page("savings")
+    test.number_input(key="scenario_requests_1").set_value(2_000_000).run()
+    assert not test.exception
+    assert {m.label: m.value for m in test.metric}["Routed a day"] == "$9,600.00"
+    found = test.query_params["scenario"]
+    address = found if isinstance(found, str) else found[0]
+    again = AppTest.from_file(APP, default_timeout=60)
+    again.query_params["scenario"] = address
+    again.run()
+    again.switch_page(state.VIEWS["savings"]).run()
+    assert not again.exception
+    assert {m.label: m.value for m in again.metric}["Routed a day"] == "$9,600.00"
+    assert decode(address) == replace(
+        preset_plan("guide"),
+        requests=2_000_000,
+        name="own",
+        title="Own scenario",
+        assumptions="",
+        source="scenario",
+    )
+
+
+@pytest.mark.parametrize(
+    "address", ["", "x", "[]", '[1,"m",null,"0",null,[["a","0.5","m",1,1,0]]]', "[1,2,3,4,5,6]", "[[[[[["]
+)
+def test_an_address_that_is_no_scenario_is_refused_in_words(address: str) -> None:
+    with pytest.raises(InputError):
+        decode(address)
+
+
+def test_savings_lists_what_has_no_price_by_name_and_marks_the_lower_bound(data: Path) -> None:
+    write_log(data, 60)
+    write_log(data, 30, tokens=False)
+    test = open_page("savings")
+    assert "Not priced: " in words(test)
+    assert {m.label: m.value for m in test.metric}["Paid"].endswith("+")
+
+
+def test_savings_against_the_policy_before_and_the_dearest_model(data: Path) -> None:
+    write_log(data, 80)
+    data.joinpath("policy.toml").write_text(POLICY.with_threshold(0.7).to_toml())
+    test = open_page("savings")
+    test.selectbox(key="baseline").set_value("previous").run()
+    assert not test.exception
+    assert "policy seed · " in words(test).replace("\\", "")
+    # The log's own policy made all of it, so against it nothing was saved.
+    assert {m.label: m.value for m in test.metric}["Savings"].startswith("$0.00")
+    test.selectbox(key="baseline").set_value("dearest").run()
+    assert not test.exception
+    assert "all to claude-opus-4-6" in words(test).replace("\\", "")
+
+
+def test_playground_says_how_much_of_the_cap_is_used(data: Path) -> None:
+    data.mkdir()
+    data.joinpath("policy.toml").write_text(POLICY.to_toml() + '\n[spend]\nper_day_usd = "5.00"\n')
+    DayLedger(data).hold("a", Decimal("1.25"), Decimal(5))
+    test = open_page("playground")
+    assert "$1.25 of today's cap of $5.00 is spent or under way." in words(test).replace("\\", "")

@@ -237,3 +237,92 @@ def test_building_a_book_loads_no_price_data():
         "assert 'genai_prices' not in sys.modules and 'pydantic' not in sys.modules"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+
+
+EARLY, LATE = date(2025, 6, 1), date(2027, 3, 1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    model=st.sampled_from((*MODELS, "nobody")),
+    fresh=counts,
+    read=counts,
+    write=counts,
+    output=counts,
+    day=st.dates(EARLY, LATE),
+    batch=st.booleans(),
+)
+def test_a_cost_is_unknown_or_at_least_zero_and_never_zero_for_tokens(
+    model, fresh, read, write, output, day, batch
+):
+    cost = BOOK.price(Usage(fresh, output, read, write), model, day, batch=batch)
+    if model == "nobody" or fresh + read + write + output == 0:
+        assert cost is None
+    else:
+        assert cost is None or cost > 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    model=st.sampled_from(MODELS),
+    parts=st.lists(st.tuples(*[st.integers(0, 3_000)] * 4), min_size=1, max_size=8),
+    cut=st.integers(0, 8),
+)
+def test_costs_of_requests_add_up_over_any_split(model, parts, cut):
+    usages = [Usage(a, d, b, c) for a, b, c, d in parts if a + b + c + d]
+    costs = [BOOK.price(usage, model, DAY) for usage in usages]
+    one, other = sum(costs[:cut], Decimal(0)), sum(costs[cut:], Decimal(0))
+    assert one + other == sum(costs, Decimal(0))
+    # Below every tier the price is linear, so the sum of the tokens costs what the requests do.
+    whole = (
+        Usage(
+            *(
+                sum(x)
+                for x in zip(
+                    *[
+                        (u.input_tokens, u.output_tokens, u.cache_read_tokens, u.cache_write_tokens)
+                        for u in usages
+                    ],
+                    strict=True,
+                )
+            )
+        )
+        if usages
+        else None
+    )
+    if whole is not None:
+        assert BOOK.price(whole, model, DAY) == one + other
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    model=st.sampled_from(MODELS), fresh=st.integers(1, 90_000), moved=st.integers(0, 90_000), output=counts
+)
+def test_a_cached_token_is_counted_once(model, fresh, moved, output):
+    moved = min(fresh, moved)
+    rate = BOOK.rate(model, DAY)
+    assert rate is not None
+    plain, cached = (BOOK.price(Usage(fresh - n, output, n), model, DAY) for n in (0, moved))
+    assert cached - plain == (rate.cache_read - rate.input) * moved / 1_000_000
+    assert cached <= plain
+
+
+@pytest.mark.parametrize("model", PRESETS)
+def test_batch_prices_are_those_of_genai_prices_and_unknown_before_there_were_any(model):
+    usage = genai_prices.Usage(input_tokens=1_000, output_tokens=200)
+    theirs = genai_prices.calc_price(
+        usage,
+        model,
+        genai_request_timestamp=datetime(2026, 11, 20, 12),
+        price_context={"processing": "batch"},
+    ).total_price
+    assert BOOK.price(Usage(1_000, 200), model, DAY, batch=True) == theirs
+    assert theirs < BOOK.price(Usage(1_000, 200), model, DAY)
+    if model == "gpt-4o":  # its batch prices are stated from 14 October 2026 on
+        assert BOOK.price(Usage(1_000, 200), model, date(2026, 9, 1), batch=True) is None
+
+
+def test_an_own_price_says_nothing_of_the_batch_interface():
+    price = PriceOverride(Decimal(1), Decimal(2))
+    book = PriceBook({"gpt-4o": Model("gpt-4o", price=price)})
+    assert book.price(Usage(1, 1), "gpt-4o", DAY, batch=True) is None

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t as student
 
-from router.analysis.projection import project
+from router.analysis.lengths import LengthRatio
+from router.analysis.projection import ground, project, project_spend
 from router.analysis.savings import savings
 from router.analysis.tables import SPEND, empty
 from router.types import CAUSES
@@ -341,3 +342,117 @@ def test_days_without_a_priced_decision_do_not_make_an_interval_narrow():
     found = savings(table(priced + rest), "big")
     assert (found.units, found.days) == ("decisions", 1)
     assert found.share_half > 0
+
+
+def effects(rows: list[dict]) -> dict[str, float]:
+    return {x.kind: x.amount_usd for x in savings(table(rows), "big").effects}
+
+
+def test_hand_worked_effects():
+    # two easy at 1 and 2 of a baseline of 10 and 20 (a tenth); hard at 9 of 10 had it followed, but it fell back at 4
+    found = effects(FIVE)
+    average = (10 + 20 + 10) / 3
+    price = 2 * average * (3 / 30 - 1) + 1 * average * (9 / 10 - 1)
+    assert found["price"] == pytest.approx(price)
+    assert found["mix"] == pytest.approx((3 + 9) - 40 - price)
+    assert found["fallback"] == pytest.approx(4.0 - 9.0)
+    assert found["classifier_failed"] == pytest.approx(3.0 - 5.0)
+    assert found["classifier"] == pytest.approx(0.4)
+    assert "length" not in found
+
+
+def test_equal_requests_have_no_mix_effect_and_small_cheap_ones_have_a_positive_one():
+    equal = [row("easy", "small", "routed", 1.0, 10.0), row("hard", "big", "routed", 10.0, 10.0)]
+    assert effects(equal)["mix"] == pytest.approx(0.0, abs=1e-12)
+    small = [row("easy", "small", "routed", 0.1, 1.0), row("hard", "big", "routed", 10.0, 10.0)]
+    assert effects(small)["mix"] > 0  # a count of requests would promise more than the tokens hold
+
+
+def with_lengths(rows: list[dict], factor: float) -> pd.DataFrame:
+    spend = table(rows)
+    spend["same_tokens_cost"] = spend["baseline_cost"]
+    spend["baseline_output"] = spend["baseline_cost"] * factor * 0.8
+    spend["baseline_sq"] *= factor**2
+    spend["cost_baseline"] *= factor
+    spend["baseline_cost"] *= factor
+    return spend
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    rows=st.lists(decision, min_size=1, max_size=25),
+    factor=st.sampled_from([None, 0.5, 1.3]),
+    split=st.integers(0, 25),
+)
+def test_the_effects_sum_to_what_was_paid_and_merge(rows, factor, split):
+    spend = table(rows) if factor is None else with_lengths(rows, factor)
+    found = savings(spend, "big")
+    if found.n_priced == 0:
+        assert found.effects == ()
+        return
+    *steps, paid = found.effects
+    assert steps[0].amount_usd == pytest.approx(found.baseline_usd, abs=1e-9)
+    assert math.fsum(x.amount_usd for x in steps) == pytest.approx(paid.amount_usd, abs=1e-9)
+    assert paid.amount_usd == pytest.approx(found.paid_usd, abs=1e-9)
+    assert [x.kind for x in steps].count("length") == (factor is not None)
+    again = savings(pd.concat([spend.iloc[split:], spend.iloc[:split]], ignore_index=True), "big")
+    for one, other in zip(found.effects, again.effects, strict=True):
+        assert one.amount_usd == pytest.approx(other.amount_usd, abs=1e-9)
+
+
+def ratio(model: str, output: float, half: float) -> LengthRatio:
+    return LengthRatio(model, "paired", 50, 1.0, 0.0, output, half)
+
+
+def test_ratios_of_lengths_change_the_grade_and_widen_the_interval():
+    rows = [row("easy", "small", "routed", 1.0 + i % 3, 10.0) for i in range(50)]
+    spend = with_lengths(rows, 1.3)
+    sure = savings(spend, "big", lengths={"small": ratio("small", 1.3, 0.0)})
+    unsure = savings(spend, "big", lengths={"small": ratio("small", 1.3, 0.13)})
+    assert sure.baseline_grade == unsure.baseline_grade == "estimated"
+    assert savings(spend, "big", lengths={"other": ratio("other", 1.3, 0.1)}).baseline_grade == "assumed"
+    # base 650, of it 520 for output, which is known to 10 %: 52; the share moves by paid / base^2 for each dollar
+    by_hand = sure.paid_usd / 650**2 * 52
+    assert unsure.share_half == pytest.approx(math.hypot(sure.share_half, by_hand))
+
+
+def test_a_baseline_that_answered_everything_itself_is_measured():
+    assert savings(table([row("easy", "big", "routed", 1.0, 1.0)]), "big").baseline_grade == "measured"
+    assumed = row("easy", "big", "routed", 1.0, 1.0, grade="assumed")
+    assert savings(table([assumed]), "big").baseline_grade == "assumed"
+
+
+def test_what_is_left_out_is_listed_by_model():
+    rows = [*FIVE, *[row("easy", "gpt-9", "routed", None, None)] * 3]
+    found = savings(table(rows), "big")
+    assert found.unpriced == (("gpt-9", 3), (None, 1))
+    assert not found.is_whole
+    assert savings(table(FIVE[:2]), "big").is_whole
+
+
+def test_the_projection_of_a_log_leaves_torn_days_out_and_lets_priced_decisions_stand_for_the_others():
+    rows = [row("easy", "small", "routed", 1.0, 3.0, day=date(2026, 11, d)) for d in range(1, 11)]
+    rows += [row("easy", "small", "routed", None, None, day=date(2026, 11, 4))]
+    found = {
+        what: project_spend(table(rows), date(2026, 11, 10), what) for what in ("paid", "baseline", "saved")
+    }
+    assert found["paid"].days == 8  # not the first day, not today
+    # seven days of 1 and one of 2: its one priced decision stands for both
+    assert found["paid"].total == pytest.approx(30 * 9 / 8)
+    assert found["saved"].total == pytest.approx(found["baseline"].total - found["paid"].total)
+    assert project_spend(table(rows[:1]), date(2026, 11, 10)) is None
+    assert project_spend(empty(SPEND), date(2026, 11, 10)) is None
+
+
+@pytest.mark.parametrize(
+    ("days", "says"),
+    [
+        (5, "extrapolated from 5 days: too few for an interval"),
+        (9, "extrapolated from 9 days, the mean of all, 95 % interval"),
+        (14, "from 14 days, each weekday's own mean, 95 % interval"),
+    ],
+)
+def test_a_projection_says_what_it_rests_on(days, says):
+    found = project(series([1.0 + i % 2 for i in range(days)]), MONDAY, MONDAY + timedelta(days=days - 1))
+    assert found is not None
+    assert ground(found) == says

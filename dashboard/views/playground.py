@@ -259,6 +259,8 @@ def main() -> None:
                 help="Off: a call from here leaves no row. On: its row has source playground.",
             )
             st.button("Log this decision", key="log_decision", on_click=log_once, args=(prompt, policy))
+            if cap := playground.cap(policy, state.settings().data):
+                st.caption(cap)
             if said := st.session_state.pop("playground_logged", None):
                 st.caption(said)
 

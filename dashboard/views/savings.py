@@ -3,39 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import date, timedelta
 
 import pandas as pd
 import streamlit as st
 
-from dashboard import formats, frame, loaders, savings_figures, state, theme, untrusted
-from router.analysis.projection import Projection, project
+from dashboard import (
+    formats,
+    frame,
+    loaders,
+    savings_cards,
+    savings_figures,
+    scenario_editor,
+    state,
+    theme,
+    untrusted,
+)
 from router.analysis.replay import projected_spend
 from router.analysis.savings import Savings, savings
-from router.analysis.scenarios import scenarios
+from router.log.baselines import DEAREST, PREVIOUS
 from router.log.queries import baseline_of
 from router.policy import Policy
 
-BASELINE, UNDER = "baseline", "under"
+BASELINE, UNDER, STEPS = "baseline", "under", "steps"
+BY_CAUSE, BY_LABEL = "By cause", "By label"
 LOGGED, PRODUCTION, CANDIDATE = "As logged", "Production", "Candidate"
 
 
 def controls(policy: Policy) -> tuple[str, str]:
-    """Baseline and policy, at the right of the title; the baseline model and whether the candidate is meant."""
+    """Baseline and policy, at the right of the title; the baseline's key and which policy is meant."""
     models = list(dict.fromkeys([baseline_of(policy), *policy.model_names, *loaders.models_seen()]))
+    earlier = loaders.previous_policy()
+    names = {name: f"All to {name}" for name in models} | {DEAREST: "All to the dearest"}
+    if earlier is not None:
+        names[PREVIOUS] = f"Policy before, {formats.fingerprint(earlier.fingerprint, earlier.name)}"
     st.session_state.setdefault(BASELINE, models[0])
     st.session_state.setdefault(UNDER, LOGGED)
     lines = {PRODUCTION: policy.threshold, CANDIDATE: state.candidate()}
     with frame.controls():
         st.selectbox(
             "Baseline",
-            models,
+            list(names),
             key=BASELINE,
             bind="query-params",
             width=210,
-            format_func=lambda name: f"All to {name}",
-            help="The model that would have answered everything. Savings mean nothing without it.",
+            format_func=lambda key: names.get(key, key),
+            help="What would have answered instead: one model for everything, the policy's dearest one on this traffic, or the policy used before. Savings mean nothing without it.",
         )
         st.segmented_control(
             "Policy",
@@ -43,10 +55,24 @@ def controls(policy: Policy) -> tuple[str, str]:
             key=UNDER,
             bind="query-params",
             required=True,
+            disabled=st.session_state[BASELINE] == PREVIOUS,
             format_func=lambda word: f"{word} {formats.threshold(lines[word])}" if word in lines else word,
             help="As logged: what was paid under the policies of the time. The others replay the same decisions under one threshold.",
         )
-    return str(st.session_state[BASELINE]), str(st.session_state[UNDER])
+    under = LOGGED if st.session_state[BASELINE] == PREVIOUS else str(st.session_state[UNDER])
+    return str(st.session_state[BASELINE]), under
+
+
+def against(key: str, policy: Policy) -> tuple[str | Policy, str]:
+    """The baseline behind a choice, and its name: a model, or a policy with its fingerprint."""
+    if key == DEAREST:
+        model = loaders.dearest(state.current_filter())
+        return model, model
+    earlier = loaders.previous_policy() if key == PREVIOUS else None
+    if earlier is not None:
+        return earlier, f"policy {formats.fingerprint(earlier.fingerprint, earlier.name)}"
+    model = baseline_of(policy) if key == PREVIOUS else key
+    return model, model
 
 
 def in_order(spend: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
@@ -71,19 +97,20 @@ def figures_row(found: Savings, replayed: bool) -> None:
     )
     if found.share_half is not None:
         share += f", ± {found.share_half * 100:.1f} pts by {found.units}"
-    lower = "" if found.classifier_known and found.failed_known else "+"
+    lower = "" if found.is_whole or found.paid_usd is None else "+"
+    base = "" if not found.n_unpriced or found.baseline_usd is None else "+"
     cards = (
         (
             "Baseline",
-            _money(found.baseline_usd),
-            f"all to {untrusted.name(found.baseline)}, same tokens",
-            "The same decisions, all answered by one model with the same tokens. That is an assumption: another model may answer longer or shorter.",
+            _money(found.baseline_usd) + base,
+            f"{_all_to(found)}, same tokens",
+            "The same decisions, answered by the baseline with the same tokens. That is an assumption: another model may answer longer or shorter. A plus marks a lower bound: some decisions have no known cost.",
         ),
         (
             paid,
             _money(found.paid_usd) + lower,
             ", ".join(ground),
-            "Routed models, classifier and failed attempts.",
+            "Routed models, classifier and failed attempts. A plus marks a lower bound: a part of it is not known.",
         ),
         ("Savings", saved, share, "Baseline minus everything that was paid. The interval is 95 %."),
         (
@@ -97,138 +124,47 @@ def figures_row(found: Savings, replayed: bool) -> None:
     for title, value, under, more in cards:
         with grid.cell():
             st.metric(title, value, delta_description=under, help=more, border=True)
+    if found.n_unpriced:
+        st.caption(f"Not priced: {savings_cards.left_out(found)}.")
+
+
+def _all_to(found: Savings) -> str:
+    name = untrusted.name(found.baseline)
+    return name if found.baseline.startswith("policy ") else f"all to {name}"
 
 
 def _money(value: float | None) -> str:
     return "Not measured" if value is None else formats.usd(value)
 
 
-def waterfall_card(found: Savings, order: Sequence[str]) -> None:
-    """Where the savings come from."""
+def waterfall_card(found: Savings, order: Sequence[str], beside: int) -> None:
+    """Where the savings come from; ``beside`` is by how much the cards at its right are higher than usual, in px."""
     with st.container(border=True, height="stretch", gap="xsmall"):
-        with st.container(gap=None):
-            st.subheader("Where the savings come from", anchor=False)
-            st.caption("US dollars in the period, from the baseline down to what was paid")
+        st.session_state.setdefault(STEPS, BY_CAUSE)
+        with st.container(horizontal=True, vertical_alignment="top"):
+            with st.container(gap=None):
+                st.subheader("Where the savings come from", anchor=False)
+                st.caption("US dollars in the period, from the baseline down to what was paid")
+            st.segmented_control(
+                "Steps",
+                [BY_CAUSE, BY_LABEL],
+                key=STEPS,
+                bind="query-params",
+                required=True,
+                width="content",
+                label_visibility="collapsed",
+            )
         if not found.waterfall:
             st.caption(
                 "Not measured: no decision of the period has both a known cost and a known baseline. `ask` logs tokens; `route` alone cannot."
             )
             return
-        figure, finding = savings_figures.waterfall(found, order)
+        by_cause = st.session_state[STEPS] == BY_CAUSE
+        steps = savings_figures.by_cause(found) if by_cause else found.waterfall
+        figure, finding = savings_figures.waterfall(found, steps, order, 520 + beside + 56 * (not by_cause))
         st.plotly_chart(figure, theme=None, config=theme.plotly_config(), key="waterfall", alt=finding)
-
-
-def ways_card(found: Savings) -> None:
-    """The same question, counted in other ways; and the guide's table."""
-    with st.container(border=True, gap="xsmall"):
-        with st.container(gap=None):
-            st.subheader("Ways to count", anchor=False)
-            st.caption("This log beside the guide's table, which assumes its traffic")
-        tables = scenarios()
-        rows = []
-        if found.savings_share is not None:
-            rows.append(
-                ("This log", found.baseline_grade, found.baseline_usd, found.paid_usd, found.savings_share)
-            )
-        rows += [
-            (
-                item.title,
-                "assumed",
-                float(item.baseline_usd),
-                float(item.routed_usd),
-                float(item.savings_share),
-            )
-            for item in tables
-        ]
-        table = pd.DataFrame(
-            {
-                "Count": [row[0] for row in rows],
-                "Grade": [[row[1]] for row in rows],
-                "Baseline": [row[2] for row in rows],
-                "Routed": [row[3] for row in rows],
-                "Savings": [None if row[4] is None else f"{row[4] * 100:.2f} %" for row in rows],
-            }
-        )
-        st.dataframe(
-            table,
-            hide_index=True,
-            row_height=30,
-            placeholder="not measured",
-            key="ways",
-            alt="Savings of this log and of the guide's table",
-            column_config={
-                "Count": st.column_config.TextColumn(width=92),
-                "Grade": st.column_config.MultiselectColumn(
-                    options=list(theme.GRADE_COLORS), color=list(theme.GRADE_COLORS.values()), width=80
-                ),
-                "Baseline": st.column_config.NumberColumn("Baseline, $", format="%.2f", width=78),
-                "Routed": st.column_config.NumberColumn("Routed, $", format="%.2f", width=70),
-                "Savings": st.column_config.TextColumn(width=66),
-            },
-        )
-        for item in tables:
-            st.caption(f"**{untrusted.name(item.title)}**: {untrusted.name(item.assumptions, 500)}")
-
-
-def projection_card(rows: list[tuple[str, Projection, bool]]) -> None:
-    """The next 30 days, if traffic stays."""
-    with st.container(border=True, height="stretch", gap="xsmall"):
-        with st.container(gap=None):
-            st.subheader("Spend over the next 30 days, if traffic stays", anchor=False)
-            st.caption(_method(rows[0][1]) if rows else "Spend at the same traffic and prices")
-        if not rows:
-            st.caption("Not measured: this needs one full day of priced decisions.")
-            return
-        figure, finding = savings_figures.projections(rows)
-        st.plotly_chart(figure, theme=None, config=theme.plotly_config(), key="projection", alt=finding)
-
-
-def _method(found: Projection) -> str:
-    days = formats.plural(found.days, "full day")
-    if found.low is None:
-        return f"Extrapolated from {days}: too few for an interval."
-    how = "each weekday's own mean" if found.method == "weekday means" else "the mean of all days"
-    return f"From {days}, {how}, 95 % interval"
-
-
-def projected(spend: pd.DataFrame, ratio: float | None) -> list[tuple[str, Projection, bool]]:
-    """Spend over 30 days under production and, where it differs, under the candidate."""
-    if not spend["n_priced"].sum():
-        return []
-    days = (
-        spend.assign(paid=spend["cost"] + spend["classifier_cost"].fillna(0.0))
-        .groupby("day")[["paid", "n", "n_priced"]]
-        .sum()
-    )
-    # A day of which a part has no price is not a cheap day: its priced decisions stand for all of them, and a day with none
-    # of them says nothing.
-    unknown = {day.date() for day in days.index[days["n_priced"] == 0]}
-    days = days[days["n_priced"] > 0]
-    daily = days["paid"] * days["n"] / days["n_priced"]
-    first, last = _full_days(spend[spend["n_priced"] > 0])
-    found = (
-        project({day.date(): float(value) for day, value in daily.items()}, first, last, unknown=unknown)
-        if first <= last
-        else None
-    )
-    if found is None:
-        return []
-    rows = [(f"production {formats.threshold(loaders.policy_in_view().threshold)}", found, False)]
-    if ratio is not None:
-        moved = replace(
-            found,
-            total=found.total * ratio,
-            low=None if found.low is None else found.low * ratio,
-            high=None if found.high is None else found.high * ratio,
-        )
-        rows.append((f"candidate {formats.threshold(state.candidate())}", moved, True))
-    return rows
-
-
-def _full_days(spend: pd.DataFrame) -> tuple[date, date]:
-    """First and last full day (UTC): the days of the first decision and of today are torn."""
-    first, last = spend["day"].min().date(), spend["day"].max().date()
-    return first + timedelta(days=1), min(last, loaders.today() - timedelta(days=1))
+        if by_cause:
+            st.caption(savings_cards.CAUSES)
 
 
 def label_table(found: Savings, order: Sequence[str]) -> None:
@@ -293,34 +229,43 @@ def main() -> None:
             "Savings", "Baseline minus everything that was paid: routed models, classifier, failed attempts."
         )
         frame.show_nothing_found()
+        scenario_editor.card(policy)
         return
-    baseline, under = controls(policy)
+    key, under = controls(policy)
+    baseline, name = against(key, policy)
     order = list(dict.fromkeys([*policy.label_names, *loaders.labels_seen()]))
     spend = in_order(loaders.spend(chosen, baseline), order)
-    cells = loaders.cells(chosen, baseline, policy)
     tried = policy.with_threshold(state.candidate())
-    actual = savings(spend, baseline)
-    under_production, under_candidate = (
-        savings(projected_spend(cells, p), baseline) for p in (policy, tried)
-    )
-    found = {LOGGED: actual, PRODUCTION: under_production, CANDIDATE: under_candidate}[under]
+    found = actual = savings(spend, name)
+    ratio = None
+    if isinstance(baseline, str):
+        cells = loaders.cells(chosen, baseline, policy)
+        replays = {
+            word: savings(projected_spend(cells, line), name)
+            for word, line in ((PRODUCTION, policy), (CANDIDATE, tried))
+        }
+        found = {LOGGED: actual, **replays}[under]
+        ratio = candidate_ratio(replays[PRODUCTION], replays[CANDIDATE], policy, tried)
     replayed = under != LOGGED
     frame.header("Savings", sentence(found, replayed))
     figures_row(found, replayed)
+    estimated = None if replayed or not isinstance(baseline, str) else savings_cards.estimated(baseline)
     left, right = frame.wide_and_narrow()
     with left:
-        waterfall_card(found, order)
+        waterfall_card(found, order, 30 * (estimated is not None) + 52 * (ratio is not None))
     with right:
-        ways_card(found)
-        ratio = None
-        if (
-            tried.threshold != policy.threshold
-            and under_production.paid_usd
-            and under_candidate.paid_usd is not None
-        ):
-            ratio = under_candidate.paid_usd / under_production.paid_usd
-        projection_card(projected(spend, ratio))
+        savings_cards.ways_card(found, estimated)
+        savings_cards.projection_card(spend, ratio)
     label_table(found, order)
+    scenario_editor.card(policy)
+    savings_cards.prices_card(policy, list(dict.fromkeys([*policy.model_names, *loaders.models_seen()])))
+
+
+def candidate_ratio(production: Savings, candidate: Savings, policy: Policy, tried: Policy) -> float | None:
+    """What the candidate would pay for each dollar of production; None where they are the same or not known."""
+    if tried.threshold == policy.threshold or not production.paid_usd or candidate.paid_usd is None:
+        return None
+    return candidate.paid_usd / production.paid_usd
 
 
 def sentence(found: Savings, replayed: bool) -> str:
@@ -332,8 +277,8 @@ def sentence(found: Savings, replayed: bool) -> str:
     # The same tokens under another model are an assumption, however well the tokens themselves were measured.
     grade = theme.grade_chip(found.baseline_grade)
     return (
-        f"Routing {verb} **{formats.usd(abs(found.savings_usd))}** ({formats.share(found.savings_share)}) against all to "
-        f"{untrusted.name(found.baseline)}. {grade}"
+        f"Routing {verb} **{formats.usd(abs(found.savings_usd))}** ({formats.share(found.savings_share)}) against "
+        f"{_all_to(found)}. {grade}"
     )
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from router.analysis.dead_zones import DeadZone
 from router.analysis.overlap import Overlap
 from router.policy import Policy
-from router.prices import PriceBook
+from router.prices import EndOfLife, PriceBook, per_million
 from router.types import REPLIES
 
 RETIRE_DAYS = 90
@@ -157,15 +157,20 @@ def _retiring(
             else f" has not been served since {day}"
         )
         share = count / n if n else 0.0
-        tail = (
-            f"; it takes {share:.1%} of decisions. Successor: ".replace("%", " %")
-            if count
-            else ". Successor: "
-        )
-        parts = (Part(model, True), Part(f"{when}{tail}"), Part(end.successor, True), Part("."))
+        tail = f"; it takes {share:.1%} of decisions.".replace("%", " %") if count else "."
+        parts = (Part(model, True), Part(f"{when}{tail}"), *_successor(end, prices, today))
         page, query = ("decisions", {"model": model}) if count else (None, {})
         found.append(Finding("retiring", parts, page, query, share))
     return found
+
+
+def _successor(end: EndOfLife, prices: PriceBook, today: date) -> tuple[Part, ...]:
+    """Who follows a model, and at which price beside its own."""
+    if not end.successor:
+        return (Part(" No successor is known."),)
+    new, old = prices.rate(end.successor, today), prices.rate(end.model, today)
+    now = "" if old is None else f" (now {per_million(old).removesuffix(' per million tokens')})"
+    return (Part(" Successor: "), Part(end.successor, True), Part(f", {per_million(new)}{now}."))
 
 
 def _unpriced(by_model: Mapping[str, int], prices: PriceBook, today: date, n: int) -> list[Finding]:

@@ -7,7 +7,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from math import fsum, sqrt
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FULL_WEEKS = 14
 """From this many days on, each weekday has its own mean."""
@@ -75,3 +78,52 @@ def project(
         if all(x >= 0 for _, x in values):
             low = max(low, 0.0)  # sums of what cannot be negative
     return Projection(total, low, high, count, horizon, "weekday means" if by_weekday else "mean of days")
+
+
+def project_spend(
+    spend: pd.DataFrame,
+    today: date,
+    what: Literal["paid", "baseline", "saved"] = "paid",
+    *,
+    horizon: int = 30,
+) -> Projection | None:
+    """Project what was paid (or the baseline, or their difference) from full days (UTC); None when there is none.
+
+    The days of the first priced decision and of today are torn and left out. A day of which a part has no price is not a
+    cheap day: its priced decisions stand for all of them; a day with none of them says nothing.
+
+    Parameters
+    ----------
+    spend : router.analysis.tables.SPEND with days.
+    """
+    if "day" not in spend or not spend["n_priced"].sum():
+        return None
+    extra = spend["classifier_cost"].fillna(0.0)
+    if "failed_cost" in spend:
+        extra = extra + spend["failed_cost"].fillna(0.0)
+    paid = spend["cost"] + extra
+    value = {"paid": paid, "baseline": spend["baseline_cost"], "saved": spend["baseline_cost"] - paid}[what]
+    days = spend.assign(value=value).groupby("day")[["value", "n", "n_priced"]].sum()
+    unknown = {day.date() for day in days.index[days["n_priced"] == 0]}
+    days = days[days["n_priced"] > 0]
+    daily = days["value"] * days["n"] / days["n_priced"]
+    first = days.index.min().date() + timedelta(days=1)
+    last = min(spend["day"].max().date(), today - timedelta(days=1))
+    if first > last:
+        return None
+    values = {day.date(): float(x) for day, x in daily.items()}
+    return project(values, first, last, horizon=horizon, unknown=unknown)
+
+
+def ground(found: Projection) -> str:
+    """What a projection rests on, in words.
+
+    >>> ground(Projection(1.0, None, None, 5, 30, "mean of days"))
+    'extrapolated from 5 days: too few for an interval'
+    """
+    days = f"{found.days} day{'' if found.days == 1 else 's'}"
+    if found.low is None:
+        return f"extrapolated from {days}: too few for an interval"
+    if found.method == "mean of days":
+        return f"extrapolated from {days}, the mean of all, 95 % interval"
+    return f"from {days}, each weekday's own mean, 95 % interval"

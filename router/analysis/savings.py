@@ -1,12 +1,13 @@
 """What routing saved: the baseline minus everything that was paid, with its interval and its ground.
 
 The baseline is "the same decisions, all to one model, with the same tokens". That last part is an assumption (another
-model may answer longer or shorter), whatever the grade of the token counts. Decisions without a known cost on either side
-are left out of both, and counted.
+model may answer longer or shorter), whatever the grade of the token counts; with ratios of lengths it is an estimate.
+Decisions without a known cost on either side are left out of both, counted, and listed by model.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import fsum, sqrt
 from typing import Any, Literal
@@ -14,15 +15,14 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from router.analysis.estimates import known, ratio_half_width, token_grade
+from router.analysis.decomposition import FAILURE_CAUSES, FALLBACK_CAUSES, Effect, decompose
+from router.analysis.estimates import Z95, known, ratio_half_width, token_grade
+from router.analysis.lengths import LengthRatio
 from router.analysis.tables import SPEND, columns
 from router.types import Grade
 
 MIN_DAYS = 7
 """From this many days on, days rather than decisions are the units of the interval."""
-
-FALLBACK_CAUSES = ("low_confidence", "low_margin")
-FAILURE_CAUSES = ("classifier_error", "classifier_timeout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,12 @@ class Savings:
     savings_share : savings / baseline. ``share_half``, ``savings_half``: half the 95 % interval for traffic like this,
         the second one given the baseline; None below two units.
     units : what the interval takes as independent: days (from 7 days on) or decisions.
-    grade : weakest grade of the token counts behind it. ``baseline_grade`` is always ``assumed``: same tokens.
+    grade : weakest grade of the token counts behind it. ``baseline_grade`` is ``measured`` where the baseline itself
+        answered everything, ``estimated`` where every other model has a ratio of lengths, else ``assumed``: same tokens.
+    unpriced : decisions that are left out, by the model that answered (None: none did), most first.
     classifier_known, failed_known : False when a part of that cost is not known and left out: paid is a lower bound.
-    waterfall : from the baseline to what was paid; the steps sum to it.
+    waterfall : from the baseline to what was paid, label by label; the steps sum to it. ``effects``: the same way by cause
+        (see ``decompose``).
     """
 
     baseline: str
@@ -95,17 +98,29 @@ class Savings:
     failed_known: bool
     labels: tuple[LabelSavings, ...]
     waterfall: tuple[Step, ...]
+    effects: tuple[Effect, ...]
+    unpriced: tuple[tuple[str | None, int], ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether ``paid_usd`` is all that was paid; else it is a lower bound and is shown with a plus."""
+        return self.n_unpriced == 0 and self.classifier_known and self.failed_known
 
 
-def savings(spend: pd.DataFrame, baseline: str) -> Savings:
-    """Add up actual savings against ``baseline``, the model behind the table's baseline costs.
+def savings(
+    spend: pd.DataFrame, baseline: str, *, lengths: Mapping[str, LengthRatio] | None = None
+) -> Savings:
+    """Add up actual savings against ``baseline``, the model (or policy) behind the table's baseline costs.
+
+    ``lengths`` are the ratios that the table was made with; their uncertainty widens the interval.
 
     Notes
     -----
     ``S = 1 - sum r / sum b`` with r what a decision cost, its mean part of classifier and failed attempts included, and b
     its baseline. By decisions the half width is that of :func:`~router.analysis.estimates.ratio_half_width`. With a ``day``
     column and 7 days or more the day sums are the units and the quantile is Student's t with days - 1 degrees of freedom:
-    decisions of one day resemble each other, which an interval by decisions would not see.
+    decisions of one day resemble each other, which an interval by decisions would not see. With ratios of lengths the
+    variance of the baseline's sum, ``sum (B_m,in / r_in)^2 var r_in + (B_m,out / r_out)^2 var r_out`` over models m, is added.
     """
     table = _frame(spend)
     n, n_priced = int(table["n"].sum()), int(table["n_priced"].sum())
@@ -121,6 +136,7 @@ def savings(spend: pd.DataFrame, baseline: str) -> Savings:
     half = None
     if has_share:
         half = known(_half_by_days(priced) if by_days else _half_by_decisions(table, n_priced, total))
+        half = _with_lengths(half, table, lengths or {}, total["baseline"], paid)
     saved = total["baseline"] - paid
     some = n_priced > 0
     return Savings(
@@ -140,7 +156,7 @@ def savings(spend: pd.DataFrame, baseline: str) -> Savings:
         units="days" if by_days else "decisions",
         days=days,
         grade=token_grade(n_priced, measured, assumed),
-        baseline_grade="assumed",
+        baseline_grade=_baseline_grade(priced, baseline, lengths or {}),
         n_measured=measured,
         n_assumed=assumed,
         classifier_known=_is_known(table, "classifier_cost"),
@@ -149,7 +165,41 @@ def savings(spend: pd.DataFrame, baseline: str) -> Savings:
             _label_savings(label, part) for label, part in table.groupby("label", dropna=False, sort=False)
         ),
         waterfall=_waterfall(table, total, paid) if some else (),
+        effects=decompose(table),
+        unpriced=_unpriced(table),
     )
+
+
+def _with_lengths(
+    half: float | None, table: pd.DataFrame, lengths: Mapping[str, LengthRatio], base: float, paid: float
+) -> float | None:
+    """The half width with the variance of the ratios: S = 1 - paid / base moves by paid / base^2 for each dollar of base."""
+    if half is None or not lengths or "baseline_output" not in table:
+        return half
+    variance = 0.0
+    for model, rows in table.groupby("model_used"):
+        ratio = lengths.get(str(model))
+        if ratio is not None:
+            output = _sum(rows, "baseline_output")
+            fresh = _sum(rows, "baseline_cost") - output
+            variance += (fresh * ratio.input_half / ratio.input / Z95) ** 2
+            variance += (output * ratio.output_half / ratio.output / Z95) ** 2
+    return float(np.hypot(half, Z95 * sqrt(variance) * paid / base**2))
+
+
+def _baseline_grade(priced: pd.DataFrame, baseline: str, lengths: Mapping[str, LengthRatio]) -> Grade:
+    """How far the baseline's tokens are known: those of its own answers are."""
+    used = set(priced["model_used"]) - {baseline}
+    measured = int(priced["n_measured"].sum()) == int(priced["n_priced"].sum())
+    if not used and measured and len(priced):
+        return "measured"
+    return "estimated" if used and used <= set(lengths) else "assumed"
+
+
+def _unpriced(table: pd.DataFrame) -> tuple[tuple[str | None, int], ...]:
+    left = table[table["n_unpriced"] > 0].groupby("model_used", dropna=False)["n_unpriced"].sum()
+    found = [(None if pd.isna(model) else str(model), int(n)) for model, n in left.items()]
+    return tuple(sorted(found, key=lambda pair: (-pair[1], pair[0] or "")))
 
 
 def _frame(spend: pd.DataFrame) -> pd.DataFrame:

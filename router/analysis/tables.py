@@ -170,6 +170,14 @@ SPEND = Contract(
             "count",
             "of the n_priced, those with a failed attempt whose cost is not known; left out: not counted",
         ),
+        Column(
+            "same_tokens_cost",
+            "sum",
+            "baseline_cost had the baseline taken the same tokens; left out: it is taken to",
+        ),
+        Column(
+            "baseline_output", "sum", "of baseline_cost, the part for output tokens; left out: not told apart"
+        ),
     ),
 )
 

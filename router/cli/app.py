@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from router import __version__
-from router.cli import asking, demo, doctor, export, keeping, policy, query, reading, routing
+from router.cli import asking, demo, doctor, export, keeping, policy, query, reading, routing, scenario
 from router.cli.errors import Group
 from router.cli.output import watch_log
 
@@ -49,6 +49,7 @@ app.command("import")(query.import_log)
 app.command()(query.sql)
 app.command()(reading.sweep)
 app.command()(reading.savings)
+app.command()(scenario.scenario)
 app.command()(reading.overlap)
 app.add_typer(policy.app, name="policy")
 app.command()(keeping.retention)

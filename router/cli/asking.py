@@ -39,19 +39,30 @@ def ask(
             "--max-tokens", min=1, show_default=False, help="Longest reply. Default: the policy's, by model."
         ),
     ] = None,
+    max_usd: Annotated[
+        str | None,
+        typer.Option(
+            "--max-usd",
+            metavar="USD",
+            show_default=False,
+            help="Do not call when the reply could cost more than this. Default: the policy's [spend] caps.",
+        ),
+    ] = None,
     data: Data = None,
     policy: PolicyFile = None,
     json: Json = False,
 ) -> None:
     """Decide, call the chosen model and print its reply. Tokens, cost and time are logged."""
     from router.core import Router
+    from router.spend_caps import usd
 
     if stream and json:
         raise typer.BadParameter(
             "--stream prints text as it arrives, --json one document at the end; give one of them"
         )
     prompt = read_prompt(text)
-    with Router(policy, data=data, source="cli") as router:
+    cap = None if max_usd is None else usd(max_usd, "--max-usd")
+    with Router(policy, data=data, source="cli", max_usd=cap) as router:
         warm_up(router.classifier, router.policy)
         try:
             if stream:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from router.cli.doctor import Finding, State
+from router.cli.output import money
 from router.config import KEY_VARIABLES, endpoint, present_keys
 from router.errors import ClassifierError, ConfigurationError, MissingKeyError
 from router.log.drops import unreported
@@ -220,7 +221,7 @@ def _reachable(model: str, rules: Policy, book: PriceBook) -> Iterator[Finding]:
 
 def models(rules: Policy) -> Iterator[Finding]:
     """Unknown and old prices, and models about to be retired."""
-    from router.prices import PriceBook
+    from router.prices import PriceBook, per_million
 
     book, today = PriceBook(rules.models), datetime.now(UTC).date()
     for model in rules.model_names:
@@ -236,15 +237,44 @@ def models(rules: Policy) -> Iterator[Finding]:
             yield Finding("prices", "note", f"{model}: its price is of {rate.as_of}")
         if end is None:
             continue
-        successor = f"move to {end.successor}"
+        successor = f"no successor is known ({end.source})"
+        if end.successor:
+            new, old = per_million(book.rate(end.successor, today)), per_million(rate)
+            now = f" (now {old.removesuffix(' per million tokens')})"
+            successor = f"move to {end.successor}, {new}{now} ({end.source})"
+        days = f"{end.days_left} day{'' if end.days_left == 1 else 's'}"
         if end.days_left < 0:
-            yield Finding(
-                "models", "fail", f"{model} is no longer served since {end.date}; {successor} ({end.source})"
-            )
+            yield Finding("models", "fail", f"{model} is no longer served since {end.date}; {successor}")
         else:
             yield Finding(
                 "models",
                 "warn",
-                f"{model} is served until {end.date}, {end.days_left} days from now; {successor} ({end.source})",
+                f"{model} is served until {end.date}, {days} from now; {successor}",
             )
     yield Finding("prices", "ok", f"from {book.version}" + (f", of {book.as_of}" if book.as_of else ""))
+
+
+def spend(rules: Policy, data: Path) -> Iterator[Finding]:
+    """The policy's caps and how much of today's is used."""
+    from router.spend import DayLedger
+
+    caps = rules.spend
+    if caps.per_run_usd is not None:
+        yield Finding("spend", "ok", f"at most {money(caps.per_run_usd)} for the model calls of one run")
+    if caps.per_day_usd is None:
+        return
+    day = DayLedger(data).read()
+    taken = day.spent_usd + day.held_usd
+    words = (
+        f"{money(taken)} of today's {money(caps.per_day_usd)} is spent or under way ({day.day} UTC, "
+        f"{day.n:,} calls ended)"
+    )
+    if day.assumed_usd:
+        words += (
+            f"; {money(day.assumed_usd)} of it is calls of unknown cost, counted as the most they could be"
+        )
+    if day.n_lost:
+        words += (
+            f"; {day.n_lost:,} ended with their process and are not in it (at most {money(day.lost_usd)})"
+        )
+    yield Finding("spend", "ok" if taken < caps.per_day_usd else "warn", words)

@@ -80,6 +80,7 @@ def _examine(folder: Path, policy: Path | None) -> Iterator[Finding]:
     yield from _careful("classifier", lambda: checks.classifier(rules, folder))
     yield from _careful("keys", lambda: checks.keys(rules))
     yield from _careful("models", lambda: checks.models(rules))
+    yield from _careful("spend", lambda: checks.spend(rules, folder))
 
 
 def _careful(about: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:

@@ -174,6 +174,11 @@ def share(value: float | None) -> str:
     return "not known" if value is None or value != value else f"{value:.1%}"
 
 
+def with_half(value: str, half: str | None) -> str:
+    """A figure with half its interval, where there is one."""
+    return value if half is None else f"{value} ± {half}"
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Decimal):
         return orjson.Fragment(format(value, "f"))

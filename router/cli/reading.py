@@ -11,11 +11,10 @@ import typer
 from router.cli.errors import NotEnoughData
 from router.cli.export import chosen, reading
 from router.cli.options import Data, Json, PolicyFile, Since, Until
-from router.cli.output import emit, money, say, share, table
+from router.cli.output import emit, money, say, share, table, with_half
 from router.errors import InputError
 
 if TYPE_CHECKING:
-    from router.analysis.savings import Savings
     from router.analysis.sweep import OperatingPoint, Sweep
     from router.log.queries import Filter
     from router.log.reader import Log
@@ -64,7 +63,7 @@ def sweep(
     picked = chosen(since, until)
     with reading(data) as log:
         curve = sweep_cells(cells(log, picked, rules, book), rules)
-        _enough(curve.n, log, picked, "with scores for the policy's labels")
+        enough(curve.n, log, picked, "with scores for the policy's labels")
     best = cheapest(curve)
     wanted = threshold or sorted({*DEFAULT_POINTS, curve.production, *([best.threshold] if best else [])})
     points = [operating_point(curve, value) for value in wanted]
@@ -76,7 +75,7 @@ def sweep(
         )
     else:
         _print_points(points, curve, None if best is None else best.threshold)
-    _say_ground(curve.n, curve.n_priced, curve.grade)
+    say_ground(curve.n, curve.n_priced, curve.grade)
     if curve.n_left_out:
         say(f"note: {curve.n_left_out:,} decisions left out: their label is not one of the policy's")
     if curve.has_margin_rule:
@@ -90,11 +89,18 @@ def savings(
         str | None,
         typer.Option(
             "--baseline",
-            metavar="MODEL",
+            metavar="MODEL|dearest|previous",
             show_default=False,
-            help="Model that 'all to one model' is counted against. Default: the policy's.",
+            help="What is counted against: all to one model, to the policy's dearest one, or the policy used before. Default: the policy's.",
         ),
     ] = None,
+    estimate_lengths: Annotated[
+        bool,
+        typer.Option(
+            "--estimate-lengths",
+            help="Take the baseline's answers as long as the log shows on the same or like prompts, not as long as those given.",
+        ),
+    ] = False,
     scenario: Annotated[
         str | None,
         typer.Option(
@@ -111,30 +117,17 @@ def savings(
     json: Json = False,
 ) -> None:
     """What routing saved against one model for everything."""
-    from router.analysis.savings import savings as add_up
-    from router.log.queries import baseline_of, spend
+    from router.cli.savings import show_savings, show_scenario
 
     if scenario is not None:
-        if baseline is not None:
+        if baseline is not None or estimate_lengths:
             raise typer.BadParameter("--scenario has a baseline of its own; give --baseline or --scenario")
-        _show_scenario(scenario, json)
+        show_scenario(scenario, json)
         return
     rules, book = _rules(policy, data)
-    against = baseline or baseline_of(rules)
     picked = chosen(since, until)
     with reading(data) as log:
-        figures = add_up(spend(log, picked, rules, book, baseline=against), against)
-        _enough(figures.n, log, picked, "")
-    if json:
-        emit(asdict(figures))
-    else:
-        _print_savings(figures)
-    _say_ground(figures.n, figures.n_priced, figures.grade)
-    say(f"note: the baseline assumes that {against} would have used the same tokens")
-    if figures.paid_usd is None:
-        raise NotEnoughData(
-            f"no decision has a known cost on both sides; savings against {against} are not known"
-        )
+        show_savings(log, picked, rules, book, baseline, estimate_lengths, json)
 
 
 def overlap(
@@ -157,7 +150,7 @@ def overlap(
     picked = chosen(since, until)
     with reading(data) as log:
         found = find(pairs(log, picked, rules, book), rules.label_names, bound=round(close, 2))
-        _enough(found.n, log, picked, "with two scores")
+        enough(found.n, log, picked, "with two scores")
     if json:
         emit(_fields(found, skip=("matrix", "margins")) | {"pairs": [asdict(pair) for pair in found.pairs]})
         return
@@ -181,50 +174,6 @@ def overlap(
     )
 
 
-def _show_scenario(name: str, json: bool) -> None:
-    from router.analysis.scenarios import scenario
-
-    found = scenario(name)
-    if json:
-        emit(
-            asdict(found)
-            | {
-                "routed_usd": found.routed_usd,
-                "savings_usd": found.savings_usd,
-                "savings_share": found.savings_share,
-            }
-        )
-        return
-    table(
-        ("label", "share", "model", "input tokens", "output tokens", "USD a day"),
-        [
-            (
-                x.label,
-                share(float(x.share)),
-                x.model,
-                f"{x.input_tokens:,}",
-                f"{x.output_tokens:,}",
-                "counted as free" if x.free else money(x.cost_usd),
-            )
-            for x in found.parts
-        ],
-        right=("share", "input tokens", "output tokens", "USD a day"),
-    )
-    typer.echo()
-    table(
-        ("", "USD a day"),
-        [
-            (f"all to {found.baseline}", money(found.baseline_usd)),
-            ("routed", money(found.routed_usd)),
-            ("saved", money(found.savings_usd)),
-            ("saved, share", f"{found.savings_share:.2%}"),
-        ],
-        right=("USD a day",),
-    )
-    say(f"assumed, not measured: {found.assumptions}")
-    say(f"rates of {found.prices_date.isoformat()} ({found.prices_source})")
-
-
 def _rules(policy: Path | None, data: Path | None) -> tuple[Policy, PriceBook]:
     from router.config import data_dir
     from router.prices import PriceBook
@@ -246,7 +195,8 @@ def _check_threshold(value: float) -> None:
         )
 
 
-def _enough(n: int, log: Log, picked: Filter, what: str) -> None:
+def enough(n: int, log: Log, picked: Filter, what: str) -> None:
+    """Raise when there is no decision to answer from."""
     if n:
         return
     total = log.count()
@@ -297,10 +247,10 @@ def _print_points(points: list[OperatingPoint], curve: Sweep, best: float | None
                 f"{point.threshold:g}",
                 f"{point.fallback:,}",
                 share(point.fallback_share),
-                _with_half(
+                with_half(
                     money(point.cost_per_1000), None if point.cost_half is None else money(point.cost_half)
                 ),
-                _with_half(
+                with_half(
                     share(point.savings_share),
                     None if point.savings_half is None else share(point.savings_half),
                 ),
@@ -320,62 +270,8 @@ def _print_points(points: list[OperatingPoint], curve: Sweep, best: float | None
     table(columns, rows, right=columns[:-1])
 
 
-def _with_half(value: str, half: str | None) -> str:
-    return value if half is None else f"{value} ± {half}"
-
-
-def _print_savings(figures: Savings) -> None:
-    table(
-        ("", "USD"),
-        [
-            (f"all to {figures.baseline}", money(figures.baseline_usd)),
-            ("routed", money(figures.routed_usd)),
-            (
-                "classifier",
-                money(figures.classifier_usd)
-                + ("" if figures.classifier_known else " (a part is not known)"),
-            ),
-            (
-                "failed attempts",
-                money(figures.failed_usd) + ("" if figures.failed_known else " (a part is not known)"),
-            ),
-            (
-                "saved",
-                _with_half(
-                    money(figures.savings_usd),
-                    None if figures.savings_half is None else money(figures.savings_half),
-                ),
-            ),
-            (
-                "saved, share",
-                _with_half(
-                    share(figures.savings_share),
-                    None if figures.share_half is None else share(figures.share_half),
-                ),
-            ),
-        ],
-        right=("USD",),
-    )
-    typer.echo()
-    table(
-        ("label", "models", "decisions", "baseline", "paid", "saved", "share"),
-        [
-            (
-                x.label or "no scores",
-                ", ".join(str(name) for name in x.models),
-                f"{x.n:,}",
-                money(x.baseline_usd),
-                money(x.paid_usd),
-                money(x.savings_usd),
-                share(x.savings_share),
-            )
-            for x in figures.labels
-        ],
-        right=("decisions", "baseline", "paid", "saved", "share"),
-    )
-
-
-def _say_ground(n: int, n_priced: int, grade: str | None) -> None:
+def say_ground(n: int, n_priced: int, grade: str | None) -> None:
+    """Say how many decisions a cost is of, and how their tokens are known."""
     tokens = {"measured": "measured by the providers", "estimated": "estimated", "assumed": "assumed"}.get(
         grade or "", "not known"
     )

@@ -7,11 +7,23 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from router.log import sources
+from router.log.baselines import lengths, previous_policy
 from router.log.drops import unreported
 from router.log.filters import Filter, where
 from router.log.pricing import rates_table, routes_table, row_cost
 from router.log.reader import Log
-from router.log.reductions import baseline_of, bins, cells, count, latency, pairs, series, spend, summary
+from router.log.reductions import (
+    baseline_of,
+    bins,
+    cells,
+    count,
+    dearest,
+    latency,
+    pairs,
+    series,
+    spend,
+    summary,
+)
 from router.log.schema import sql
 from router.policy import Policy
 
@@ -30,17 +42,20 @@ __all__ = [
     "cells",
     "close_calls",
     "count",
+    "dearest",
     "decision",
     "edition",
     "flip_counts",
     "flips",
     "labels_seen",
     "latency",
+    "lengths",
     "losses",
     "models_seen",
     "page",
     "pairs",
     "policies_seen",
+    "previous_policy",
     "series",
     "spend",
     "summary",

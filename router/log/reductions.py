@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from router.log import sources
+from router.log.baselines import policy_rows
 from router.log.filters import Filter, where
 from router.log.pricing import epochs, price_cells, priced, products, rates_table, routes_table, tiers
 from router.log.reader import Log
@@ -29,6 +30,7 @@ _DAY = timedelta(days=1)
 _BY_DAY = "CAST(d.decided_at AS DATE)"
 _PAID = ("model", "answered", "usage_grade", "usage_known", "price_band")
 """Keys of a roll-up that a cost depends on, the day aside."""
+_BUCKETS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
 
 
 def count(log: Log, chosen: Filter) -> int:
@@ -162,15 +164,48 @@ def _monthly(
 
 
 def spend(
-    log: Log, chosen: Filter, policy: Policy, prices: PriceBook, *, baseline: str | None = None
+    log: Log,
+    chosen: Filter,
+    policy: Policy,
+    prices: PriceBook,
+    *,
+    baseline: str | Policy | None = None,
+    lengths: Mapping[str, tuple[float, float]] | None = None,
 ) -> pd.DataFrame:
-    """What was paid beside the baseline, by (day, label, model, cause); see router.analysis.tables.SPEND."""
-    baseline = baseline or baseline_of(policy)
+    """What was paid beside the baseline, by (day, label, model, cause); see router.analysis.tables.SPEND.
+
+    Parameters
+    ----------
+    baseline : a model that would have answered everything; another policy, whose choice is replayed from the rows; None:
+        the policy's.
+    lengths : (input, output) tokens that the baseline's answer takes for each token of this model's (see
+        router.analysis.lengths); a model without them takes the same tokens.
+    """
+    import numpy as np
+
+    other = baseline if isinstance(baseline, Policy) else None
+    single = baseline_of(policy) if baseline is None else "" if other is not None else str(baseline)
     keys = {"day": "CAST(s.hour AS DATE)", **dict.fromkeys((*_PAID, "label", "cause"), "")}
-    sums = _sums(log, chosen, "hourly", keys, prices, models=[*policy.model_names, baseline])
+    models = [*policy.model_names, *((single,) if other is None else other.model_names)]
+    if other is None:
+        sums = _sums(log, chosen, "hourly", keys, prices, models=models)
+        against: list[str | None] = [single] * len(sums)
+    else:
+        sums = _replayed(log, chosen, other, keys, prices, models)
+        against = [x if isinstance(x, str) else None for x in sums["policy_fingerprint"].tolist()]
     of_label = {label.name: label.model for label in policy.labels}
     cost, paid = priced(sums, _answered(sums), prices)
-    base, at_base = priced(sums, [baseline] * len(sums), prices)
+    same, at_base = priced(sums, against, prices)
+    base, out = same, np.zeros(len(sums))
+    if lengths is not None:
+        pairs_ = [
+            (1.0, 1.0) if model == used else lengths.get(used, (1.0, 1.0))
+            for used, model in zip(sums["model"].tolist(), against, strict=True)
+        ]
+        factors = np.array([(x, x, x, y) for x, y in pairs_], dtype=float).reshape(-1, 4)
+        at_base = at_base * factors
+        base = (sums[list(_BUCKETS)].to_numpy(dtype=float) * at_base).sum(axis=1)
+        out = sums["output_tokens"].to_numpy(dtype=float) * at_base[:, 3]
     label_cost, _ = priced(sums, [of_label.get(x) for x in sums["label"].tolist()], prices)
     both = (cost == cost) & (base == base)
     n = sums["n"]
@@ -190,6 +225,8 @@ def spend(
         n_assumed=n.where(sums["usage_grade"] == "assumed", 0),
         unknown=sums["n_classifier_unknown"],
     )
+    if lengths is not None:
+        table = table.assign(same_tokens_cost=same, baseline_output=out)
     table.loc[~both, table.columns.difference(["day", "label", "cause", "n", "model_used"])] = 0
     table["n_unpriced"] = n.where(~both, 0)
     added = _added(table, ["day", "label", "model_used", "cause"])
@@ -198,6 +235,31 @@ def spend(
     # is counted: few of them tell.
     added.loc[added["unknown"] > 0, "classifier_cost"] = None
     return added.drop(columns=["unknown"])
+
+
+def dearest(log: Log, chosen: Filter, policy: Policy, prices: PriceBook) -> str:
+    """The model of the policy that would have cost most, had it answered everything; the usual baseline when none is priced."""
+    keys = {"day": "CAST(s.hour AS DATE)", **dict.fromkeys(_PAID, "")}
+    sums = _sums(log, chosen, "hourly", keys, prices, models=list(policy.model_names))
+    best, most = baseline_of(policy), 0.0
+    for model in policy.model_names:
+        cost, _ = priced(sums, [model] * len(sums), prices)
+        total = float(cost[cost == cost].sum())
+        if total > most:
+            best, most = model, total
+    return best
+
+
+def _replayed(
+    log: Log, chosen: Filter, other: Policy, keys: Mapping[str, str], prices: PriceBook, models: Sequence[str]
+) -> pd.DataFrame:
+    """The sums with what another policy would have chosen as ``policy_fingerprint``; always read from rows."""
+    seen = sources.days(log, chosen)
+    used = sources.models(log, chosen)
+    starts = tiers(rates_table(prices, [*used, *models], seen))
+    text, values = policy_rows(chosen, other, "date_trunc('day', d.decided_at)", starts)
+    found = sources.Source(text, values, True)
+    return _run_sums(log, found, "hourly", {**keys, "policy_fingerprint": ""})
 
 
 def baseline_of(policy: Policy) -> str:

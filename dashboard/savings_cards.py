@@ -1,0 +1,224 @@
+"""Cards of the Savings page: ways to count, the days to come, and the prices behind every figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import formats, loaders, savings_figures, state, theme, untrusted
+from router.analysis.lengths import LengthRatio, factors
+from router.analysis.projection import ground, project_spend
+from router.analysis.savings import Savings, savings
+from router.analysis.scenarios import scenarios
+from router.policy import Policy
+from router.prices import PriceBook, Rate
+
+CAUSES = (
+    "Cheaper models: what the labels' models save if every request were of average size. Request size: the rest, because the "
+    "cheap labels' requests are smaller or larger than average. Falling back: beside following the label."
+)
+
+
+def left_out(found: Savings) -> str:
+    """Decisions without a known cost, by model, as markdown."""
+    book, today = loaders.prices(), loaders.today()
+    parts = []
+    for model, n in found.unpriced[:8]:
+        if model is None:
+            parts.append(f"{formats.count(n)} that no model answered")
+        elif book.rate(model, today) is None:
+            parts.append(f"{formats.count(n)} {untrusted.name(model)} (price not known)")
+        else:
+            parts.append(f"{formats.count(n)} {untrusted.name(model)} (tokens or baseline not known)")
+    more = len(found.unpriced) - 8
+    return ", ".join(parts) + (f", and {formats.plural(more, 'other model')}" if more > 0 else "")
+
+
+def estimated(baseline: str) -> tuple[Savings, dict[str, LengthRatio]] | None:
+    """Savings with the baseline's answers as long as the log shows; None where it shows too little."""
+    chosen = state.current_filter()
+    ratios = loaders.length_ratios(chosen, baseline)
+    if not ratios:
+        return None
+    spend = loaders.spend(chosen, baseline, factors(ratios))
+    return savings(spend, baseline, lengths=ratios), ratios
+
+
+def ways_card(found: Savings, other: tuple[Savings, dict[str, LengthRatio]] | None) -> None:
+    """The same question, counted in other ways; and the guide's table."""
+    with st.container(border=True, gap="xsmall"):
+        with st.container(gap=None):
+            st.subheader("Ways to count", anchor=False)
+            st.caption("This log beside the guide's table, which assumes its traffic")
+        rows = []
+        if found.savings_share is not None:
+            rows.append(("This log", found.baseline_grade, found.baseline_usd, found.paid_usd, _share(found)))
+        if other is not None and other[0].savings_share is not None:
+            with_lengths = other[0]
+            rows.append(
+                (
+                    "Own lengths",
+                    with_lengths.baseline_grade,
+                    with_lengths.baseline_usd,
+                    with_lengths.paid_usd,
+                    _share(with_lengths),
+                )
+            )
+        rows += [
+            (
+                item.title,
+                "assumed",
+                float(item.baseline_usd or 0),
+                float(item.known_usd),
+                f"{float(item.savings_share or 0) * 100:.2f} %",
+            )
+            for item in scenarios()
+        ]
+        names = ("Count", "Grade", "Baseline", "Routed", "Savings")
+        table = pd.DataFrame([dict(zip(names, row, strict=True)) for row in rows])
+        table["Grade"] = [[grade] for grade in table["Grade"]]
+        st.dataframe(
+            table,
+            hide_index=True,
+            row_height=30,
+            placeholder="not measured",
+            key="ways",
+            alt="Savings of this log and of the guide's table",
+            column_config={
+                "Count": st.column_config.TextColumn(width=92),
+                "Grade": st.column_config.MultiselectColumn(
+                    options=list(theme.GRADE_COLORS), color=list(theme.GRADE_COLORS.values()), width=80
+                ),
+                "Baseline": st.column_config.NumberColumn("Baseline, $", format="%.2f", width=78),
+                "Routed": st.column_config.NumberColumn("Routed, $", format="%.2f", width=70),
+                "Savings": st.column_config.TextColumn(width=66),
+            },
+        )
+        if other is not None:
+            st.caption(f"**Own lengths**: {'; '.join(_ratio(x, found.baseline) for x in other[1].values())}.")
+        else:
+            st.caption(
+                "Answers of the baseline's own length are not measured: this needs 20 prompts that two models answered, or 100 "
+                "like prompts of each."
+            )
+        for item in scenarios():
+            st.caption(f"**{untrusted.name(item.title)}**: {untrusted.name(item.assumptions, 500)}")
+
+
+def _share(found: Savings) -> str:
+    return "not known" if found.savings_share is None else f"{found.savings_share * 100:.2f} %"
+
+
+def _ratio(ratio: LengthRatio, baseline: str) -> str:
+    noun = "prompt both answered" if ratio.ground == "paired" else "like prompt"
+    many = "prompts both answered" if ratio.ground == "paired" else "like prompts"
+    return (
+        f"{untrusted.name(baseline)} writes {ratio.output:.2f} ± {ratio.output_half:.2f} tokens for each of "
+        f"{untrusted.name(ratio.model)} ({formats.plural(ratio.n, noun, many)})"
+    )
+
+
+def projection_card(spend: pd.DataFrame, ratio: float | None) -> None:
+    """The next 30 days, if traffic stays: spend under production and, where it differs, the candidate; and savings."""
+    found = project_spend(spend, loaders.today())
+    with st.container(border=True, height="stretch", gap="xsmall"):
+        with st.container(gap=None):
+            st.subheader("The next 30 days, if traffic stays", anchor=False)
+            words = "spend at the same traffic and prices" if found is None else ground(found)
+            st.caption(words[0].upper() + words[1:])
+        if found is None:
+            st.caption("Not measured: this needs one full day of priced decisions.")
+            return
+        rows = [("spend", found, False)]
+        if ratio is not None:
+            moved = replace(
+                found,
+                total=found.total * ratio,
+                low=None if found.low is None else found.low * ratio,
+                high=None if found.high is None else found.high * ratio,
+            )
+            rows.append((f"at candidate {formats.threshold(state.candidate())}", moved, True))
+        saved = project_spend(spend, loaders.today(), "saved")
+        if saved is not None:
+            rows.append(("savings", saved, False))
+        figure, finding = savings_figures.projections(rows)
+        st.plotly_chart(figure, theme=None, config=theme.plotly_config(), key="projection", alt=finding)
+
+
+def prices_card(policy: Policy, models: Sequence[str]) -> None:
+    """Every price behind the page, with its source, its date, and when the model ends."""
+    book, today = loaders.prices(policy), loaders.today()
+    rows = []
+    for model in models:
+        rate, end = book.rate(model, today), book.end_of_life(model, today)
+        rows.append(
+            {
+                "Model": untrusted.cell(model),
+                "Input": None if rate is None else float(rate.input),
+                "Output": None if rate is None else float(rate.output),
+                "Cached": None if rate is None else float(rate.cache_read),
+                "Above": ""
+                if rate is None or rate.tier_from is None
+                else f"{formats.count(rate.tier_from)} tokens",
+                "Source": "not known" if rate is None else _source(rate),
+                "As of": "" if rate is None else _as_of(rate, today),
+                "Until": "" if end is None else formats.day(end.date, year=True),
+                "Successor": "" if end is None else _successor(end.successor, book, today),
+            }
+        )
+    with st.container(border=True, gap="xsmall"):
+        with st.container(gap=None):
+            st.subheader("Prices behind these figures", anchor=False)
+            st.caption(
+                "US dollars per million tokens, today's; each decision is priced at its own day's. The policy's own prices come first."
+            )
+        money = {"format": "%.3f"}
+        st.dataframe(
+            pd.DataFrame(rows),
+            hide_index=True,
+            row_height=30,
+            placeholder="not known",
+            key="prices",
+            alt="Prices by model, with source, date and end of life",
+            column_config={
+                "Input": st.column_config.NumberColumn("Input, $", **money),
+                "Output": st.column_config.NumberColumn("Output, $", **money),
+                "Cached": st.column_config.NumberColumn("Cache read, $", **money),
+                "Above": st.column_config.TextColumn(
+                    "Dearer above", help="A request with more input tokens pays higher rates on all of them."
+                ),
+                "Until": st.column_config.TextColumn("Served until"),
+            },
+        )
+
+
+def _as_of(rate: Rate, today: date) -> str:
+    if rate.as_of is None:
+        return "no date stated"
+    return formats.day(rate.as_of, year=True) + (", over 90 days" if rate.is_stale(today) else "")
+
+
+def _source(rate: Rate) -> str | None:
+    return untrusted.cell(rate.version if rate.source == "genai-prices" else f"{rate.source} (policy)")
+
+
+def _successor(name: str, book: PriceBook, today: date) -> str:
+    if not name:
+        return "none known"
+    rate = book.rate(name, today)
+    return f"{name}, {rates(rate)}" if rate is not None else name
+
+
+def rates(rate: Rate) -> str:
+    """Input and output rate, USD per million tokens, for a table."""
+    return f"{_plain(rate.input)} / {_plain(rate.output)}"
+
+
+def _plain(value: Decimal) -> str:
+    text = f"{value.normalize():f}"
+    return f"{value:.2f}" if len(text.partition(".")[2]) < 2 else text

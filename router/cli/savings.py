@@ -1,0 +1,239 @@
+"""What ``savings`` prints: both sides, where the difference comes from, what is left out, and the ground of each price."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from router.cli.errors import NotEnoughData
+from router.cli.output import emit, money, say, share, table, with_half
+
+if TYPE_CHECKING:
+    from router.analysis.lengths import LengthRatio
+    from router.analysis.projection import Projection
+    from router.analysis.savings import Savings
+    from router.log.queries import Filter
+    from router.log.reader import Log
+    from router.policy import Policy
+    from router.prices import PriceBook
+
+EFFECTS = {
+    "length": "longer or shorter answers",
+    "price": "cheaper models",
+    "mix": "size of the requests",
+    "fallback": "falling back",
+    "classifier_failed": "classifier failed",
+    "forced": "forced models",
+    "classifier": "classifier",
+    "failed": "failed attempts",
+}
+
+
+def show_savings(
+    log: Log,
+    picked: Filter,
+    rules: Policy,
+    book: PriceBook,
+    baseline: str | None,
+    estimate_lengths: bool,
+    json: bool,
+) -> None:
+    """Add up and print.
+
+    Raises
+    ------
+    NotEnoughData
+        No decision, none with a known cost on both sides, no policy before this one, or too little traffic to estimate.
+    """
+    from router.analysis.lengths import factors, length_ratios
+    from router.analysis.projection import project_spend
+    from router.analysis.savings import savings
+    from router.cli.reading import enough, say_ground
+    from router.log import queries
+    from router.log.baselines import DEAREST, PREVIOUS
+
+    today = datetime.now(UTC).date()
+    against: str | Policy = baseline or queries.baseline_of(rules)
+    if against == DEAREST:
+        against = queries.dearest(log, picked, rules, book)
+    elif against == PREVIOUS:
+        found = queries.previous_policy(log, rules)
+        if found is None:
+            raise NotEnoughData("the log holds no policy before this one; give a model with --baseline")
+        against = found
+    ratios: dict[str, LengthRatio] | None = None
+    if estimate_lengths:
+        if not isinstance(against, str):
+            raise typer.BadParameter("--estimate-lengths needs one model as baseline; a policy has several")
+        ratios = length_ratios(*queries.lengths(log, picked, against), against)
+        if not ratios:
+            raise NotEnoughData(
+                f"too few measured answers of {against} beside other models' to estimate lengths; 20 prompts that both "
+                "answered, or 100 decisions of each on like prompts"
+            )
+    spend = queries.spend(
+        log, picked, rules, book, baseline=against, lengths=None if ratios is None else factors(ratios)
+    )
+    name = against if isinstance(against, str) else f"policy {against.name} {against.fingerprint[:6]}"
+    figures = savings(spend, name, lengths=ratios)
+    enough(figures.n, log, picked, "")
+    ahead = {what: project_spend(spend, today, what) for what in ("paid", "saved")}
+    rates = _rates(
+        [*rules.model_names, *([name] if isinstance(against, str) else []), *_models(figures)], book, today
+    )
+    if json:
+        emit(
+            asdict(figures)
+            | {
+                "is_whole": figures.is_whole,
+                "lengths": [asdict(x) for x in (ratios or {}).values()],
+                "projection": {key: None if x is None else asdict(x) for key, x in ahead.items()},
+                "prices": rates,
+            }
+        )
+    else:
+        _print(figures, isinstance(against, str))
+        _print_ahead(ahead)
+    say_ground(figures.n, figures.n_priced, figures.grade)
+    _say_left_out(figures, book, today)
+    _say_baseline(figures, isinstance(against, str), ratios)
+    _say_prices(rates)
+    if figures.paid_usd is None:
+        raise NotEnoughData(
+            f"no decision has a known cost on both sides; savings against {name} are not known"
+        )
+
+
+def show_scenario(name: str, json: bool) -> None:
+    """Print a packaged scenario."""
+    from router.analysis.scenarios import scenario
+    from router.cli.scenario import show
+
+    show(scenario(name), json)
+
+
+def _print(figures: Savings, single: bool) -> None:
+    plus = "" if figures.is_whole or figures.paid_usd is None else "+"
+    lower = "" if figures.n_unpriced == 0 or figures.baseline_usd is None else "+"
+    half = None if figures.savings_half is None else money(figures.savings_half)
+    share_half = None if figures.share_half is None else share(figures.share_half)
+    rows = [
+        (f"all to {figures.baseline}" if single else figures.baseline, money(figures.baseline_usd) + lower)
+    ]
+    rows += [
+        (f"  {EFFECTS[x.kind]}", _signed(x.amount_usd))
+        for x in figures.effects
+        if x.kind in EFFECTS and (x.amount_usd or x.kind in ("price", "mix"))
+    ]
+    rows += [
+        ("paid", money(figures.paid_usd) + plus),
+        ("saved", with_half(money(figures.savings_usd), half)),
+        ("saved, share", with_half(share(figures.savings_share), share_half)),
+    ]
+    table(("", "USD"), rows, right=("USD",))
+    typer.echo()
+    table(
+        ("label", "models", "decisions", "baseline", "paid", "saved", "share"),
+        [
+            (
+                x.label or "no scores",
+                ", ".join(x.models),
+                f"{x.n:,}",
+                money(x.baseline_usd),
+                money(x.paid_usd) + ("+" if x.n_priced < x.n and x.paid_usd is not None else ""),
+                money(x.savings_usd),
+                share(x.savings_share),
+            )
+            for x in figures.labels
+        ],
+        right=("decisions", "baseline", "paid", "saved", "share"),
+    )
+
+
+def _print_ahead(ahead: dict[str, Projection | None]) -> None:
+    from router.analysis.projection import ground
+
+    found = [(key, x) for key, x in ahead.items() if x is not None]
+    if not found:
+        return
+    typer.echo()
+    table(
+        (f"next {found[0][1].horizon} days", "USD", "from", "to"),
+        [
+            (key, money(x.total), *("" if y is None else money(y) for y in (x.low, x.high)))
+            for key, x in found
+        ],
+        right=("USD", "from", "to"),
+    )
+    say(f"the next {found[0][1].horizon} days if traffic stays: {ground(found[0][1])}")
+
+
+def _signed(value: float) -> str:
+    return money(value) if value <= 0 else f"+{money(value)}"
+
+
+def _models(figures: Savings) -> list[str]:
+    return [model for label in figures.labels for model in label.models]
+
+
+def _rates(models: Iterable[str], book: PriceBook, today: date) -> list[dict[str, Any]]:
+    found = []
+    for model in dict.fromkeys(models):
+        rate = book.rate(model, today)
+        found.append(
+            {"model": model, "input": None, "output": None, "source": None, "as_of": None, "is_stale": False}
+            if rate is None
+            else {
+                "model": model,
+                "input": rate.input,
+                "output": rate.output,
+                "source": rate.source if rate.source != "genai-prices" else rate.version,
+                "as_of": rate.as_of,
+                "is_stale": rate.is_stale(today),
+            }
+        )
+    return found
+
+
+def _say_prices(rates: list[dict[str, Any]]) -> None:
+    grounds: dict[str, list[str]] = {}
+    for rate in rates:
+        if rate["source"] is not None:
+            day = f"of {rate['as_of']}" if rate["as_of"] else "without a date"
+            old = ", more than 90 days old" if rate["is_stale"] else ""
+            grounds.setdefault(f"{rate['source']} {day}{old}", []).append(rate["model"])
+    for ground, models in grounds.items():
+        say(f"prices: {ground}: {', '.join(models)}")
+
+
+def _say_left_out(figures: Savings, book: PriceBook, today: date) -> None:
+    if not figures.n_unpriced:
+        return
+    parts = []
+    for model, n in figures.unpriced:
+        why = "no model answered" if model is None else model
+        if model is not None and book.rate(model, today) is None:
+            why += " (price not known)"
+        elif model is not None:
+            why += " (tokens or baseline not known)"
+        parts.append(f"{n:,} {why}")
+    say(f"left out, cost not known: {', '.join(parts)}; + marks a lower bound")
+
+
+def _say_baseline(figures: Savings, single: bool, ratios: dict[str, LengthRatio] | None) -> None:
+    if not single:
+        say(
+            f"note: the baseline is what {figures.baseline} would have chosen for the same scores, with the same tokens"
+        )
+    elif not ratios:
+        say(f"note: the baseline assumes that {figures.baseline} would have used the same tokens")
+    for ratio in (ratios or {}).values():
+        say(
+            f"estimated from {ratio.n:,} {'prompts that both answered' if ratio.ground == 'paired' else 'decisions on like prompts'}: "
+            f"{figures.baseline} writes {ratio.output:.2f} ± {ratio.output_half:.2f} tokens for each of {ratio.model}, "
+            f"and reads {ratio.input:.2f} ± {ratio.input_half:.2f}"
+        )

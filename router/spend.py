@@ -1,0 +1,159 @@
+"""Caps on spend: what a call could cost at most is held before it is made, and settled with what it did cost."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from router.errors import SpendCapError
+from router.spend_caps import SpendCaps
+from router.spend_day import FILE, Day, DayLedger, dollars
+from router.types import Usage
+
+if TYPE_CHECKING:
+    from router.prices import PriceBook
+
+__all__ = ["FILE", "FREE", "Day", "DayLedger", "SpendMeter", "most"]
+
+MESSAGE_TOKENS = 32
+"""Tokens of a message's frame (role, separators), on the safe side."""
+
+FREE = frozenset({"rate_limited", "auth", "rejected", "not_found", "overloaded", "unreachable", "no_key"})
+"""Outcomes that no provider charges for. Any other without a known cost counts as the most it could be."""
+
+_ZERO = Decimal(0)
+_logger = logging.getLogger("routescope")
+
+
+class SpendMeter:
+    """The caps of one router. Thread-safe."""
+
+    def __init__(self, caps: SpendCaps, data: Path, *, ledger: DayLedger | None = None) -> None:
+        self.caps = caps
+        self.ledger = ledger or (DayLedger(data) if caps.per_day_usd is not None else None)
+        self._lock = threading.Lock()
+        self._spent = _ZERO
+        self._held: dict[str, dict[str, Decimal]] = {}
+        self._late: list[tuple[str, Decimal, Decimal]] = []
+
+    @property
+    def spent_usd(self) -> Decimal:
+        """What this router's ended calls cost; unknown costs count as the most they could be."""
+        return self._spent
+
+    def hold(self, key: str, usd: Decimal | None, model: str) -> None:
+        """Hold what a call can cost at most, before it is made.
+
+        Parameters
+        ----------
+        key : the decision's id. More models for one decision (a failover) add up.
+        usd : see ``most``; None when the model has no known price.
+
+        Raises
+        ------
+        SpendCapError
+            A cap could be passed, or the price is not known.
+        """
+        if usd is None:
+            raise SpendCapError(
+                f"no price is known for {model!r}, so its cost cannot be held against the cap; the call was not made. Add "
+                f'[models."{model}"] price = {{ input = ..., output = ... }} to the policy, or take the cap away.'
+            )
+        cap = self.caps.per_run_usd
+        with self._lock:
+            taken = self._spent + sum((x for held in self._held.values() for x in held.values()), _ZERO)
+            if cap is not None and taken + usd > cap:
+                raise SpendCapError(
+                    f"this run's cap of {dollars(cap)} leaves {dollars(max(cap - taken, _ZERO))}, and this call could cost {dollars(usd)} "
+                    f"(spent {dollars(self._spent)}). Lower max_tokens or raise the cap."
+                )
+            held = self._held.setdefault(key, {})
+            held[model] = held.get(model, _ZERO) + usd
+            late, self._late = self._late, []
+        try:
+            for earlier in late:
+                self._settle_day(*earlier)
+            if self.ledger is not None and self.caps.per_day_usd is not None:
+                self.ledger.hold(key, usd, self.caps.per_day_usd)
+        except BaseException:
+            with self._lock:
+                held[model] -= usd
+                if not any(held.values()):
+                    self._held.pop(key, None)
+            raise
+
+    def hold_all(self, key: str, models: Sequence[tuple[str, Decimal | None]]) -> None:
+        """Hold for every model that may be asked in turn, or for none of them; see ``hold``."""
+        try:
+            for model, usd in models:
+                self.hold(key, usd, model)
+        except SpendCapError:
+            self.settle(key, [])
+            raise
+
+    def settle(self, key: str, calls: Sequence[tuple[str, Decimal | None, str | None]]) -> None:
+        """Count what a decision's calls cost, each by (model, cost, outcome); one of unknown cost counts as the most it could be.
+
+        Never raises: the reply is there, and its hold stays until the file can be written.
+        """
+        with self._lock:
+            held = self._held.pop(key, None)
+            if held is None:
+                return
+            paid = assumed = _ZERO
+            for model, cost, outcome in calls:
+                if cost is not None:
+                    paid += cost
+                elif outcome not in FREE:
+                    assumed += held.get(model, _ZERO)
+            self._spent += paid + assumed
+        self._settle_day(key, paid + assumed, assumed)
+
+    def _settle_day(self, key: str, cost: Decimal, assumed: Decimal) -> None:
+        if self.ledger is None:
+            return
+        try:
+            self.ledger.settle(key, cost, assumed)
+        except SpendCapError as error:
+            _logger.warning("routescope: a call's cost is still held against the cap: %s", error)
+            with self._lock:
+                self._late.append((key, cost, assumed))
+
+
+def most(
+    messages: Sequence[Mapping[str, Any]],
+    system: str | None,
+    max_tokens: int,
+    model: str,
+    prices: PriceBook,
+    day: date,
+) -> Decimal | None:
+    """USD that a call can cost at most; None when the model has no known price.
+
+    A token is at least one byte of text, so the bytes of the messages bound the input; the output is bounded by
+    ``max_tokens``. Where writing to the cache costs more than plain input, all input is taken to be written.
+    """
+    rate = prices.rate(model, day)
+    if rate is None:
+        return None
+    size = len((system or "").encode("utf-8", "replace")) + sum(_size(x) + MESSAGE_TOKENS for x in messages)
+    plain = rate.cost(Usage(size + MESSAGE_TOKENS, max_tokens))
+    written = rate.cost(Usage(0, max_tokens, None, size + MESSAGE_TOKENS))
+    assert plain is not None and written is not None  # both counts are there
+    return max(plain, written)
+
+
+def _size(value: Any) -> int:
+    """Bytes of every text in a message, names of parts included."""
+    if isinstance(value, str):
+        return len(value.encode("utf-8", "replace"))
+    if isinstance(value, Mapping):
+        return sum(_size(key) + _size(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return sum(_size(item) for item in value)
+    return len(str(value))

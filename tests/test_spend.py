@@ -1,0 +1,481 @@
+"""Spend caps: no call that could pass one is made, what dies gives its hold back, and nothing else is touched."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+import pytest
+from fake_apis import FakeApis
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from log_samples import SEED, Fixed, environment
+
+from router import AsyncRouter, Policy, Router
+from router.errors import ConfigurationError, PolicyError, ProviderError, SpendCapError
+from router.log import open_log
+from router.prices import PriceBook
+from router.spend import FILE, DayLedger, SpendMeter, most
+from router.spend_caps import SpendCaps
+from router.types import Usage
+
+DAY = date(2026, 11, 20)
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()
+MODEL = "gpt-4o-mini"  # $0.15 and $0.60 per million tokens
+ONE_CALL = Decimal("0.000006")  # 12 tokens in, 7 out: what the fake server says a reply took
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    with FakeApis() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.openai_url)
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.anthropic_url)
+        yield server
+
+
+def router(data, **options):
+    return Router(SEED, classifier=Fixed(), data=data, **options)
+
+
+def rows(data, columns):
+    with open_log(data) as log:
+        return log.rows(f"SELECT {columns} FROM decisions ORDER BY decided_at, id")
+
+
+def test_a_call_that_could_pass_the_cap_is_not_made_and_its_decision_is_logged(fake, tmp_path):
+    with router(tmp_path, max_usd_per_day="0.0001") as client:
+        with pytest.raises(SpendCapError, match=r"today's cap of \$0.0001 leaves \$0.0001") as caught:
+            client.ask("hello")
+        assert fake.requests == []
+        assert caught.value.decision.outcome == "spend_cap"
+        # Shorter replies fit: 16 tokens of output and some 70 of input
+        assert client.ask("hello", max_tokens=16).outcome == "ok"
+    assert rows(tmp_path, "outcome, error_type, model_used IS NULL") == [
+        ("spend_cap", "SpendCapError", True),
+        ("ok", None, False),
+    ]
+
+
+def test_what_a_call_cost_replaces_what_was_held(fake, tmp_path):
+    with router(tmp_path, max_usd_per_day=1, max_usd=1) as client:
+        reply = client.ask("hello")
+        day = DayLedger(tmp_path).read()
+        assert reply.cost_usd == ONE_CALL
+        assert (day.spent_usd, day.held_usd, day.n, day.assumed_usd) == (ONE_CALL, 0, 1, 0)
+        assert client._spend.spent_usd == ONE_CALL
+
+
+def test_a_stream_is_held_and_settled_too(fake, tmp_path):
+    with router(tmp_path, max_usd_per_day=1) as client:
+        stream = client.stream("hello")
+        assert DayLedger(tmp_path).read().held_usd > 0
+        assert "".join(stream) == fake.text
+        assert DayLedger(tmp_path).read().held_usd == 0
+        assert DayLedger(tmp_path).read().spent_usd == ONE_CALL
+
+
+def test_an_async_router_keeps_the_cap(fake, tmp_path):
+    async def main():
+        async with AsyncRouter(SEED, classifier=Fixed(), data=tmp_path, max_usd="0.00002") as client:
+            assert (await client.ask("hello", max_tokens=8)).outcome == "ok"
+            assert [x async for x in client.stream("hello", max_tokens=1)]
+            with pytest.raises(SpendCapError, match="this run's cap"):
+                await client.ask("hello", max_tokens=8)
+            with pytest.raises(SpendCapError, match="this run's cap"):
+                async for _ in client.stream("hello", max_tokens=8):
+                    pass
+
+    asyncio.run(main())
+    assert len(fake.requests) == 2
+    assert sorted(x for (x,) in rows(tmp_path, "outcome")) == ["ok", "ok", "spend_cap", "spend_cap"]
+
+
+def test_a_cancelled_call_counts_as_the_most_it_could_be_and_holds_nothing(fake, tmp_path):
+    fake.always("hang")
+
+    async def main():
+        async with AsyncRouter(SEED, classifier=Fixed(), data=tmp_path, max_usd_per_day=1) as client:
+            task = asyncio.create_task(client.ask("hello", max_tokens=100))
+            while not fake.requests:
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    asyncio.run(main())
+    day = DayLedger(tmp_path).read()
+    assert (day.held_usd, day.n) == (0, 1)
+    assert day.spent_usd == day.assumed_usd > 0
+    assert rows(tmp_path, "outcome") == [("cancelled",)]
+
+
+def test_a_stream_that_is_dropped_holds_nothing(fake, tmp_path):
+    with router(tmp_path, max_usd_per_day=1) as client:
+        client.stream("hello").close()
+        assert DayLedger(tmp_path).read().held_usd == 0
+
+
+def test_a_model_without_a_known_price_is_not_called_under_a_cap(fake, tmp_path):
+    policy = Policy.from_toml(SEED.to_toml() + '\n[models."my-llm"]\nprovider = "openai"\n')
+    with (
+        Router(policy, classifier=Fixed(), data=tmp_path, max_usd=5) as client,
+        pytest.raises(SpendCapError, match=r"no price is known for 'my-llm'.*price = "),
+    ):
+        client.ask("hello", model="my-llm")
+    with Router(policy, classifier=Fixed(), data=tmp_path) as client:
+        assert (
+            client.ask("hello", model="my-llm").outcome == "ok"
+        )  # without a cap it is only a cost that is not known
+    assert rows(tmp_path, "outcome, cost_usd") == [("spend_cap", None), ("ok", None)]
+
+
+def test_fifty_parallel_calls_never_pass_the_cap(fake, tmp_path):
+    fake.usage = {"input": 60, "output": 50}
+    each = PriceBook().price(Usage(60, 50), MODEL, datetime.now(UTC).date())  # nearly the most it can be
+    cap = 10 * each
+    with router(tmp_path, max_usd_per_day=cap) as client, ThreadPoolExecutor(50) as pool:
+
+        def ask(_):
+            try:
+                return client.ask("hello", max_tokens=50).cost_usd
+            except SpendCapError:
+                return None
+
+        costs = [cost for cost in pool.map(ask, range(50)) if cost is not None]
+    day = DayLedger(tmp_path).read()
+    assert sum(costs) == day.spent_usd <= cap
+    assert len(costs) == len(fake.requests) >= 5
+    assert day.held_usd == 0
+
+
+HOLDER = """
+import os, sys, time
+from decimal import Decimal
+from pathlib import Path
+from router.spend import DayLedger
+ledger = DayLedger(Path(sys.argv[1]))
+made = 0
+for i in range(int(sys.argv[2])):
+    try:
+        ledger.hold(f"{os.getpid()}-{i}", Decimal("0.01"), Decimal("0.5"))
+    except Exception as error:
+        assert "cap" in str(error), error
+        continue
+    if sys.argv[3] == "settle":
+        ledger.settle(f"{os.getpid()}-{i}", Decimal("0.01"))
+    made += 1
+print(made, flush=True)
+if sys.argv[3] == "hang":
+    time.sleep(60)
+"""
+
+
+def start(data, calls, then):
+    command = [sys.executable, "-c", HOLDER, str(data), str(calls), then]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(None))
+
+
+def test_processes_share_the_cap_of_the_day(tmp_path):
+    together = [start(tmp_path, 25, "settle") for _ in range(4)]
+    made = [int(process.communicate(timeout=60)[0]) for process in together]
+    assert sum(made) == 50  # 100 calls of 1 cent were tried under a cap of 50 cents
+    day = DayLedger(tmp_path).read()
+    assert (day.spent_usd, day.n, day.held_usd) == (Decimal("0.50"), 50, 0)
+
+
+def test_what_a_killed_process_held_is_given_back_and_said(tmp_path):
+    ledger = DayLedger(tmp_path)
+    ledger.hold("mine", Decimal("0.02"), Decimal(1))
+    ledger.settle("mine", Decimal("0.015"))
+    other = start(tmp_path, 3, "hang")
+    assert other.stdout.readline() == "3\n"
+    assert ledger.read().held_usd == Decimal("0.03")
+    other.kill()
+    other.communicate()
+    day = ledger.read()
+    assert (day.spent_usd, day.held_usd) == (Decimal("0.015"), 0)
+    assert (day.n_lost, day.lost_usd) == (3, Decimal("0.03"))
+    ledger.hold("next", Decimal("0.98"), Decimal(1))  # fits, because nothing is left held
+    assert DayLedger(tmp_path).read().n_lost == 3
+
+
+@pytest.mark.parametrize("moment", ["hold", "settle"])
+def test_a_kill_in_the_middle_of_a_change_leaves_a_whole_file(moment, tmp_path):
+    script = """
+import os, sys, threading, time
+from decimal import Decimal
+from pathlib import Path
+from router.spend import DayLedger
+ledger = DayLedger(Path(sys.argv[1]))
+print("go", flush=True)
+i = 0
+while True:
+    ledger.hold(str(i), Decimal("0.001"), Decimal(1_000_000))
+    ledger.settle(str(i), Decimal("0.001"))
+    i += 1
+"""
+    for round_ in range(4):
+        child = subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(None),
+        )
+        assert child.stdout.readline() == "go\n"
+        time.sleep(0.02 + 0.013 * round_ + (0.007 if moment == "settle" else 0))
+        child.kill()
+        child.communicate()
+        day = DayLedger(tmp_path).read()
+        assert day.held_usd == 0
+        assert day.spent_usd == day.n * Decimal("0.001")
+        assert day.n_lost <= round_ + 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "counted"),
+    [("401", False), ("429", False), ("500", False), ("hang", True), ("no_usage", True), ("cut_json", True)],
+)
+def test_a_call_without_a_known_cost_counts_as_the_most_it_could_be_unless_nobody_charges_for_it(
+    fault, counted, fake, tmp_path
+):
+    fake.always(fault)
+    deadline = 0.6 if fault == "hang" else 5
+    with (
+        router(tmp_path, max_usd_per_day=1, deadline_s=deadline) as client,
+        contextlib.suppress(ProviderError),
+    ):
+        client.ask("hello", max_tokens=100)
+    day = DayLedger(tmp_path).read()
+    assert day.held_usd == 0
+    assert (day.spent_usd > 0) == (day.assumed_usd > 0) == counted
+    if counted:
+        # 5 bytes, "role", "user" and "content", two frames of 32; 100 tokens of output
+        assert day.spent_usd == most(
+            [{"role": "user", "content": "hello"}], None, 100, MODEL, PriceBook(), DAY
+        )
+
+
+def test_the_day_begins_anew_at_midnight_utc_but_never_when_a_clock_is_set_back(tmp_path):
+    now = [NOON]
+    ledger = DayLedger(tmp_path, clock=lambda: now[0])
+    ledger.hold("a", Decimal(1), Decimal(1))
+    ledger.settle("a", Decimal(1))
+    now[0] -= 86_400
+    with pytest.raises(SpendCapError):
+        ledger.hold("b", Decimal("0.1"), Decimal(1))
+    now[0] += 2 * 86_400
+    assert ledger.read().spent_usd == 0
+    ledger.hold("b", Decimal("0.1"), Decimal(1))
+
+
+def test_a_call_under_way_at_midnight_counts_into_the_day_of_its_end(tmp_path):
+    now = [NOON]
+    ledger = DayLedger(tmp_path, clock=lambda: now[0])
+    ledger.hold("a", Decimal("0.4"), Decimal(1))
+    now[0] += 86_400
+    assert ledger.read().held_usd == Decimal("0.4")
+    ledger.settle("a", Decimal("0.3"))
+    assert (ledger.read().day, ledger.read().spent_usd) == (date(2026, 11, 21), Decimal("0.3"))
+
+
+def test_what_another_machine_holds_is_given_back_after_an_hour(tmp_path):
+    now = [NOON]
+    ledger = DayLedger(tmp_path, clock=lambda: now[0])
+    ledger.hold("a", Decimal("0.4"), Decimal(1))
+    document = json.loads((tmp_path / FILE).read_text())
+    document["held"]["a"][1] = "another-machine"
+    (tmp_path / FILE).write_text(json.dumps(document))
+    now[0] += 3_000
+    assert ledger.read().held_usd == Decimal("0.4")
+    now[0] += 1_000
+    assert (ledger.read().held_usd, ledger.read().n_lost) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{", b"[]", b'{"day": "x"}', b'{"spent_usd": "NaN"}', b"\xff\xfe"],
+)
+def test_a_damaged_file_stops_calls_instead_of_counting_from_zero(content, fake, tmp_path):
+    (tmp_path / FILE).write_bytes(content)
+    with router(tmp_path, max_usd_per_day=1) as client:
+        with pytest.raises(SpendCapError, match=r"spend\.json is damaged.*Remove the file"):
+            client.ask("hello")
+        assert client.route("hello").model_chosen == MODEL
+    assert fake.requests == []
+
+
+def test_a_folder_that_cannot_be_written_stops_calls_under_a_cap_but_not_routing(fake, tmp_path):
+    (tmp_path / "data").write_text("a file")
+    with router(tmp_path / "data", max_usd_per_day=1) as client:
+        with pytest.raises(SpendCapError, match="cannot be used"):
+            client.ask("hello")
+        assert client.route("hello").model_chosen == MODEL
+
+
+def test_a_settled_cost_that_cannot_be_written_stays_held_and_is_written_later(tmp_path, caplog):
+    meter = SpendMeter(SpendCaps(per_day_usd=Decimal(1)), tmp_path)
+    meter.hold("a", Decimal("0.4"), MODEL)
+    whole = (tmp_path / FILE).read_bytes()
+    (tmp_path / FILE).write_bytes(b"{")
+    meter.settle("a", [(MODEL, Decimal("0.1"), "ok")])
+    assert "still held against the cap" in caplog.text
+    (tmp_path / FILE).write_bytes(whole)
+    assert DayLedger(tmp_path).read().held_usd == Decimal("0.4")
+    meter.hold("b", Decimal("0.2"), MODEL)
+    day = DayLedger(tmp_path).read()
+    assert (day.spent_usd, day.held_usd) == (Decimal("0.1"), Decimal("0.2"))
+
+
+def test_without_a_cap_there_is_no_file(fake, tmp_path):
+    with router(tmp_path) as client:
+        client.ask("hello")
+        assert client._spend is None
+    assert not (tmp_path / FILE).exists()
+
+
+def cli(data, *arguments):
+    command = [sys.executable, "-m", "router.cli", *arguments, "--data", str(data)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_ask_has_a_cap_of_its_own_on_the_command_line(fake, tmp_path):
+    stopped = cli(tmp_path, "ask", "what is the capital of japan", "--max-usd", "0.00001")
+    assert (stopped.returncode, stopped.stdout) == (1, "")
+    assert (
+        "error: this run's cap of $0.00001 leaves $0.00001, and this call could cost $0.0" in stopped.stderr
+    )
+    assert "capital" not in stopped.stderr
+    assert fake.requests == []
+    assert rows(tmp_path, "outcome, source") == [("spend_cap", "cli")]
+    assert cli(tmp_path, "ask", "hello", "--max-usd", "much").returncode == 2
+    assert cli(tmp_path, "ask", "hello", "--max-usd", "0.5").returncode == 0
+
+
+def test_doctor_says_how_much_of_the_day_is_used_and_that_a_damaged_file_stops_calls(tmp_path):
+    (tmp_path / "policy.toml").write_text(SEED.to_toml() + '\n[spend]\nper_day_usd = "5.00"\n')
+    ledger = DayLedger(tmp_path)
+    ledger.hold("a", Decimal("1.25"), Decimal(5))
+    assert "$1.25 of today's $5.00 is spent or under way" in cli(tmp_path, "doctor").stdout
+    (tmp_path / FILE).write_text("{")
+    looked = cli(tmp_path, "doctor")
+    assert looked.returncode == 1
+    assert "spend.json is damaged" in looked.stdout
+
+
+def test_routing_alone_never_touches_the_cap(tmp_path):
+    with router(tmp_path, max_usd_per_day=0, max_usd=0) as client:
+        assert client.route("hello").outcome is None
+    assert not (tmp_path / FILE).exists()
+
+
+def test_the_file_is_for_its_owner_alone(tmp_path):
+    DayLedger(tmp_path).hold("a", Decimal(1), Decimal(1))
+    assert os.stat(tmp_path / FILE).st_mode & 0o777 == 0o600
+
+
+def test_threads_of_one_router_share_the_cap_of_the_run(tmp_path):
+    meter = SpendMeter(SpendCaps(per_run_usd=Decimal("0.10")), tmp_path)
+    made, gate = [], threading.Barrier(20)
+
+    def call(key):
+        gate.wait()
+        try:
+            meter.hold(key, Decimal("0.02"), MODEL)
+            made.append(key)
+        except SpendCapError:
+            pass
+
+    threads = [threading.Thread(target=call, args=(str(i),)) for i in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 5
+    for key in made:
+        meter.settle(key, [(MODEL, Decimal("0.01"), "ok")])
+    assert meter.spent_usd == Decimal("0.05")
+
+
+def test_a_second_model_of_one_decision_adds_to_its_hold(tmp_path):
+    meter = SpendMeter(SpendCaps(per_day_usd=Decimal(1), per_run_usd=Decimal(1)), tmp_path)
+    meter.hold("a", Decimal("0.3"), MODEL)
+    meter.hold("a", Decimal("0.4"), "gpt-4o")
+    assert DayLedger(tmp_path).read().held_usd == Decimal("0.7")
+    with pytest.raises(SpendCapError):
+        meter.hold("a", Decimal("0.4"), "gpt-4o")
+    # The first timed out, so it counts as the most it could be; the second says what it cost.
+    meter.settle("a", [(MODEL, None, "timeout"), ("gpt-4o", Decimal("0.1"), "ok")])
+    day = DayLedger(tmp_path).read()
+    assert (day.held_usd, day.spent_usd, day.assumed_usd) == (0, Decimal("0.4"), Decimal("0.3"))
+    assert meter.spent_usd == Decimal("0.4")
+    meter.hold("b", Decimal("0.3"), MODEL)
+    meter.hold("b", Decimal("0.3"), "gpt-4o")
+    meter.settle("b", [(MODEL, None, "overloaded"), ("gpt-4o", Decimal("0.1"), "ok")])
+    assert meter.spent_usd == Decimal("0.5")
+
+
+def test_models_asked_in_turn_are_held_all_or_none(tmp_path):
+    meter = SpendMeter(SpendCaps(per_day_usd=Decimal(1)), tmp_path)
+    with pytest.raises(SpendCapError):
+        meter.hold_all("a", [(MODEL, Decimal("0.6")), ("gpt-4o", Decimal("0.6"))])
+    assert DayLedger(tmp_path).read().held_usd == 0
+    meter.hold_all("b", [(MODEL, Decimal("0.5")), ("gpt-4o", Decimal("0.5"))])
+    assert DayLedger(tmp_path).read().held_usd == 1
+
+
+def test_a_policy_holds_its_caps_exactly_and_gives_them_back():
+    policy = Policy.from_toml(SEED.to_toml() + '\n[spend]\nper_day_usd = "5.00"\nper_run_usd = 0.1\n')
+    assert policy.spend == SpendCaps(Decimal("5.00"), Decimal("0.1"))
+    again = Policy.from_toml(policy.to_toml())
+    assert again == policy
+    assert again.fingerprint == SEED.fingerprint  # a cap decides nothing
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("per_day_usd = -1", "spend.per_day_usd: found -1, expected USD, 0 or more"),
+        ('per_day_usd = "five"', "spend.per_day_usd: found 'five'"),
+        ("per_day_usd = nan", "spend.per_day_usd: found nan"),
+        ("per_run_usd = true", "spend.per_run_usd: found True"),
+        ("per_dya_usd = 1", "did you mean 'per_day_usd'"),
+    ],
+)
+def test_a_cap_that_makes_no_sense_is_a_fault_of_the_policy(line, says):
+    with pytest.raises(PolicyError, match=says):
+        Policy.from_toml(f"{SEED.to_toml()}\n[spend]\n{line}\n")
+
+
+@pytest.mark.parametrize("value", ["nan", "-1", "much", True, float("inf")])
+def test_an_argument_that_is_no_amount_names_itself(value, tmp_path):
+    with pytest.raises(ConfigurationError, match="max_usd: found"):
+        router(tmp_path, max_usd=value)
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=st.text(max_size=400), system=st.none() | st.text(max_size=50), longest=st.integers(1, 4_000))
+def test_the_most_a_call_can_cost_bounds_every_way_to_count_its_tokens(text, system, longest):
+    from tokenizers import Tokenizer
+    from tokenizers.models import BPE
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    # A byte-level vocabulary without a single merge takes as many tokens as any can.
+    letters = {letter: i for i, letter in enumerate(sorted(ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(BPE(vocab=letters, merges=[]))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    count = sum(len(tokenizer.encode(part).ids) for part in (text, system or ""))
+    book, messages = PriceBook(), [{"role": "user", "content": text}]
+    for model in (MODEL, "claude-sonnet-4-5"):
+        bound = most(messages, system, longest, model, book, DAY)
+        assert bound is not None
+        for usage in (Usage(count + 1, longest), Usage(1, longest, None, count)):
+            assert book.price(usage, model, DAY) <= bound
