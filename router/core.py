@@ -6,19 +6,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from router.prompts import Asked, ready
 from router.reply_stream import ReplyStream, settle
 from router.routing import RouterBase
-from router.types import (
-    Decision,
-    Prompt,
-    Reply,
-)
-
-if TYPE_CHECKING:
-    pass
+from router.types import Decision, Prompt, Queue, Reply, Verdict
 
 DEADLINE_S = 60.0
 EMPTY_PROMPT = "EmptyPrompt"
@@ -102,6 +95,42 @@ class Router(RouterBase):
         )
         return ReplyStream(self, decision, pieces)
 
+    def feedback(
+        self,
+        decision_id: str,
+        verdict: Verdict,
+        *,
+        correct_label: str | None = None,
+        note: str | None = None,
+        queue: Queue | None = None,
+        inclusion_probability: float | None = None,
+        judged_by: str | None = None,
+    ) -> bool:
+        """Log what a person says of a decision; the last word counts. False when it could not be logged, which is counted.
+
+        Parameters
+        ----------
+        decision_id : ``decision.id``.
+        verdict : "right", "wrong" or "unsure".
+        correct_label : what the top label should have been.
+        queue, inclusion_probability : only for a decision that was drawn elsewhere than by ``routescope review next``, which
+            notes both.
+
+        Raises
+        ------
+        InputError
+            Names the value, what was found and what was expected.
+        """
+        return self._judge(
+            decision_id,
+            verdict,
+            correct_label=correct_label,
+            note=note,
+            queue=queue,
+            inclusion_probability=inclusion_probability,
+            judged_by=judged_by,
+        )
+
     def flush(self) -> None:
         """Bring all rows into DuckDB; with a dashboard open its owner takes them within two seconds."""
         if self._writer is not None:
@@ -184,6 +213,29 @@ class AsyncRouter(RouterBase):
         finally:
             await pieces.aclose()
             settle(self, decision, pieces.completion)
+
+    async def feedback(
+        self,
+        decision_id: str,
+        verdict: Verdict,
+        *,
+        correct_label: str | None = None,
+        note: str | None = None,
+        queue: Queue | None = None,
+        inclusion_probability: float | None = None,
+        judged_by: str | None = None,
+    ) -> bool:
+        """See ``Router.feedback``."""
+        return await asyncio.to_thread(
+            self._judge,
+            decision_id,
+            verdict,
+            correct_label=correct_label,
+            note=note,
+            queue=queue,
+            inclusion_probability=inclusion_probability,
+            judged_by=judged_by,
+        )
 
     async def _decided(
         self, prompt: Prompt, model: str | None, session_id: str | None

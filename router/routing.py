@@ -188,10 +188,7 @@ class RouterBase:
             cause, chosen = "forced", model
         if asked.replaced:
             extra["replaced_surrogates"] = asked.replaced
-        now = self._clock()
-        if now.tzinfo is not None:
-            # The log's times have no zone: DuckDB would drop it silently.
-            now = now.astimezone(UTC).replace(tzinfo=None)
+        now = self._now()
         return Decision(
             id=self._new_id(now),
             decided_at=now,
@@ -288,6 +285,17 @@ class RouterBase:
 
     def _cost(self, usage: Usage | None, model: str, day: date) -> Decimal | None:
         return None if usage is None else self.prices.price(usage, model, day)
+
+    def _judge(self, decision_id: str, verdict: str, **said: Any) -> bool:
+        from router.log.judging import Judgement
+
+        judgement = Judgement(decision_id, verdict, **said)
+        return self._writer is not None and self._writer.judge(judgement, self._now())
+
+    def _now(self) -> datetime:
+        now = self._clock()
+        # The log's times have no zone: DuckDB would drop it silently.
+        return now if now.tzinfo is None else now.astimezone(UTC).replace(tzinfo=None)
 
     def _log(self, decision: Decision) -> None:
         if self._writer is not None:

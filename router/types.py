@@ -43,6 +43,14 @@ Outcome = Literal[
 ]
 """How a model call ended. NULL in the log: no call was made through Routescope."""
 
+Verdict = Literal["right", "wrong", "unsure"]
+VERDICTS: tuple[Verdict, ...] = ("right", "wrong", "unsure")
+"""What a person may say of a decision."""
+
+Queue = Literal["audit", "estimate", "learn"]
+QUEUES: tuple[Queue, ...] = ("audit", "estimate", "learn")
+"""Why a decision was drawn for review: uniformly (feeds promises), by strata (feeds estimates), to learn from (neither)."""
+
 Grade = Literal["measured", "estimated", "assumed"]
 Durability = Literal["process", "async", "power"]
 Message = Mapping[str, Any]

@@ -43,6 +43,7 @@ MAY = {
         "types",
     },
     "router.core": {"prompts", "routing", "reply_stream", "log", "types"},
+    "router.review": {"analysis", "errors", "log", "prices", "types"},
 }
 HEAVY = {
     "duckdb": ("router/log", "router/cli/doctor.py"),  # doctor names its version

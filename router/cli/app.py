@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from router import __version__
-from router.cli import asking, demo, doctor, export, keeping, policy, query, reading, routing
+from router.cli import (
+    asking,
+    demo,
+    doctor,
+    export,
+    feedback,
+    keeping,
+    policy,
+    query,
+    reading,
+    review,
+    routing,
+)
 from router.cli.errors import Group
 from router.cli.output import watch_log
 
@@ -50,6 +62,8 @@ app.command()(query.sql)
 app.command()(reading.sweep)
 app.command()(reading.savings)
 app.command()(reading.overlap)
+app.add_typer(review.app, name="review")
+app.command()(feedback.feedback)
 app.add_typer(policy.app, name="policy")
 app.command()(keeping.retention)
 app.command()(keeping.forget)
