@@ -26,6 +26,7 @@ from router.errors import InputError, LogLocked
 from router.log import Owner, open_log, tasks
 from router.log.batches import ERASED
 from router.log.compaction import compact
+from router.log.drawn import DRAWN, Drawn, note_drawn
 from router.log.erasure import filler
 from router.log.ingest import ingest_all, spools
 from router.log.owner import take_turn
@@ -78,7 +79,7 @@ def found_in(data: Path, forgotten: list) -> list[str]:
 
 @pytest.fixture
 def data(tmp_path):
-    """A folder with secrets in the archive, in an ended spool, in one being written, and in a damaged copy."""
+    """A folder with secrets in the archive, in an ended spool, in one being written, in a damaged copy, and drawn for review."""
     data = tmp_path / "data"
     log_secrets(data, range(3))
     for number in range(2):
@@ -92,6 +93,7 @@ def data(tmp_path):
     con.close()
     (data / "damaged").mkdir()
     shutil.copy(data / DATABASE, data / "damaged" / f"{DATABASE}-20261101T000000000000")
+    note_drawn(data, [Drawn(one.id, "audit", "why", 0.5, None, day(1)) for one in SECRETS[:6]], generation=0)
     return data
 
 
@@ -137,6 +139,7 @@ def test_what_is_to_be_forgotten_is_found_before(data):
     assert any(name.startswith("archive/day=") for name in where)
     assert any(name.startswith("archive/") and "day=" not in name for name in where)  # feedback
     assert DATABASE in where
+    assert DRAWN in where
     assert f"damaged/{DATABASE}-20261101T000000000000" in where
 
 
