@@ -24,6 +24,7 @@ def waterfall(found: Savings, order: Sequence[str]) -> tuple[go.Figure, str]:
         "failed": colors.error,
         "classifier_failed": colors.error,
         "forced": colors.control,
+        "explored": colors.control,
     }
     figure = figures.base(468, bargap=0.32)
     names, tops = [], []

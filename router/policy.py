@@ -73,6 +73,7 @@ class Policy:
     baseline : the model that "all to one model" is counted against.
     min_margin : optional least margin between the two best scores, on the same grid.
     tiers : models from weakest to strongest, as the owner sees them; empty when not stated.
+    exploration : chance in [0, 0.5] with which a decision takes the other side of the rule (``router.exploration``).
     log : what the log keeps of a prompt, and how safely. It decides nothing, so no fingerprint holds it.
 
     Raises
@@ -91,6 +92,7 @@ class Policy:
     tiers: tuple[str, ...] = ()
     models: Mapping[str, Model] = field(default_factory=dict)
     log: LogSettings = field(default_factory=LogSettings)
+    exploration: float = 0.0
     source: str = field(default="policy", compare=False)
 
     def __post_init__(self) -> None:
@@ -188,6 +190,8 @@ class Policy:
                 "baseline": self.baseline,
                 "classifier": self.classifier,
                 "tiers": list(self.tiers),
+                # Only where there is one: policies without it keep the fingerprint that is in their logs.
+                **({"exploration": _plain(self.exploration)} if self.exploration else {}),
                 "settings": [
                     [
                         m.name,
@@ -206,6 +210,8 @@ class Policy:
         lines = [f"name = {_toml(self.name)}", f"threshold = {_plain(self.threshold)!r}"]
         if self.min_margin is not None:
             lines.append(f"min_margin = {_plain(self.min_margin)!r}")
+        if self.exploration:
+            lines.append(f"exploration = {_plain(self.exploration)!r}")
         lines.append(f"fallback_model = {_toml(self.fallback_model)}")
         if self.baseline is not None:
             lines.append(f"baseline = {_toml(self.baseline)}")
@@ -377,6 +383,10 @@ def _faults(policy: Policy) -> Iterable[str]:
     yield from _threshold_faults("threshold", policy.threshold)
     if policy.min_margin is not None:
         yield from _threshold_faults("min_margin", policy.min_margin)
+    chance = policy.exploration
+    if isinstance(chance, bool) or not isinstance(chance, int | float) or not 0.0 <= chance <= 0.5:
+        found = repr(chance) if isinstance(chance, float) else f"a {type(chance).__name__}"
+        yield f"exploration: found {found}, expected a chance from 0 to 0.5, like 0.02"
     if not policy.labels:
         yield "labels: found none, expected at least one [[labels]] table"
     if len(policy.labels) > MAX_LABELS:

@@ -17,6 +17,7 @@ _POLICY_KEYS = (
     "name",
     "threshold",
     "min_margin",
+    "exploration",
     "fallback_model",
     "baseline",
     "classifier",
@@ -122,6 +123,7 @@ def from_mapping(raw: Mapping[str, Any], source: str) -> Policy:
         "baseline": take(raw, "baseline", str, "", None),
         "classifier": take(raw, "classifier", str, "", "local"),
         "min_margin": None if min_margin is None else float(min_margin),
+        "exploration": float(take(raw, "exploration", number, "", 0.0)),
         "tiers": tuple(str(x) for x in tiers),
         "models": models,
         "log": LogSettings(

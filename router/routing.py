@@ -20,6 +20,7 @@ from router.errors import (
     MissingKeyError,
     ScoresError,
 )
+from router.exploration import EXPLORED_FROM, explore
 from router.policy import Policy, decide
 from router.prompts import Asked
 from router.resolve import build_classifier, load_policy
@@ -64,6 +65,7 @@ class RouterBase:
         durability: Durability | None = None,
         clock: Callable[[], datetime] | None = None,
         new_id: Callable[[datetime], str] | None = None,
+        rng: Callable[[], float] | None = None,
     ) -> None:
         """Make a router.
 
@@ -81,6 +83,7 @@ class RouterBase:
             likes, "off" nothing; None: as the policy says. The decision that is returned keeps the whole prompt.
         durability : "process", "async" or "power" (see ``LogSettings``); None: as the policy says.
         clock, new_id : naive UTC now, and an id for it.
+        rng : uniform numbers in [0, 1), like ``random.Random(1).random``, for a policy that explores; None: the system's.
         """
         self.data = config.data_dir(data)
         self.policy = load_policy(policy, self.data)
@@ -91,6 +94,7 @@ class RouterBase:
         self._providers: dict[str, Provider] = {}
         self._clock = clock or _utc_now
         self._new_id = new_id or _new_id
+        self._rng = rng or _system_rng
         self._writer: Writer | None = None
         if log:
             from router.log.writer import Writer
@@ -179,6 +183,14 @@ class RouterBase:
         else:
             error = answer
         cause: Cause
+        propensity: float | None = None
+        if policy.exploration and model is None:
+            propensity = 1.0
+            if choice is not None:
+                rule = choice
+                choice, propensity = explore(rule, policy, self._rng())
+                if choice.cause != rule.cause:
+                    extra[EXPLORED_FROM] = rule.cause
         if choice is not None:
             cause, chosen = choice.cause, choice.model_chosen
         else:
@@ -213,6 +225,7 @@ class RouterBase:
             labels_fingerprint=policy.labels_fingerprint,
             session_id=session_id,
             error_type=None if error is None else error.name or type(error).__name__,
+            propensity=propensity,
             source=self.source,
             extra=extra,
         )
@@ -304,6 +317,11 @@ class RouterBase:
 
 def _utc_now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
+
+
+def _system_rng() -> float:
+    """From the system: forked workers share no state that would have them explore the same requests."""
+    return (int.from_bytes(os.urandom(7)) >> 3) / 2.0**53
 
 
 def _new_id(when: datetime) -> str:

@@ -8,7 +8,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, Protocol, runtime_checkable
 
-Cause = Literal["routed", "low_confidence", "low_margin", "classifier_error", "classifier_timeout", "forced"]
+Cause = Literal[
+    "routed", "low_confidence", "low_margin", "classifier_error", "classifier_timeout", "forced", "explored"
+]
 REPLIES: tuple[str, ...] = ("ok", "length", "tool_call", "refusal", "content_filter")
 """Outcomes of a model call that gave something usable; every other one failed."""
 
@@ -19,6 +21,7 @@ CAUSES: tuple[Cause, ...] = (
     "classifier_error",
     "classifier_timeout",
     "forced",
+    "explored",
 )
 
 Outcome = Literal[
@@ -156,7 +159,8 @@ class Decision:
 
     ``confidence``, ``margin``, ``top_label`` are None, and ``scores`` empty, when the classifier failed.
     ``model_chosen`` is the rule's choice, ``model_used`` the one that answered. ``prompt`` is left out of ``repr``.
-    ``outcome`` and the token counts are None when no call was made through Routescope.
+    ``outcome`` and the token counts are None when no call was made through Routescope. ``propensity`` is the chance with which
+    an exploring policy made this choice, None under any other policy and for a forced model.
     """
 
     id: str

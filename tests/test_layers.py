@@ -29,7 +29,9 @@ MAY = {
     "router.reply_stream": {"errors", "types"},
     "router.endings": {"errors", "policy", "prompts", "types"},
     "router.resolve": {"classifiers", "config", "policy", "types"},
+    "router.exploration": {"policy", "types"},
     "router.routing": {
+        "exploration",
         "prompts",
         "endings",
         "resolve",

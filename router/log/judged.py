@@ -32,7 +32,7 @@ def judged(log: Log, chosen: Filter | None = None) -> pd.DataFrame:
 
     Columns ``id, label, confidence, model, verdict, correct_label, queue, inclusion_probability, judged_at, judged_by``, and what
     ``router.analysis.judgements`` wants beside them: ``threshold`` in force, ``is_served`` (the label's own model answered),
-    ``true_label``; ``stratum`` of queue "estimate". ``queue`` is None where nobody asked. Judgements of decisions that the log
+    ``true_label``; ``cause`` and ``propensity``; ``stratum`` of queue "estimate". ``queue`` is None where nobody asked. Judgements of decisions that the log
     does not hold are left out.
     """
     condition, values = where(chosen or Filter())

@@ -16,6 +16,7 @@ drawn AS (
 SELECT
   CAST(d.id AS VARCHAR) AS id, d.top_label AS label, d.confidence, coalesce(d.model_used, d.model_chosen) AS model,
   l.verdict, l.correct_label, coalesce(w.queue, l.queue) AS queue, w.inclusion_probability, l.judged_at, l.judged_by, d.threshold,
+  d.cause, d.propensity,
   coalesce(d.cause = 'routed' AND coalesce(d.model_used, d.model_chosen) = d.model_chosen, false) AS is_served,
   coalesce(l.correct_label, CASE WHEN l.verdict = 'right' THEN d.top_label END) AS true_label
 FROM said l
