@@ -29,7 +29,9 @@ from router.log.export import export
 from router.log.filters import Filter
 from router.log.importers import import_file
 from router.log.judged import judged, waiting
-from router.log.upkeep import request
+from router.log.recovery import open_database
+from router.log.tasks import pending
+from router.log.upkeep import Here, request
 from router.log.writer import Writer
 from router.prices import PriceBook
 from router.review import draw
@@ -131,12 +133,12 @@ def test_the_async_router_says_the_same(data):
 SOME_ID = str(uuid.UUID(int=7))
 BAD = [
     pytest.param(("seven", "right"), {}, "UUID", id="no id"),
-    pytest.param((7, "right"), {}, "decision_id: found a int", id="id of another type"),
+    pytest.param((7, "right"), {}, "decision_id: found a value of type int", id="id of another type"),
     pytest.param((SOME_ID, "Right"), {}, "verdict: found 'Right', expected one of right, wrong, unsure", id="verdict"),
-    pytest.param((SOME_ID, None), {}, "verdict: found a NoneType", id="no verdict"),
+    pytest.param((SOME_ID, None), {}, "verdict: missing, expected one of", id="no verdict"),
     pytest.param((SOME_ID, "wrong"), {"correct_label": " "}, "correct_label: found nothing", id="empty label"),
     pytest.param((SOME_ID, "wrong"), {"note": "x" * 10_001}, "note: found 10,001 characters", id="long note"),
-    pytest.param((SOME_ID, "wrong"), {"judged_by": 3}, "judged_by: found a int", id="name of another type"),
+    pytest.param((SOME_ID, "wrong"), {"judged_by": 3}, "judged_by: found a value of type int", id="name of another type"),
     pytest.param((SOME_ID, "wrong"), {"queue": "all"}, "queue: found 'all'", id="queue"),
     pytest.param((SOME_ID, "wrong"), {"queue": "audit"}, "'audit' needs it", id="audit without a probability"),
     pytest.param((SOME_ID, "wrong"), {"queue": "learn", "inclusion_probability": 0.5}, "only decisions", id="learn with one"),
@@ -445,6 +447,38 @@ def test_what_is_erased_is_erased_from_what_was_drawn(data, kind, selector):
     assert drawn_from(data, "audit", 5).n_left == len(every) - len(gone) - 30 + sum(
         x.queue == "audit" and x.decision_id in gone for x in before
     )
+
+
+def test_a_draw_that_erasing_overtakes_is_made_again_without_what_is_gone(data):
+    every = ids_of(data)
+    times = iter([lambda: request(data, "forget", "session", "s1"), lambda: None])
+
+    def now():
+        next(times)()  # after the log was opened, before the draw is noted
+        return START
+
+    with open_log(data, take_lock=False) as log:
+        found = draw(log, "audit", N, BOOK, seed=1, now=now)
+    assert sorted(x.decision_id for x in found.items) == sorted(set(every) - set(every[1::3]))
+    assert read_drawn(data) == found.items
+
+
+def test_an_erasure_is_not_whole_while_what_was_drawn_cannot_be_reached(data):
+    gone = ids_of(data)[1::3]
+    drawn_from(data, "audit", N)
+    (data / DRAWN).rename(data / "aside")
+    (data / DRAWN).mkdir()
+    with pytest.raises(LogError, match="the erasure is not whole yet"):
+        request(data, "forget", "session", "s1")
+    (data / DRAWN).rmdir()
+    (data / "aside").rename(data / DRAWN)
+    (task,) = pending(data)  # the next owner would finish it
+    here = Here(open_database(data), data)
+    here.run(task)
+    here.con.close()
+    assert not {x.decision_id for x in read_drawn(data)} & set(gone)
+    assert len(read_drawn(data)) == N - len(gone)
+    assert pending(data) == []
 
 
 # Wherever the log is

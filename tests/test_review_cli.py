@@ -195,6 +195,15 @@ def test_open_lists_what_waits_and_gives_it_out_again(data: Path, tmp_path: Path
     assert {x["queue"] for x in left["items"]} == {"learn"}
 
 
+def test_a_draw_stands_when_its_file_cannot_be_written(data: Path, tmp_path: Path) -> None:
+    done = run("review", "next", "--queue", "audit", "--n", 3, "-o", tmp_path / ("x" * 300), "--data", data)
+    assert done.exit_code == 2
+    assert "the draw stands" in done.stderr
+    waits = json.loads(run("review", "open", "--json", "--data", data).stdout)
+    assert [x["decision_id"] for x in waits["items"]] == [x.decision_id for x in read_drawn(data)]
+    assert waits["n"] == 3
+
+
 def test_standard_input_is_read_and_nothing_in_it_is_no_error(data: Path) -> None:
     run("review", "next", "--queue", "audit", "--n", 1, "--data", data)
     one = read_drawn(data)[0].decision_id

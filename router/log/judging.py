@@ -44,7 +44,7 @@ class Judgement:
 
     def __post_init__(self) -> None:
         if not isinstance(self.decision_id, str):
-            raise InputError(f"decision_id: found a {type(self.decision_id).__name__}, expected a UUID")
+            raise InputError(f"decision_id: {_found(self.decision_id)}, expected a UUID")
         object.__setattr__(self, "decision_id", Selection.of("id", self.decision_id).value)
         _one_of("verdict", self.verdict, VERDICTS)
         _text("correct_label", self.correct_label, MAX_NAME_CHARS)
@@ -105,16 +105,21 @@ class Judgement:
 
 def _one_of(name: str, found: Any, words: tuple[str, ...]) -> None:
     if not isinstance(found, str) or found not in words:
-        shown = repr(found[:40]) if isinstance(found, str) else f"a {type(found).__name__}"
-        raise InputError(f"{name}: found {shown}, expected one of {', '.join(words)}")
+        shown = f"found {found[:40]!r}" if isinstance(found, str) else _found(found)
+        raise InputError(f"{name}: {shown}, expected one of {', '.join(words)}")
 
 
 def _text(name: str, found: Any, most: int) -> None:
     if found is None:
         return
     if not isinstance(found, str):
-        raise InputError(f"{name}: found a {type(found).__name__}, expected text")
+        raise InputError(f"{name}: {_found(found)}, expected text")
     if not found.strip():
         raise InputError(f"{name}: found nothing, expected text; leave it out where there is none")
     if len(found) > most:
         raise InputError(f"{name}: found {len(found):,} characters, expected at most {most:,}")
+
+
+def _found(value: Any) -> str:
+    """The kind of a value, never the value."""
+    return "missing" if value is None else f"found a value of type {type(value).__name__}"
