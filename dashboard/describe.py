@@ -25,6 +25,7 @@ _CAUSES = {
     "classifier_error": "classifier error",
     "classifier_timeout": "classifier timeout",
     "forced": "forced",
+    "explored": "explored",
 }
 
 
@@ -60,6 +61,11 @@ def why(row: dict[str, Any]) -> str:
         return f"{top} wins with {confidence}{over}. That misses {line} by {short}, so the decision fell back to {model}."
     if word == "low_margin":
         return f"{top} wins with {confidence}{over}. The margin is under the policy's least, so the decision fell back to {model}."
+    if word == "explored":
+        return (
+            f"{top} wins with {confidence}{over}. {model} answered by chance: the policy explores, and the rule would have "
+            "chosen the other side."
+        )
     return f"{top} wins with {confidence}{over}. {model} was chosen. It would fall back above {confidence}."
 
 

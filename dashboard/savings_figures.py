@@ -49,6 +49,7 @@ def waterfall(
         "length": colors.control,
         "price": colors.served,
         "mix": colors.served,
+        "explored": colors.control,
     }
     figure = figures.base(height, bargap=0.32)
     names, tops = [], []

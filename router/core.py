@@ -13,7 +13,7 @@ from router.failover import Chain, ask_options
 from router.prompts import Asked, ready
 from router.reply_stream import ReplyStream, settle
 from router.routing import RouterBase
-from router.types import Decision, Prompt, Reply, ToolChoice, Tools
+from router.types import Decision, Prompt, Queue, Reply, ToolChoice, Tools, Verdict
 
 if TYPE_CHECKING:
     from router.providers.call import Options
@@ -108,6 +108,42 @@ class Router(RouterBase):
             decision,
             chain,
             lambda: chain.provider.stream(chain.model, asked.messages, **chain.options(given)),
+        )
+
+    def feedback(
+        self,
+        decision_id: str,
+        verdict: Verdict,
+        *,
+        correct_label: str | None = None,
+        note: str | None = None,
+        queue: Queue | None = None,
+        inclusion_probability: float | None = None,
+        judged_by: str | None = None,
+    ) -> bool:
+        """Log what a person says of a decision; the last word counts. False when it could not be logged, which is counted.
+
+        Parameters
+        ----------
+        decision_id : ``decision.id``.
+        verdict : "right", "wrong" or "unsure".
+        correct_label : what the top label should have been.
+        queue, inclusion_probability : only for a decision that was drawn elsewhere than by ``routescope review next``, which
+            notes both.
+
+        Raises
+        ------
+        InputError
+            Names the value, what was found and what was expected.
+        """
+        return self._judge(
+            decision_id,
+            verdict,
+            correct_label=correct_label,
+            note=note,
+            queue=queue,
+            inclusion_probability=inclusion_probability,
+            judged_by=judged_by,
         )
 
     def flush(self) -> None:
@@ -225,6 +261,29 @@ class AsyncRouter(RouterBase):
                 self._cancelled(decision, None, error)
             raise
         return chain
+
+    async def feedback(
+        self,
+        decision_id: str,
+        verdict: Verdict,
+        *,
+        correct_label: str | None = None,
+        note: str | None = None,
+        queue: Queue | None = None,
+        inclusion_probability: float | None = None,
+        judged_by: str | None = None,
+    ) -> bool:
+        """See ``Router.feedback``."""
+        return await asyncio.to_thread(
+            self._judge,
+            decision_id,
+            verdict,
+            correct_label=correct_label,
+            note=note,
+            queue=queue,
+            inclusion_probability=inclusion_probability,
+            judged_by=judged_by,
+        )
 
     async def _decided(
         self, prompt: Prompt, model: str | None, session_id: str | None

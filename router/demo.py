@@ -233,6 +233,7 @@ _MADE = (
     "owner.json",
     "owner.next",
     "generation",
+    "review.jsonl",
     "*.tmp",
     "spool/*.jsonl",
     "archive/*/*.parquet",

@@ -82,6 +82,7 @@ class Policy:
     baseline : the model that "all to one model" is counted against.
     min_margin : optional least margin between the two best scores, on the same grid.
     tiers : models from weakest to strongest, as the owner sees them; empty when not stated.
+    exploration : chance in [0, 0.5] with which a decision takes the other side of the rule (``router.exploration``).
     log : what the log keeps of a prompt, and how safely. It decides nothing, so no fingerprint holds it.
     spend : most that calls may cost; no fingerprint holds it either.
 
@@ -103,6 +104,7 @@ class Policy:
     log: LogSettings = field(default_factory=LogSettings)
     failover: tuple[str, ...] = ()
     spend: SpendCaps = field(default_factory=SpendCaps)
+    exploration: float = 0.0
     source: str = field(default="policy", compare=False)
 
     def __post_init__(self) -> None:
@@ -176,15 +178,16 @@ class Policy:
         """How to reach a model; an unlisted one has no settings of its own."""
         return self.models.get(name) or Model(name)
 
-    def failover_for(self, cause: Cause, label: str | None) -> tuple[str, ...]:
+    def failover_for(self, cause: Cause, label: str | None, model: str | None = None) -> tuple[str, ...]:
         """Who is asked after the model that was chosen: the label's own chain, the policy's for the fallback model.
 
-        None after a model that the caller forced: another one was not asked for.
+        None after a model that the caller forced: another one was not asked for. ``model``: which side an explored decision took.
         """
         if cause == "forced":
             return ()
-        own = self.by_name.get(label) if cause == "routed" and label is not None else None
-        return self.failover if own is None else own.failover
+        own = self.by_name.get(label) if label is not None else None
+        follows = own is not None and (cause == "routed" or (cause == "explored" and own.model == model))
+        return own.failover if own is not None and follows else self.failover
 
     @cached_property
     def model_names(self) -> tuple[str, ...]:
@@ -217,6 +220,8 @@ class Policy:
                 "baseline": self.baseline,
                 "classifier": self.classifier,
                 "tiers": list(self.tiers),
+                # Only where there is one: policies without it keep the fingerprint that is in their logs.
+                **({"exploration": _plain(self.exploration)} if self.exploration else {}),
                 "settings": [
                     [
                         m.name,
@@ -235,6 +240,8 @@ class Policy:
         lines = [f"name = {_toml(self.name)}", f"threshold = {_plain(self.threshold)!r}"]
         if self.min_margin is not None:
             lines.append(f"min_margin = {_plain(self.min_margin)!r}")
+        if self.exploration:
+            lines.append(f"exploration = {_plain(self.exploration)!r}")
         lines.append(f"fallback_model = {_toml(self.fallback_model)}")
         if self.failover:
             lines.append(f"failover = {_toml(list(self.failover))}")
@@ -416,6 +423,10 @@ def _faults(policy: Policy) -> Iterable[str]:
     yield from _threshold_faults("threshold", policy.threshold)
     if policy.min_margin is not None:
         yield from _threshold_faults("min_margin", policy.min_margin)
+    chance = policy.exploration
+    if isinstance(chance, bool) or not isinstance(chance, int | float) or not 0.0 <= chance <= 0.5:
+        found = repr(chance) if isinstance(chance, float) else f"a {type(chance).__name__}"
+        yield f"exploration: found {found}, expected a chance from 0 to 0.5, like 0.02"
     if not policy.labels:
         yield "labels: found none, expected at least one [[labels]] table"
     if len(policy.labels) > MAX_LABELS:

@@ -18,6 +18,7 @@ _POLICY_KEYS = (
     "name",
     "threshold",
     "min_margin",
+    "exploration",
     "fallback_model",
     "failover",
     "baseline",
@@ -137,6 +138,7 @@ def from_mapping(raw: Mapping[str, Any], source: str) -> Policy:
         "min_margin": None if min_margin is None else float(min_margin),
         "tiers": names(raw, "tiers", ""),
         "failover": names(raw, "failover", ""),
+        "exploration": float(take(raw, "exploration", number, "", 0.0)),
         "models": models,
         "log": LogSettings(
             **{key: take(log, key, str, "log.", getattr(LogSettings(), key)) for key in _LOG_KEYS}

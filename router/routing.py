@@ -21,6 +21,7 @@ from router.errors import (
     ScoresError,
     SpendCapError,
 )
+from router.exploration import EXPLORED_FROM, explore
 from router.failover import Chain, Link
 from router.policy import Policy, decide
 from router.prompts import Asked
@@ -74,6 +75,7 @@ class RouterBase:
         max_usd_per_day: Decimal | float | str | None = None,
         clock: Callable[[], datetime] | None = None,
         new_id: Callable[[datetime], str] | None = None,
+        rng: Callable[[], float] | None = None,
     ) -> None:
         """Make a router.
 
@@ -94,6 +96,7 @@ class RouterBase:
         max_usd, max_usd_per_day : most that this router's model calls may cost together, and those of every process with
             this data folder on one day (UTC); a call that could pass one is not made (SpendCapError). None: as the policy says.
         clock, new_id : naive UTC now, and an id for it.
+        rng : uniform numbers in [0, 1), like ``random.Random(1).random``, for a policy that explores; None: the system's.
         """
         self.data = config.data_dir(data)
         self.policy = load_policy(policy, self.data)
@@ -115,6 +118,7 @@ class RouterBase:
             from router.spend import SpendMeter
 
             self._spend = SpendMeter(caps, self.data)
+        self._rng = rng or _system_rng
         self._writer: Writer | None = None
         if log:
             from router.log.writer import Writer
@@ -210,6 +214,14 @@ class RouterBase:
         else:
             error = answer
         cause: Cause
+        propensity: float | None = None
+        if policy.exploration and model is None:
+            propensity = 1.0
+            if choice is not None:
+                rule = choice
+                choice, propensity = explore(rule, policy, self._rng())
+                if choice.cause != rule.cause:
+                    extra[EXPLORED_FROM] = rule.cause
         if choice is not None:
             cause, chosen = choice.cause, choice.model_chosen
         else:
@@ -219,10 +231,7 @@ class RouterBase:
             cause, chosen = "forced", model
         if asked.replaced:
             extra["replaced_surrogates"] = asked.replaced
-        now = self._clock()
-        if now.tzinfo is not None:
-            # The log's times have no zone: DuckDB would drop it silently.
-            now = now.astimezone(UTC).replace(tzinfo=None)
+        now = self._now()
         return Decision(
             id=self._new_id(now),
             decided_at=now,
@@ -247,6 +256,7 @@ class RouterBase:
             labels_fingerprint=policy.labels_fingerprint,
             session_id=session_id,
             error_type=None if error is None else error.name or type(error).__name__,
+            propensity=propensity,
             source=self.source,
             extra=extra,
         )
@@ -287,7 +297,7 @@ class RouterBase:
         """The models that may answer a decision, in order."""
         return (
             decision.model_chosen,
-            *self.policy.failover_for(decision.cause, decision.top_label),
+            *self.policy.failover_for(decision.cause, decision.top_label, decision.model_chosen),
         )
 
     def _is_ready(self, decision: Decision) -> bool:
@@ -426,6 +436,17 @@ class RouterBase:
     def _cost(self, usage: Usage | None, model: str, day: date) -> Decimal | None:
         return None if usage is None else self.prices.price(usage, model, day)
 
+    def _judge(self, decision_id: str, verdict: str, **said: Any) -> bool:
+        from router.log.judging import Judgement
+
+        judgement = Judgement(decision_id, verdict, **said)
+        return self._writer is not None and self._writer.judge(judgement, self._now())
+
+    def _now(self) -> datetime:
+        now = self._clock()
+        # The log's times have no zone: DuckDB would drop it silently.
+        return now if now.tzinfo is None else now.astimezone(UTC).replace(tzinfo=None)
+
     def _log(self, decision: Decision) -> None:
         if self._writer is not None:
             self._writer.log(decision, self.policy)
@@ -450,6 +471,11 @@ def _scored(answer: Classification) -> _Answer:
 
 def _utc_now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
+
+
+def _system_rng() -> float:
+    """From the system: forked workers share no state that would have them explore the same requests."""
+    return (int.from_bytes(os.urandom(7)) >> 3) / 2.0**53
 
 
 def _new_id(when: datetime) -> str:

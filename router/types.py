@@ -8,7 +8,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, Protocol, runtime_checkable
 
-Cause = Literal["routed", "low_confidence", "low_margin", "classifier_error", "classifier_timeout", "forced"]
+Cause = Literal[
+    "routed", "low_confidence", "low_margin", "classifier_error", "classifier_timeout", "forced", "explored"
+]
 REPLIES: tuple[str, ...] = ("ok", "length", "tool_call", "refusal", "content_filter")
 """Outcomes of a model call that gave something usable; every other one failed."""
 
@@ -19,6 +21,7 @@ CAUSES: tuple[Cause, ...] = (
     "classifier_error",
     "classifier_timeout",
     "forced",
+    "explored",
 )
 
 Outcome = Literal[
@@ -43,6 +46,14 @@ Outcome = Literal[
     "error",
 ]
 """How a model call ended. NULL in the log: no call was made through Routescope."""
+
+Verdict = Literal["right", "wrong", "unsure"]
+VERDICTS: tuple[Verdict, ...] = ("right", "wrong", "unsure")
+"""What a person may say of a decision."""
+
+Queue = Literal["audit", "estimate", "learn"]
+QUEUES: tuple[Queue, ...] = ("audit", "estimate", "learn")
+"""Why a decision was drawn for review: uniformly (feeds promises), by strata (feeds estimates), to learn from (neither)."""
 
 Grade = Literal["measured", "estimated", "assumed"]
 Durability = Literal["process", "async", "power"]
@@ -217,7 +228,8 @@ class Decision:
     ``model_chosen`` is the rule's choice, ``model_used`` the one that answered (or failed last). ``prompt`` is left out of
     ``repr``. ``outcome`` and the token counts are None when no call was made through Routescope. Tokens, cost and times are
     those of the last request; ``attempts`` counts all requests, ``failed_attempts`` tells of those before it, and
-    ``failed_cost_usd`` is what those cost together as far as it is known, None when that of none is.
+    ``failed_cost_usd`` is what those cost together as far as it is known, None when that of none is. ``propensity`` is the
+    chance with which an exploring policy made this choice, None under any other policy and for a forced model.
     """
 
     id: str

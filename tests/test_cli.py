@@ -115,7 +115,7 @@ def rows(folder: Path, query: str = "SELECT count(*) FROM decisions") -> list[An
 
 def test_a_verb_has_help_takes_json_and_is_in_the_readme() -> None:
     section = README.split("\n## Command line\n", 1)[1].split("\n## ", 1)[0]
-    assert set(re.findall(r"`routescope ((?:policy )?[a-z]+)", section)) == set(VERBS)
+    assert set(re.findall(r"`routescope ((?:policy |review )?[a-z]+)", section)) == set(VERBS)
     for name, command in VERBS.items():
         assert command.help and command.help[0].isupper(), name
         assert any("--json" in parameter.opts for parameter in command.params), name
@@ -151,6 +151,9 @@ JSON = {
     "scenario": ["scenario"],
     "overlap": ["overlap"],
     "policy show": ["policy", "show"],
+    "review next": ["review", "next", "--queue", "audit", "--n", "2"],
+    "review open": ["review", "open"],
+    "feedback": ["feedback", "--from", os.devnull],
     "retention": ["retention", "--days", "100000"],
     "forget": ["forget", "--session", "nobody's", "--dry-run"],
     "rebuild": ["rebuild"],

@@ -26,6 +26,7 @@ from router.errors import InputError, LogLocked
 from router.log import Owner, open_log, tasks
 from router.log.batches import ERASED
 from router.log.compaction import compact
+from router.log.drawn import DRAWN, Drawn, note_drawn
 from router.log.erasure import filler
 from router.log.ingest import ingest_all, spools
 from router.log.owner import take_turn
@@ -79,7 +80,7 @@ def found_in(data: Path, forgotten: list) -> list[str]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A folder with secrets in the archive, in an ended spool and in a damaged copy; never changed."""
+    """A folder with secrets in the archive, in an ended spool and in a damaged copy, and drawn for review; never changed."""
     data = tmp_path_factory.mktemp("made") / "data"
     log_secrets(data, range(3))
     for number in range(2):
@@ -93,6 +94,7 @@ def made(tmp_path_factory):
     con.close()
     (data / "damaged").mkdir()
     shutil.copy(data / DATABASE, data / "damaged" / f"{DATABASE}-20261101T000000000000")
+    note_drawn(data, [Drawn(one.id, "audit", "why", 0.5, None, day(1)) for one in SECRETS[:6]], generation=0)
     return data
 
 
@@ -150,6 +152,7 @@ def test_what_is_to_be_forgotten_is_found_before(data):
     assert any(name.startswith("archive/day=") for name in where)
     assert any(name.startswith("archive/") and "day=" not in name for name in where)  # feedback
     assert DATABASE in where
+    assert DRAWN in where
     assert f"damaged/{DATABASE}-20261101T000000000000" in where
 
 

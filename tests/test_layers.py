@@ -33,7 +33,9 @@ MAY = {
     "router.reply_stream": {"errors", "failover", "providers", "types"},
     "router.endings": {"errors", "policy", "prompts", "types"},
     "router.resolve": {"classifiers", "config", "policy", "types"},
+    "router.exploration": {"policy", "types"},
     "router.routing": {
+        "exploration",
         "prompts",
         "endings",
         "failover",
@@ -50,6 +52,7 @@ MAY = {
         "types",
     },
     "router.core": {"errors", "failover", "prompts", "providers", "routing", "reply_stream", "types"},
+    "router.review": {"analysis", "errors", "log", "prices", "types"},
 }
 HEAVY = {
     "duckdb": ("router/log", "router/cli/doctor.py"),  # doctor names its version

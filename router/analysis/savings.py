@@ -30,7 +30,15 @@ class Step:
     """One bar of the waterfall: its signed USD (negative saves) and where the total stands after it."""
 
     kind: Literal[
-        "baseline", "label", "fallback", "classifier_failed", "forced", "classifier", "failed", "paid"
+        "baseline",
+        "label",
+        "fallback",
+        "classifier_failed",
+        "forced",
+        "explored",
+        "classifier",
+        "failed",
+        "paid",
     ]
     name: str
     amount_usd: float
@@ -297,7 +305,9 @@ def _waterfall(table: pd.DataFrame, total: dict[str, float], paid: float) -> tup
     for label in dict.fromkeys(table["label"][table["label"].notna()]):
         add("label", str(label), over_baseline(table[routed & (table["label"] == label)]))
     add("fallback", "fallback", over_baseline(table[fell]))
-    for kind, rows in (("classifier_failed", failed), ("forced", ~(fell | failed | routed))):
+    explored = table["cause"] == "explored"
+    others = ~(fell | failed | routed | explored)
+    for kind, rows in (("classifier_failed", failed), ("forced", others), ("explored", explored)):
         if bool(rows.any()):
             add(kind, kind.replace("_", " "), over_baseline(table[rows]))
     add("classifier", "classifier", total["classifier"])

@@ -92,6 +92,19 @@ BINS = Contract(
 )
 """The first columns of CELLS: what needs no money."""
 
+DAILY = Contract(
+    "daily",
+    "one row per day, label and confidence bin; decisions with scores only",
+    (
+        Column("day", "day", "UTC day of the decision"),
+        CELLS.columns[0],
+        Column("bin", "bin", "largest k with k / 100 <= confidence in doubles, 0 to 100"),
+        _N,
+        Column("n_fallback", "count", "of the n, those that fell back"),
+    ),
+    largest_bin=100,
+)
+
 SERIES = Contract(
     "series",
     "one row per period, label, model, cause and outcome; every decision",

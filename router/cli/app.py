@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 from router import __version__
-from router.cli import asking, demo, doctor, export, keeping, policy, query, reading, routing, scenario
+from router.cli import (
+    asking,
+    demo,
+    doctor,
+    export,
+    feedback,
+    keeping,
+    policy,
+    query,
+    reading,
+    review,
+    routing,
+    scenario,
+)
 from router.cli.errors import Group
 from router.cli.output import watch_log
 
@@ -51,6 +64,8 @@ app.command()(reading.sweep)
 app.command()(reading.savings)
 app.command()(scenario.scenario)
 app.command()(reading.overlap)
+app.add_typer(review.app, name="review")
+app.command()(feedback.feedback)
 app.add_typer(policy.app, name="policy")
 app.command()(keeping.retention)
 app.command()(keeping.forget)

@@ -66,6 +66,7 @@ def document(rules: Policy) -> dict[str, Any]:
         "labels_fingerprint": rules.labels_fingerprint,
         "threshold": rules.threshold,
         "min_margin": rules.min_margin,
+        "exploration": rules.exploration,
         "fallback_model": rules.fallback_model,
         "failover": list(rules.failover),
         "baseline": rules.baseline,
@@ -135,4 +136,8 @@ def _print(rules: Policy) -> None:
     typer.echo(
         f"threshold {rules.threshold:g}, classifier {rules.classifier}, fingerprint {rules.fingerprint}"
     )
+    if rules.exploration:
+        typer.echo(
+            f"exploration {rules.exploration:g}: so many decisions take the other side of the rule, by chance"
+        )
     say(f"from {rules.source}")

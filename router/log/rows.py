@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import orjson
 
 from router.log.record import SCHEMA_VERSION
-from router.types import CAUSES, Grade, Outcome
+from router.types import CAUSES, VERDICTS, Grade, Outcome
 
 Table = Literal["decisions", "feedback"]
 KEYS: dict[Table, str] = {"decisions": "id", "feedback": "decision_id"}
@@ -29,7 +29,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "cause": CAUSES,
     "outcome": get_args(Outcome),
     "usage_grade": get_args(Grade),
-    "verdict": ("right", "wrong", "unsure"),
+    "verdict": VERDICTS,
 }
 _SHARES = ("confidence", "threshold", "propensity", "inclusion_probability")
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\Z")

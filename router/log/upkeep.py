@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from router.errors import LogError, LogLocked
 from router.log import rewrite, tasks
 from router.log.compaction import compact
+from router.log.drawn import erase_drawn
 from router.log.erasure import erase_from_archive, erase_from_spools, erase_rejects
 from router.log.ingest import ingest_all
 from router.log.lock import UPKEEP, OwnerLock, holder
@@ -54,6 +55,7 @@ def carry_out(con: duckdb.DuckDBPyConnection, data: Path, task: Task, *, swap: S
         con = swap(fresh)
     else:
         con, n = _erase(con, data, task, swap, report)
+        erase_drawn(con, data)  # now that the generation has moved on: a draw from older rows is refused
         if n and not _is_noted(con, task):
             _note_erasure(data, task, n)
         ingest_all(con, data)

@@ -14,15 +14,18 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from router.errors import LogError, LogLocked
+from router.errors import InputError, LogError, LogLocked
 from router.log.forks import no_fork
 from router.log.privacy import Privacy, Redact
 from router.log.record import MAX_LINE_BYTES, decision_payload
 from router.log.spool import Spool
 from router.policy import Policy
 from router.types import Decision, Durability
+
+if TYPE_CHECKING:
+    from router.log.judging import Judgement
 
 TURN_SECONDS = 0.5
 RETRY_SECONDS = 10 * TURN_SECONDS
@@ -108,6 +111,29 @@ class Writer:
         if written and not self._is_due:
             self._rows_wait()
         return written
+
+    def judge(self, judgement: Judgement, judged_at: datetime) -> bool:
+        """Append what a person said; False when it had to be dropped. No trouble with files or disks raises.
+
+        A draw that cannot be read just now takes the queue from a judgement, not the judgement: the decision waits on for its
+        queue, and is judged for it again.
+
+        Raises
+        ------
+        InputError
+            See ``Judgement.records``.
+        """
+        from router.log.drawn import DRAWN, read_drawn
+
+        try:
+            records = judgement.records(read_drawn(self.data), judged_at)
+        except LogError as error:
+            self._say(f"{DRAWN} is needed to know why a decision is judged", error)
+            try:
+                records = judgement.records((), judged_at)
+            except InputError:
+                return self.spool.drop(f"{DRAWN} cannot be read")
+        return all([self.append(record) for record in records])
 
     def _rows_wait(self) -> None:
         self._is_due = True  # first: a signal handler that logs must not meet the event's lock

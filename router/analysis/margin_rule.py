@@ -1,0 +1,76 @@
+"""What a rule on the margin would add to the threshold: fall back as well where the two best labels are too close."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from router.analysis.cells import Counts, Floats
+from router.analysis.estimates import known, mean_half_width
+
+STEPS = 100
+"""Margins are tried in steps of 0.01."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MarginCurve:
+    """What each ``min_margin`` 0, 0.01, ... 1 does beyond the threshold, which comes first.
+
+    Attributes
+    ----------
+    n, n_priced : decisions with a margin; those with known costs.
+    fallback : decisions that fall back for a low margin alone. ``fallback_share``: of n; None without decisions.
+    cost_per_1000 : signed USD per 1,000 priced decisions that this adds. ``cost_half``: half its 95 % interval.
+    """
+
+    min_margin: Floats
+    n: int
+    n_priced: int
+    fallback: Counts
+    fallback_share: Floats | None
+    cost_per_1000: Floats | None
+    cost_half: Floats | None
+
+    def at(self, min_margin: float) -> tuple[int, float | None, float | None]:
+        """Decisions, USD per 1,000 and half its interval at a multiple of 0.01."""
+        k = round(min_margin * STEPS)
+        cost = None if self.cost_per_1000 is None else known(float(self.cost_per_1000[k]))
+        half = None if self.cost_half is None else known(float(self.cost_half[k]))
+        return int(self.fallback[k]), cost, half
+
+
+def margin_curve(margin: ArrayLike, is_served: ArrayLike, moved: ArrayLike) -> MarginCurve:
+    """Compute the curve from decisions; all arrays have shape (n,).
+
+    Parameters
+    ----------
+    margin : [0, 1]; rows with NaN (one label) are left out.
+    is_served : the threshold alone would follow the label.
+    moved : USD that falling back costs more than the label's model, signed; NaN: not known.
+    """
+    m, served, d = (
+        np.asarray(margin, dtype=np.float64),
+        np.asarray(is_served, dtype=bool),
+        np.asarray(moved, dtype=np.float64),
+    )
+    some = ~np.isnan(m)
+    m, served, d = m[some], served[some], d[some]
+    n, priced = len(m), ~np.isnan(d)
+    lines = np.arange(STEPS + 1) / STEPS
+    order = np.argsort(m, kind="stable")
+    below = np.searchsorted(m[order], lines, side="left")  # margin < line: equality is served
+    counts = np.r_[0, np.cumsum(served[order])]
+    cost = np.where(served & priced, d, 0.0)[order]
+    sums, squares = np.r_[0.0, np.cumsum(cost)][below], np.r_[0.0, np.cumsum(cost * cost)][below]
+    n_priced = int(priced.sum())
+    return MarginCurve(
+        min_margin=lines,
+        n=n,
+        n_priced=n_priced,
+        fallback=counts[below].astype(np.int64),
+        fallback_share=counts[below] / n if n else None,
+        cost_per_1000=1000 * sums / n_priced if n_priced else None,
+        cost_half=1000 * mean_half_width(n_priced, sums, squares) if n_priced else None,
+    )
