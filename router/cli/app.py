@@ -7,7 +7,23 @@ from typing import Annotated
 import typer
 
 from router import __version__
-from router.cli import asking, demo, doctor, export, keeping, policy, query, reading, routing
+from router.cli import (
+    asking,
+    calibrating,
+    demo,
+    doctor,
+    export,
+    keeping,
+    pairing,
+    policy,
+    policy_diff,
+    promising,
+    query,
+    reading,
+    routing,
+    tuning,
+    watching,
+)
 from router.cli.errors import Group
 from router.cli.output import watch_log
 
@@ -50,6 +66,13 @@ app.command()(query.sql)
 app.command()(reading.sweep)
 app.command()(reading.savings)
 app.command()(reading.overlap)
+app.command()(tuning.tune)
+app.command()(promising.certify)
+app.command()(calibrating.calibration)
+app.command()(watching.drift)
+app.command()(watching.replay)
+app.command()(pairing.pairs)
+policy.app.command("diff")(policy_diff.policy_diff)
 app.add_typer(policy.app, name="policy")
 app.command()(keeping.retention)
 app.command()(keeping.forget)
