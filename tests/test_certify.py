@@ -185,11 +185,15 @@ def test_decisions_of_other_labels_are_left_out():
     names = np.array(["a"] * 100 + ["b"] * 100, dtype=object)
     audit = audit_of([0.8] * 200, [False] * 100 + [True] * 100, names)
     traffic = bins_of(np.full(200, 0.8), names)
-    assert (
-        certify(audit, traffic, ["a"], alpha=0.1).threshold is None
-    )  # all of the traffic was judged: nothing is left
     assert certify(audit, traffic, ["a"], alpha=0.1, holds_audit=False).threshold == 0.8
     assert certify(audit, traffic, ["b"], alpha=0.1, holds_audit=False).threshold is None
+
+
+def test_a_log_that_was_judged_whole_sets_the_order_by_its_own_confidences():
+    found = certify(audit_of([0.8] * 100, [False] * 100), bins_of(np.full(100, 0.8)), ["a"], alpha=0.1)
+    assert (found.threshold, found.n_unlabelled) == (0.8, 100)
+    more = certify(audit_of([0.8] * 100, [False] * 100), bins_of(np.full(500, 0.8)), ["a"], alpha=0.1)
+    assert (more.threshold, more.n_unlabelled) == (0.8, 400)
 
 
 def test_labels_share_delta():
