@@ -150,6 +150,7 @@ JSON = {
     "savings": ["savings"],
     "overlap": ["overlap"],
     "tune": ["tune"],
+    "sample": ["sample", "audit", "-n", "5"],
     "drift": ["drift"],
     "replay": ["replay"],
     "pairs": ["pairs", "{tmp}/pairs.csv"],

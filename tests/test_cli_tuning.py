@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import tomllib
 from datetime import datetime, timedelta
@@ -92,6 +94,57 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written(tmp_path_factory.mktemp("few") / "data", judged=20, moved_from=20)
+
+
+# sample
+
+
+def test_a_drawn_sample_is_judged_imported_and_certified(tmp_path: Path) -> None:
+    folder, file = written(tmp_path / "data", judged=0), tmp_path / "audit.csv"
+    done = run("sample", "audit", "-n", "300", "-o", file, "--data", folder)
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert f"300 of {N} decisions drawn for queue audit, seed 0" in done.stderr
+    rows = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"), newline="")))
+    assert {row["inclusion_probability"] for row in rows} == {repr(300 / N)}
+    assert rows[0]["note"] == f"drawn uniformly, 300 of {N}"
+    assert all(row["prompt"].startswith(SECRET) for row in rows)
+    with file.open("w", encoding="utf-8", newline="") as out:
+        filled = csv.DictWriter(out, list(rows[0]))
+        filled.writeheader()
+        filled.writerows(row | {"verdict": "wrong" if k % 20 == 0 else "right"} for k, row in enumerate(rows))
+    assert run("import", file, "--data", folder).exit_code == 0
+    (one,) = document("certify", "--alpha", "0.15", "--data", folder)["certificates"]
+    assert (one["n_labels"], one["ended_by"]) == (300, "grid")
+    again = document("sample", "audit", "-n", "700", "--data", folder)
+    drawn = {item["decision_id"] for item in again["items"]}
+    assert len(drawn) == again["n_pool"] == N - 300
+    assert not drawn & {row["decision_id"] for row in rows}
+
+
+def test_the_other_queues_give_estimates_or_reading(tmp_path: Path) -> None:
+    folder, file = written(tmp_path / "data", judged=60), tmp_path / "estimate.csv"
+    file.write_bytes(run("sample", "estimate", "-n", "120", "--data", folder).stdout_bytes)
+    rows = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"), newline="")))
+    assert sum(1 / float(row["inclusion_probability"]) for row in rows) == pytest.approx(N)
+    with file.open("w", encoding="utf-8", newline="") as out:
+        filled = csv.DictWriter(out, list(rows[0]))
+        filled.writeheader()
+        filled.writerows(
+            row | {"verdict": "wrong" if float(row["confidence"]) < 0.5 else "right"} for row in rows
+        )
+    assert run("import", file, "--data", folder).exit_code == 0
+    found = document("calibration", "--data", folder)["estimate"]
+    with open_log(folder) as log:
+        truth = log.rows("SELECT avg(CAST(confidence < 0.5 AS INTEGER)) FROM decisions")[0][0]
+    assert found["n"] == 120
+    assert abs(found["hajek"] - truth) < 0.03  # strata of confidence leave little to chance
+    picked = document("sample", "learn", "-n", "9", "--data", folder)["items"]
+    assert [item["reason"].split(":")[0] for item in picked[:3]] == [
+        "near the line",
+        "two labels nearly tie",
+        "among the dearest",
+    ]
+    assert {item["inclusion_probability"] for item in picked} == {None}
 
 
 # tune
@@ -330,6 +383,10 @@ def test_models_that_cannot_be_told_apart_exit_with_3(tmp_path: Path) -> None:
 
 
 BAD = {
+    "queue": (["sample", "best"], 2, "audit, estimate, learn"),
+    "too few for strata": (["sample", "estimate", "-n", "3"], 2, "two labels for each of 4 labels"),
+    "sample to a folder": (["sample", "audit", "-o", "{tmp}"], 2, "is a folder"),
+    "sample to nowhere": (["sample", "audit", "-o", "{tmp}/a/b.csv"], 2, "cannot be written"),
     "objective": (["tune", "--objective", "best"], 2, "fallback, certified, cost"),
     "share": (["tune", "--max-fallback", "1.2"], 2, "a share in [0, 1]"),
     "price": (["tune", "--objective", "cost", "--wrong-usd", "-1"], 2, "USD, 0 or more"),

@@ -63,11 +63,13 @@ def made(tmp_path_factory: pytest.TempPathFactory):
     for i, verdict, queue, day, label in (
         (0, "right", "audit", 0, None),
         (1, "wrong", "audit", 0, "coding"),
-        (1, "right", "learn", 5, None),  # newer, but of another queue: the audit's word counts
+        (1, "right", "learn", 5, None),  # newer, but of another queue: both stand
         (2, "wrong", "learn", 0, None),
         (3, "right", None, 0, None),
         (3, "wrong", None, 2, "simple"),  # a second thought
         (4, "unsure", "audit", 0, None),
+        (5, "right", "audit", 0, None),
+        (5, "unsure", "audit", 3, None),  # taken back
     ):
         probability = 0.1 if queue == "audit" else None
         record = feedback_payload(
@@ -84,23 +86,24 @@ def made(tmp_path_factory: pytest.TempPathFactory):
     return folder, ids, all_scores
 
 
-def test_one_judgement_per_decision_counts(made: tuple[Path, list[str], list[dict]]) -> None:
+def test_the_newest_judgement_of_each_queue_counts(made: tuple[Path, list[str], list[dict]]) -> None:
     folder, ids, scores = made
     with open_log(folder) as log:
         table = evidence.judgements(log, Filter())
-    found = {row.id: row for row in table.itertuples()}
-    assert set(found) == set(ids[:4])
-    assert [found[ids[i]].verdict for i in range(4)] == ["right", "wrong", "wrong", "wrong"]
-    assert found[ids[1]].queue == "audit" and found[ids[1]].inclusion_probability == 0.1
-    assert found[ids[1]].true_label == "coding" and found[ids[3]].true_label == "simple"
-    assert found[ids[0]].true_label == found[ids[0]].label
+    found = {(row.id, row.queue if isinstance(row.queue, str) else None): row for row in table.itertuples()}
+    keys = [(ids[0], "audit"), (ids[1], "audit"), (ids[1], "learn"), (ids[2], "learn"), (ids[3], None)]
+    assert set(found) == set(keys)
+    assert [found[key].verdict for key in keys] == ["right", "wrong", "right", "wrong", "wrong"]
+    assert found[keys[1]].inclusion_probability == 0.1
+    assert found[keys[1]].true_label == "coding" and found[keys[4]].true_label == "simple"
+    assert found[keys[0]].true_label == found[keys[0]].label
     judged = Judgements.from_table(table)
-    assert len(judged) == 4
+    assert len(judged) == 5
     assert len(judged.audit) == 2
     assert sorted(judged.audit.confidence) == pytest.approx(sorted(max(scores[i].values()) for i in (0, 1)))
     # decision 0 was answered by another model after a failover
-    assert not found[ids[0]].is_served
-    assert bool(found[ids[1]].is_served) == (max(scores[1].values()) >= 0.55)
+    assert not found[keys[0]].is_served
+    assert bool(found[keys[1]].is_served) == (max(scores[1].values()) >= 0.55)
 
 
 def test_scores_and_costs_are_those_of_the_rows(made: tuple[Path, list[str], list[dict]]) -> None:

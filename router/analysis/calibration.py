@@ -234,6 +234,21 @@ def isotonic(confidence: ArrayLike, correct: ArrayLike) -> tuple[Floats, Floats]
     return at, np.asarray(isotonic_regression(mean, weights=count.astype(np.float64)).x)
 
 
+def isotonic_out_of_fold(
+    confidence: ArrayLike, correct: ArrayLike, *, rng: np.random.Generator, folds: int = 5
+) -> Floats:
+    """Each decision's accuracy by the isotonic curve of the folds that do not hold it, shape (n,); fewer rows than folds: raw."""
+    p, y = _pair(confidence, correct)
+    if len(p) < folds:
+        return p.copy()
+    fold = rng.permutation(len(p)) % folds
+    found = np.empty(len(p))
+    for k in range(folds):
+        at, accuracy = isotonic(p[fold != k], y[fold != k])
+        found[fold == k] = np.interp(p[fold == k], at, accuracy)
+    return found
+
+
 def meaning(raw: ArrayLike, calibrated: ArrayLike, correct: ArrayLike, threshold: float) -> Meaning:
     """Say what ``threshold`` on raw confidences means; the three arrays, shape (n,), describe the same decisions."""
     p, y = _pair(raw, correct)

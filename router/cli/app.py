@@ -21,6 +21,7 @@ from router.cli import (
     query,
     reading,
     routing,
+    sample,
     tuning,
     watching,
 )
@@ -67,6 +68,7 @@ app.command()(reading.sweep)
 app.command()(reading.savings)
 app.command()(reading.overlap)
 app.command()(tuning.tune)
+app.command()(sample.sample)
 app.command()(promising.certify)
 app.command()(calibrating.calibration)
 app.command()(watching.drift)

@@ -17,7 +17,8 @@ from router.cli.reading import _check_threshold, _rules
 if TYPE_CHECKING:
     import pandas as pd
 
-    from router.analysis.calibration import Calibration
+    from router.analysis.calibration import Calibration, Meaning
+    from router.analysis.sampling import Estimate
 
 MIN_LABEL = 200
 """Judged decisions of a label from which on it is described by itself."""
@@ -44,7 +45,7 @@ def calibration(
     import numpy as np
 
     from router.analysis.calibration import calibration as describe
-    from router.analysis.calibration import isotonic, meaning
+    from router.analysis.calibration import isotonic, isotonic_out_of_fold, meaning
     from router.log import evidence
 
     rules, _ = _rules(policy, data)
@@ -52,8 +53,8 @@ def calibration(
     _check_threshold(line)
     picked = chosen(since, until)
     with reading(data) as log:
-        judged = evidence.judgements(log, picked)
-        judged = judged[judged["queue"] == "audit"]
+        everything = evidence.judgements(log, picked)
+        judged = everything[everything["queue"] == "audit"]
         if judged.empty:
             raise NotEnoughData(
                 "no decision of the audit queue was judged; draw an audit sample and judge it first"
@@ -64,49 +65,71 @@ def calibration(
     correct = (judged["verdict"] == "right").to_numpy()
     raw = describe(confidence, correct, rng=np.random.default_rng(seed))
     mended = _temperature(judged, scores, names, seed)
-    curve = isotonic(confidence, correct)
-    after = np.interp(confidence, *curve) if mended is None else mended.confidence
-    said = meaning(confidence, after, correct, line)
-    by_label = {
-        str(name): describe(part["confidence"], part["verdict"] == "right", rng=np.random.default_rng(seed))
-        for name, part in judged.groupby("label")
-        if len(part) >= MIN_LABEL
-    }
+    if mended is None:
+        after = isotonic_out_of_fold(confidence, correct, rng=np.random.default_rng(seed))
+    else:
+        after = mended.confidence
+    said, estimated = meaning(confidence, after, correct, line), _estimate(everything)
     if json:
-        document: dict[str, Any] = {
-            "raw": asdict(raw),
-            "labels": {name: asdict(x) for name, x in by_label.items()},
-        }
-        document["temperature"] = None if mended is None else mended.temperature
-        document["after"] = None if mended is None else asdict(mended.after)
+        at, accuracy = isotonic(confidence, correct)
         emit(
-            document
-            | {
+            {
+                "raw": asdict(raw),
+                "labels": _by_label(judged, seed),
+                "temperature": None if mended is None else mended.temperature,
+                "after": None if mended is None else asdict(mended.after),
                 "meaning": asdict(said),
-                "isotonic": {"confidence": curve[0], "accuracy": curve[1]},
+                "isotonic": {"confidence": at, "accuracy": accuracy},
+                "estimate": asdict(estimated),
                 "seed": seed,
             }
         )
     else:
         _print_calibration(raw, None if mended is None else mended.after)
-    way = (
-        "an isotonic curve (scores are no distribution, or too few)"
-        if mended is None
-        else f"temperature {mended.temperature:.3g}"
-    )
+    _say(raw, said, estimated, None if mended is None else mended.temperature)
+
+
+def _say(raw: Calibration, said: Meaning, estimated: Estimate, temperature: float | None) -> None:
+    way = "an isotonic curve (scores are no distribution, or too few)"
+    way = way if temperature is None else f"temperature {temperature:.3g}"
     say(
-        f"a threshold of {line:g} sends {share(said.fallback_share)} of these to the fallback; after {way}, the same line would send "
-        f"{share(said.calibrated_fallback_share)}"
+        f"a threshold of {said.threshold:g} sends {share(said.fallback_share)} of these to the fallback; after {way}, the same line "
+        f"would send {share(said.calibrated_fallback_share)}"
     )
     if said.bar_near is not None:
-        say(
-            f"beside it the label is right in {share(said.accuracy_near)} ({share(said.bar_near.low)} to {share(said.bar_near.high)}, "
-            f"n = {said.n_near})"
-        )
+        span = f"{share(said.bar_near.low)} to {share(said.bar_near.high)}"
+        say(f"beside it the label is right in {share(said.accuracy_near)} ({span}, n = {said.n_near})")
+    if estimated.hajek is not None:
+        half = "" if estimated.half is None else f" ± {share(estimated.half)}"
+        say(f"wrong labels by the estimate queue: {share(estimated.hajek)}{half} (n = {estimated.n:,})")
     verdict = "is above" if raw.is_miscalibrated else "is not above"
     say(
         f"ECE {verdict} what a perfect classifier shows on {raw.n:,} decisions ({share(raw.floor_p95)} in 95 of 100 cases)"
     )
+
+
+def _by_label(judged: pd.DataFrame, seed: int) -> dict[str, Any]:
+    import numpy as np
+
+    from router.analysis.calibration import calibration as describe
+
+    return {
+        str(name): asdict(
+            describe(part["confidence"], part["verdict"] == "right", rng=np.random.default_rng(seed))
+        )
+        for name, part in judged.groupby("label")
+        if len(part) >= MIN_LABEL
+    }
+
+
+def _estimate(judged: pd.DataFrame) -> Estimate:
+    """The share of losses by the estimate queue; the reason of each item names its stratum."""
+    from router.analysis.sampling import estimate
+
+    drawn = judged[
+        (judged["queue"] == "estimate") & judged["inclusion_probability"].between(0, 1, inclusive="right")
+    ]
+    return estimate(drawn["verdict"] == "wrong", drawn["inclusion_probability"], drawn["note"].fillna(""))
 
 
 def _temperature(judged: pd.DataFrame, scores: pd.DataFrame, names: list[str], seed: int) -> Any:

@@ -21,7 +21,7 @@ MOST_ROWS = 500_000
 
 
 def judgements(log: Log, chosen: Filter) -> pd.DataFrame:
-    """Judged decisions, one row each; see ``judgements.sql`` and router.analysis.judgements.COLUMNS."""
+    """Judged decisions, one row for each queue; see ``judgements.sql`` and router.analysis.judgements.COLUMNS."""
     condition, values = where(chosen)
     return log.frame(sql("judgements").replace("{filter}", condition), values)
 
@@ -61,6 +61,15 @@ def scored(
     )
     names = {f"score_{k}": f"score:{name}" for k, name in enumerate(labels)}
     return found.rename(columns=names | {f"cost_{k}": f"cost:{name}" for k, name in enumerate(models)})
+
+
+def prompts(log: Log, ids: Collection[str]) -> dict[str, str | None]:
+    """Stored prompts by id; None where the log keeps none."""
+    rows = log.rows(
+        "SELECT CAST(id AS VARCHAR), prompt FROM decisions WHERE list_contains($ids, CAST(id AS VARCHAR))",
+        {"ids": list(ids)},
+    )
+    return dict(rows)
 
 
 def score_labels(log: Log, chosen: Filter) -> list[str]:
