@@ -324,3 +324,5 @@ def test_a_label_that_leans_two_ways_is_suggested_with_examples_of_both():
     )
     assert len(split.examples) == len(split.other_examples) == 5
     assert set(split.examples) < {f"id{i}" for i in range(60)}
+    sure = [[0.97, 0.02, 0.01]] * 60 + [[0.97, 0.01, 0.02]] * 60  # second place means nothing here
+    assert split_suggestions(rows(scores=sure), policy()) == ()

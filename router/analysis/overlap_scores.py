@@ -18,6 +18,9 @@ MIN_GROUP = 30
 MIN_SHARE = 0.2
 """Share of a label's decisions that each side of a suggested split needs."""
 
+LEANS = 1 / 3
+"""A decision leans to its runner-up when that has at least this share of the best score: beyond, second place means nothing."""
+
 EXAMPLES = 5
 
 
@@ -180,23 +183,26 @@ def merge_effect(
 def split_suggestions(rows: Scored, policy: Policy) -> tuple[Split, ...]:
     """Labels whose decisions lean to two different other labels, 20 % and 30 decisions each at least; largest first.
 
+    A decision leans to its runner-up when that has a third of the best score or more.
+
     A hint where to look, not a finding: read the examples of both sides and see whether one rubric covers two things.
     """
     if len(policy.labels) < 3 or len(rows) == 0:
         return ()
     choices = rows.decide(policy)
+    leans = choices.confidence - choices.margin >= LEANS * choices.confidence
     ids = rows.meta["id"].to_numpy(dtype=object)
     found = []
     for i, name in enumerate(policy.label_names):
         mine = np.flatnonzero(choices.top == i)
-        sides = np.bincount(choices.runner_up[mine], minlength=len(policy.labels))
+        sides = np.bincount(choices.runner_up[mine[leans[mine]]], minlength=len(policy.labels))
         order = np.argsort(-sides, kind="stable")[:2]
         least = max(MIN_GROUP, MIN_SHARE * len(mine))
         if sides[order[1]] < least:
             continue
         examples = []
         for side in order.tolist():
-            part = mine[choices.runner_up[mine] == side]
+            part = mine[leans[mine] & (choices.runner_up[mine] == side)]
             nearest = part[np.argsort(choices.margin[part], kind="stable")][:EXAMPLES]
             examples.append(tuple(str(x) for x in ids[nearest]))
         a, b = (policy.label_names[k] for k in order.tolist())

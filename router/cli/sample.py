@@ -159,7 +159,7 @@ def _write(
                     chance,
                     cell(item.reason),
                     cell(str(row.label)),
-                    f"{row.confidence:.4f}",
+                    f"{row.confidence:.6g}",
                     "" if prompt is None else cell(prompt),
                 )
             )
