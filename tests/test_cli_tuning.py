@@ -48,11 +48,14 @@ def written(
     folder: Path,
     *,
     judged: int = JUDGED,
-    wrong: float = 1.0,
     moved_from: int | None = None,
     queue: str = "audit",
+    explored: float = 0.0,
 ) -> Path:
-    """Four weeks of decisions with calibrated scores, a uniform part of them judged; from a day on scores may be flatter."""
+    """Four weeks of decisions with calibrated scores, a uniform part of them judged.
+
+    From a day on scores may be flatter; a share of choices may go the other way, with the chance of it logged.
+    """
     writer, rng, ids, right = Writer(folder, turns=False), np.random.default_rng(4), [], []
     for i in range(N):
         day = i * DAYS // N
@@ -63,14 +66,18 @@ def written(
         scores = {name: float(x) for name, x in zip(SEED.label_names, raw / raw.sum(), strict=True)}
         choice = decide(scores, SEED)
         at = FIRST + timedelta(days=day, seconds=i)
+        other = SEED.by_name[choice.top_label].model if choice.is_fallback else SEED.fallback_model
+        swapped = explored > 0 and other != choice.model_chosen and rng.random() < explored
+        model = other if swapped else choice.model_chosen
+        chance = explored if swapped else 1 - explored if other != model else 1.0
         one = decision(
             i, decided_at=at, prompt=f"{SECRET} {i}", scores=scores, top_label=choice.top_label, confidence=choice.confidence,
             runner_up=choice.runner_up, margin=choice.margin, cause=choice.cause, is_fallback=choice.is_fallback,
-            model_chosen=choice.model_chosen, model_used=choice.model_chosen, input_tokens=200 + i % 300,
-            output_tokens=100 + i % 90, usage_grade="measured",
+            model_chosen=model, model_used=model, input_tokens=200 + i % 300, output_tokens=100 + i % 90,
+            usage_grade="measured", propensity=chance if explored else None,
         )  # fmt: skip
         ids.append(one.id)
-        right.append(choice.top_label == SEED.label_names[truth] or rng.random() > wrong)
+        right.append(choice.top_label == SEED.label_names[truth])
         writer.log(one, SEED)
     writer.close()
     spool = Spool(folder)
@@ -309,6 +316,31 @@ def test_replay_reproduces_the_log_and_tries_merged_labels(data: Path) -> None:
     merged = document("replay", "--merge", "coding,reasoning", "--data", data)
     assert merged["fallback_share"] < found["fallback_share"]
     assert "900 of 900 decisions choose the same model" in run("replay", "--data", data).stderr
+
+
+def test_replay_takes_other_prices(data: Path, tmp_path: Path) -> None:
+    priced = tmp_path / "dear.toml"
+    price = 'price = { input = "0", output = "1000", source = "test" }'
+    models = "".join(f'[models."{name}"]\nprovider = "openai"\n{price}\n' for name in SEED.model_names)
+    priced.write_text(SEED.to_toml().split("[models")[0] + models, encoding="utf-8")
+    found = document("replay", "--policy", priced, "--data", data)
+    assert found["cost_usd"] == pytest.approx(sum(100 + i % 90 for i in range(N)) * 1000 / 1e6)
+
+
+def test_replay_weighs_choices_that_were_drawn(tmp_path: Path) -> None:
+    folder = written(tmp_path / "data", judged=700, explored=0.3)
+    found = document("replay", "--data", folder)["off_policy"]
+    assert found["refused"] is None
+    assert found["n"] == 700
+    assert found["ess"] > 100
+    # choices were drawn whatever the label's fate, so the truth is the share that is right of all judged
+    with open_log(folder) as log:
+        right = log.rows("SELECT avg(CAST(verdict = 'right' AS INTEGER)) FROM feedback")[0][0]
+    assert abs(found["snips"]["value"] - right) < 3 * found["snips"]["half"] / 1.96
+    assert "would have been right under this policy" in run("replay", "--data", folder).stderr
+    assert document("replay", "--data", written(tmp_path / "few", judged=60, explored=0.3))["off_policy"][
+        "refused"
+    ]
 
 
 def test_a_diff_is_shown_as_table_json_and_patch(data: Path) -> None:

@@ -18,7 +18,10 @@ from router.cli.reading import _enough, _rules, _with_half
 from router.errors import InputError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from router.analysis.drift import Drift, Shift
+    from router.analysis.off_policy import OffPolicy
     from router.analysis.replay import Reproduction
     from router.analysis.scored import Scored
     from router.log.queries import Filter
@@ -110,6 +113,7 @@ def replay(
     """
     from router.analysis.replay import replay as again
     from router.analysis.scored import merged_policy
+    from router.log.evidence import judgements
 
     rules, book = _rules(policy, data)
     merges = read_merges(merge, rules)
@@ -118,10 +122,16 @@ def replay(
         rows = scored_rows(log, picked, rules.label_names, rules.model_names, book)
         _enough(len(rows), log, picked, "with a score for each label of the policy")
         check = _reproduction(log, picked, book)
+        judged = judgements(log, picked)
+    value = None if merges else _value(rows, rules, judged)
     found = again(rows.merged(merges), merged_policy(rules, merges)) if merges else again(rows, rules)
     if json:
         models = [{"model": name, "n": n} for name, n in found.models]
-        emit(asdict(found) | {"models": models, "reproduction": asdict(check), "merges": merges})
+        emit(
+            asdict(found)
+            | {"models": models, "reproduction": asdict(check), "merges": merges}
+            | {"off_policy": None if value is None else asdict(value)}
+        )
     else:
         table(
             ("", ""),
@@ -146,6 +156,8 @@ def replay(
         f"costs are over {found.n_priced:,} decisions, of the tokens that were used; another model may use others"
     )
     say_reproduction(check)
+    if value is not None:
+        _say_value(value)
 
 
 def scored_rows(log: Log, picked: Filter, labels: Any, models: Any, book: PriceBook) -> Scored:
@@ -192,6 +204,33 @@ def say_reproduction(check: Reproduction) -> None:
     if check.n_equal < check.n:
         text += f"; not {', '.join(check.unlike[:3])}"
     say(text + (f" ({check.n_unknown:,} not checked)" if check.n_unknown else ""))
+
+
+def _value(rows: Scored, rules: Policy, judged: pd.DataFrame) -> OffPolicy | None:
+    """Share of answers judged right had this policy chosen, from audit rows whose choice was drawn; None where none was."""
+    import numpy as np
+
+    from router.analysis.off_policy import evaluate
+
+    audit = judged[judged["queue"] == "audit"].set_index("id")["verdict"]
+    verdict = rows.meta["id"].map(audit)
+    drawn = rows.meta["propensity"].notna().to_numpy() & verdict.notna().to_numpy()
+    if not drawn.any():
+        return None
+    part = rows.of(drawn)
+    same = part.decide(rules).model == part.meta["model_chosen"].to_numpy(dtype=object)
+    reward = (verdict[drawn] == "right").to_numpy(dtype=np.float64)
+    return evaluate(reward, part.meta["propensity"].to_numpy(dtype=np.float64), same.astype(np.float64))
+
+
+def _say_value(value: OffPolicy) -> None:
+    if value.refused is not None or value.ips is None or value.snips is None:
+        say(f"what answers would have been worth is not known: {value.refused}")
+        return
+    say(
+        f"of answers judged, {share(value.snips.value)} ± {share(value.snips.half)} would have been right under this policy (self-normalised; "
+        f"IPS {share(value.ips.value)} ± {share(value.ips.half)}; effective sample size {value.ess:,.0f} of {value.n:,})"
+    )
 
 
 def _reproduction(log: Log, picked: Filter, book: PriceBook) -> Reproduction:
