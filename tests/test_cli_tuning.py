@@ -166,7 +166,12 @@ def test_tune_is_the_analysis_of_the_same_log(data: Path) -> None:
     assert found["found"]["range"] == list(expected.range)
     assert found["n"] == N
     assert found["normalised_production"] == pytest.approx((0.55 - 0.25) / 0.75)
+    ahead = found["next_days"]
+    assert ahead["share"] == pytest.approx(found["found"]["fallback_share"])
+    assert ahead["low"] < ahead["share"] < ahead["high"]
+    assert ahead["days"] == DAYS
     shown = run("tune", "--max-fallback", "0.15", "--data", data)
+    assert "of the next 7 days" in shown.stderr
     assert f"{expected.threshold:g}" in shown.stdout
     assert "does not know whether the answers were good" in shown.stderr
 

@@ -16,6 +16,7 @@ from router.cli.reading import _enough, _rules, _say_ground
 from router.errors import InputError
 
 if TYPE_CHECKING:
+    from router.analysis.forecast import ShareForecast
     from router.analysis.sweep import Sweep
     from router.analysis.tune import NoOptimum, Optimum
     from router.log.queries import Filter
@@ -88,7 +89,8 @@ def tune(
             found = objectives.cheapest_priced(
                 curve, accuracy, fallback_usd=fallback_usd, wrong_usd=wrong_usd, rng=rng
             )
-    is_none = isinstance(found, objectives.NoOptimum)
+        is_none = isinstance(found, objectives.NoOptimum)
+        ahead = None if is_none else _ahead(log, picked, rules, found)
     if json:
         line = normalised(rules.threshold, len(rules.labels))
         ground = {"n": curve.n, "n_priced": curve.n_priced, "grade": curve.grade, "baseline": curve.baseline}
@@ -99,14 +101,34 @@ def tune(
                 **ground,
                 "seed": seed,
                 "found": asdict(found),
+                "next_days": None if ahead is None else asdict(ahead),
             }
         )
     elif not is_none:
         _print_labels(found, rules) if per_label else _print_optimum(found, curve)
     if is_none:
         _refuse(found)
+    if ahead is not None and ahead.low is not None:
+        span = f"{share(ahead.low)} to {share(ahead.high)}"
+        say(
+            f"of the next {ahead.horizon} days {span} would fall back (95 %), as much as the {ahead.days} days behind differ"
+        )
     _say_ground(curve.n, curve.n_priced, curve.grade)
     say("best under this objective alone: a log of costs does not know whether the answers were good")
+
+
+def _ahead(log: Log, picked: Filter, rules: Policy, found: Any) -> ShareForecast:
+    """The next days' fallback share at what was found."""
+    from router.analysis.forecast import forecast_share
+    from router.analysis.tune_labels import LabelThresholds
+    from router.log.evidence import daily_share
+
+    if isinstance(found, LabelThresholds):
+        lines = dict(found.thresholds)
+    else:
+        lines = {x.name: found.threshold if x.threshold is None else x.threshold for x in rules.labels}
+    days = daily_share(log, picked, lines)
+    return forecast_share(days["n"], days["n_below"])
 
 
 def _check_tune(objective: str, most: float, fallback_usd: float, wrong_usd: float, per_label: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from router.log import sources
@@ -30,6 +30,17 @@ def daily(log: Log, chosen: Filter) -> pd.DataFrame:
     """Decisions by day, label and confidence; see router.analysis.tables.DAILY."""
     condition, values = where(chosen)
     return log.frame(sql("daily").replace("{filter}", condition), values)
+
+
+def daily_share(log: Log, chosen: Filter, lines: Mapping[str, float]) -> pd.DataFrame:
+    """Decisions by day, and those below their label's line; labels without one are left out. See ``daily_share.sql``."""
+    import pyarrow as pa
+
+    condition, values = where(chosen)
+    table = pa.table(
+        {"label": pa.array(lines.keys(), pa.string()), "line": pa.array(lines.values(), pa.float64())}
+    )
+    return log.frame(sql("daily_share").replace("{filter}", condition), values, {"lines": table})
 
 
 def scored(
