@@ -1,4 +1,4 @@
-"""Whether a confidence means what it says: reliability with exact bars, error measures with their noise floor, one temperature."""
+"""Whether a confidence means what it says: reliability with exact bars, errors with their noise floor, one temperature."""
 
 from __future__ import annotations
 

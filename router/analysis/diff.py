@@ -28,7 +28,8 @@ class Change:
     Attributes
     ----------
     n : decisions of the part. ``crossing``: fall back under one policy only. ``changing``: go to another model.
-    n_priced : those whose cost is known under both; ``cost_change`` (USD, new minus old) and half its 95 % interval are over these.
+    n_priced : those whose cost is known under both; ``cost_change`` (USD, new minus old) and half its 95 % interval are over
+        these.
     old_fallback, new_fallback : decisions that fall back.
     is_dearer, is_cheaper : the interval excludes 0 and at least 10 decisions change model.
     """
@@ -101,7 +102,8 @@ def policy_diff(rows: Scored, old: Policy, new: Policy, *, new_rows: Scored | No
 
     Notes
     -----
-    Differences are paired: 0 for every decision that keeps its model, so their intervals are far narrower than those of the two costs.
+    Differences are paired: 0 for every decision that keeps its model, so their intervals are far narrower than those of the two
+    costs.
     """
     before, after = rows.decide(old), (new_rows or rows).decide(new)
     old_cost, new_cost = rows.cost_of(before.model), rows.cost_of(after.model)

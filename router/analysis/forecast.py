@@ -29,8 +29,8 @@ def forecast_share(n: ArrayLike, below: ArrayLike, *, horizon: int = 7) -> Share
 
     Notes
     -----
-    With daily shares of sample sd s over d days the half width is ``t(d - 1) s sqrt(1 / d + 1 / horizon)``: days differ by more than
-    coins would, so a binomial interval over all decisions is far too narrow. It takes days as alike and independent; where
+    With daily shares of sample sd s over d days the half width is ``t(d - 1) s sqrt(1 / d + 1 / horizon)``: days differ by more
+    than coins would, so a binomial interval over all decisions is far too narrow. It takes days as alike and independent; where
     drift is on, it says nothing.
     """
     from scipy.special import stdtrit

@@ -241,8 +241,8 @@ def regret_audit(pairs: Paired, confidence: ArrayLike) -> Audit:
     """Paired outcomes as an audit whose loss is regret: the strong model was right and the weak one was not (or scored lower).
 
     ``confidence``, shape (n,), in [0, 1]: how far the weak model is trusted. It must not have been fitted on these outcomes.
-    Both answers are known for every prompt, so unlike a log these can certify lowering a threshold. The promise is for prompts like
-    these: they are taken as a uniform draw of the traffic.
+    Both answers are known for every prompt, so unlike a log these can certify lowering a threshold. The promise is for prompts
+    like these: they are taken as a uniform draw of the traffic.
     """
     n = len(pairs)
     return Audit(

@@ -56,8 +56,8 @@ def _row(part: pd.DataFrame, label: str, model: str, fell: bool) -> dict[str, ob
 class Reproduction:
     """Whether the log's own policies, replayed over its scores, choose the models that it says they chose.
 
-    ``n`` decisions could be replayed, ``n_equal`` came out as logged; ``unlike`` holds ids of up to 20 others. ``n_unknown``: made by
-    a policy that the log does not hold, or forced by the caller.
+    ``n`` decisions could be replayed, ``n_equal`` came out as logged; ``unlike`` holds ids of up to 20 others. ``n_unknown``:
+    made by a policy that the log does not hold, or forced by the caller.
     """
 
     n: int
@@ -104,8 +104,8 @@ def reproduce(rows: Scored, policies: Mapping[str, Policy]) -> Reproduction:
 def replay(rows: Scored, policy: Policy) -> Replayed:
     """Let another policy decide on logged scores; costs are of the decisions' own tokens under the model it chooses.
 
-    Margin rules and labels merged by :meth:`Scored.merged` are honoured. Prices are those that the rows were read with. Same tokens
-    under another model is an assumption.
+    Margin rules and labels merged by :meth:`Scored.merged` are honoured. Prices are those that the rows were read with. Same
+    tokens under another model is an assumption.
     """
     choices = rows.decide(policy)
     cost = rows.cost_of(choices.model)

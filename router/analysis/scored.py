@@ -141,8 +141,9 @@ class Scored:
 def merged_policy(
     policy: Policy, merges: Mapping[str, Sequence[str]], models: Mapping[str, str] | None = None
 ) -> Policy:
-    """A policy whose labels are made one as in :meth:`Scored.merged`; the first label's model and rubric, unless ``models`` names one.
+    """A policy whose labels are made one as in :meth:`Scored.merged`.
 
+    A new label has the model and rubric of the first of its labels, unless ``models`` names a model for it.
     A line that a merged label had of its own belonged to that label: the new one follows the policy's.
     """
     first = {parts[0]: name for name, parts in merges.items()}

@@ -121,8 +121,8 @@ def cheapest_priced(
 
     Notes
     -----
-    With calibrated confidences the best line follows from prices alone: fall back iff the chance of a wrong route x its price exceeds
-    what falling back costs more (Elkan, The foundations of cost-sensitive learning, IJCAI 2001, section 1.2).
+    With calibrated confidences the best line follows from prices alone: fall back iff the chance of a wrong route x its price
+    exceeds what falling back costs more (Elkan, The foundations of cost-sensitive learning, IJCAI 2001, section 1.2).
     """
     name = f"least cost with a fallback at ${fallback_usd:g} and a wrong route at ${wrong_usd:g}"
     missing = _unmeasured(curve, name)
@@ -158,9 +158,10 @@ def resampled(curve: Sweep, rng: np.random.Generator, draws: int = DRAWS) -> tup
 
     Notes
     -----
-    The multiplier bootstrap: each decision gets a random weight of mean 1 and variance 1. Within a bin the sums of (1, d) are then
-    normal with covariance [[n, sum d], [sum d, sum d^2]], which cells hold, so that no row is read and the time does not depend on their
-    number. Running sums carry the draws along the curve, hence neighbouring thresholds move together, as they do in truth.
+    The multiplier bootstrap: each decision gets a random weight of mean 1 and variance 1. Within a bin the sums of (1, d) are
+    then normal with covariance [[n, sum d], [sum d, sum d^2]], which cells hold, so that no row is read and the time does not
+    depend on their number. Running sums carry the draws along the curve, hence neighbouring thresholds move together, as they
+    do in truth.
 
     References
     ----------

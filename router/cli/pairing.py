@@ -37,8 +37,8 @@ def pairs(
 ) -> None:
     """Compare two models on the same prompts. And every way to choose between them.
 
-    Random choice, the prompt's length and an oracle are always beside the file's own score. With a score in [0, 1] (how much a prompt
-    needs the strong model) the lowest trust in the weak one that can be promised is certified.
+    Random choice, the prompt's length and an oracle are always beside the file's own score. With a score in [0, 1] (how much a
+    prompt needs the strong model) the lowest trust in the weak one that can be promised is certified.
 
     Exit codes: 0 fine, 3 the two models cannot be told apart on these prompts.
     """

@@ -50,7 +50,7 @@ def certify(
             "--look",
             min=1,
             show_default=False,
-            help="The k-th look at a sample that grows; delta is split so that any number of looks is allowed. Default: the only one.",
+            help="The k-th look at a growing sample; delta is split so that any number is allowed. Default: the only one.",
         ),
     ] = None,
     since: Since = None,

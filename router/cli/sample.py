@@ -42,7 +42,7 @@ def sample(
         str,
         typer.Argument(
             metavar="audit|estimate|learn",
-            help="audit: uniform, feeds promises; estimate: by strata, feeds estimates; learn: near the line, close or dear, to read.",
+            help="audit: uniform, for promises; estimate: by strata, for estimates; learn: near the line, close or dear, to read.",
         ),
     ],
     n: Annotated[int, typer.Option("-n", "--number", min=1, help="How many decisions.")] = 200,

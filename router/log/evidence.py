@@ -53,7 +53,7 @@ def scored(
     ids: Collection[str] | None = None,
     limit: int = MOST_ROWS,
 ) -> pd.DataFrame:
-    """Decisions with a ``score:<label>`` and a ``cost:<model>`` (USD, NULL: not known) column each, newest first; see ``scored.sql``."""
+    """Decisions, newest first, with columns ``score:<label>`` and ``cost:<model>`` (USD, NULL: not known); see ``scored.sql``."""
     condition, values = where(chosen)
     columns = "".join(f", d.scores[$label_{k}] AS score_{k}" for k in range(len(labels)))
     columns += "".join(f", {row_cost(f'r{k}')} AS cost_{k}" for k in range(len(models)))
