@@ -256,6 +256,22 @@ def test_answers_are_certified_above_the_line_alone(data: Path) -> None:
     assert "below 0.55 the log never saw the label's model answer" in shown.stderr
 
 
+def test_draws_with_other_chances_are_no_uniform_sample(tmp_path: Path) -> None:
+    folder = written(tmp_path / "data", judged=100)
+    with open_log(folder) as log:
+        judged = set(evidence.judgements(log, Filter())["id"])
+        others = [x for (x,) in log.rows("SELECT CAST(id AS VARCHAR) FROM decisions") if x not in judged][:50]
+    spool = Spool(folder)
+    for name in others:
+        spool.append(
+            feedback_payload(
+                name, "right", FIRST + timedelta(days=41), queue="audit", inclusion_probability=0.5
+            )
+        )
+    spool.close()
+    assert "no uniform sample" in run("certify", "--alpha", "0.3", "--data", folder).stderr
+
+
 def test_other_queues_feed_no_promise(tmp_path: Path) -> None:
     folder = written(tmp_path / "data", queue="learn")
     for verb in ("certify", "calibration"):

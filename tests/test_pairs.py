@@ -191,6 +191,7 @@ def test_what_was_not_parsed_is_missing_and_never_minus_one():
         ("id,weak,strong\nsecret,high,1\n", "weak of row 1 is no number"),
         ("id,weak,strong\na,1,inf\n", "infinite"),
         ("id,weak,strong,score\na,1,1,0.5\nb,1,0,\n", "score of row 2 is missing"),
+        ("id,weak,strong\n" + "x" * 140_000 + ",1,1\n", "more than 131,072 characters"),
         ('{"id": "a", "weak": 1\n', "line 1 is not JSON"),
         ('{"id": "a", "weak": 1, "strong": 1}\n[1]\n', "line 2 is a list"),
     ],

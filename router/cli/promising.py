@@ -16,11 +16,16 @@ from router.cli.reading import _enough, _rules, _with_half
 from router.errors import InputError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from router.analysis.certify import Certificate
     from router.analysis.sweep import Sweep
     from router.log.queries import Filter
     from router.log.reader import Log
     from router.policy import Policy
+
+UNEVEN = 2.0
+"""Chances of being drawn that differ by more than this factor make several samples of one."""
 
 Alpha = Annotated[float, typer.Option("--alpha", help="Most of what is served that may be a loss.")]
 Delta = Annotated[float, typer.Option("--delta", help="Chance that the promise is broken, at most.")]
@@ -140,7 +145,9 @@ def certificates(
     from router.log.queries import bins
 
     _check_promise(alpha, delta, loss)
-    audit = Judgements.from_table(judgements(log, picked)).audit
+    judged = judgements(log, picked)
+    _say_uneven(judged)
+    audit = Judgements.from_table(judged).audit
     if len(audit) == 0:
         raise NotEnoughData(
             "no decision of the audit queue was judged; draw an audit sample and judge it first"
@@ -152,6 +159,16 @@ def certificates(
     # Labels with a line of their own do not follow the one that is asked about.
     follow = [x.name for x in rules.labels if x.threshold is None]
     return (promise(audit, traffic, follow, **wanted),)
+
+
+def _say_uneven(judged: pd.DataFrame) -> None:
+    """Audit rows of draws with very different chances are together no uniform sample."""
+    chance = judged["inclusion_probability"][judged["queue"] == "audit"].dropna()
+    if len(chance) and chance.max() > UNEVEN * chance.min():
+        say(
+            f"note: audit rows were drawn with chances from {share(chance.min())} to {share(chance.max())}; together they are no "
+            "uniform sample, so the promise does not hold for all of this traffic: choose the time of one draw with --since, --until"
+        )
 
 
 def made_on(document: dict[str, Any]) -> date:
