@@ -135,7 +135,7 @@ def gap(pairs: Paired) -> Gap:
     if n > 1:
         from scipy.special import stdtrit
 
-        half = float(stdtrit(n - 1, 0.975)) * float(d.std(ddof=1)) / np.sqrt(n)
+        half = float(stdtrit(n - 1, 0.975) * d.std(ddof=1) / np.sqrt(n))
         interval = Interval(mean - half, mean + half)
     spread = float(np.mean(d * d))  # for 0 and 1: the share of prompts on which they differ
     needed = [int(np.ceil(6.18 * spread / margin**2)) if spread else None for margin in (0.02, 0.05)]
