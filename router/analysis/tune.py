@@ -85,7 +85,10 @@ def cheapest_with_fallback(
 def cheapest_certified(
     curve: Sweep, certificate: Certificate, *, rng: np.random.Generator | None = None, draws: int = DRAWS
 ) -> Optimum | NoOptimum:
-    """Find the cheapest threshold among those that the certificate's tests passed; none of the others carries the promise."""
+    """Find the cheapest threshold among those that the certificate's tests passed; none of the others carries the promise.
+
+    All that passed carry it together, so choosing among them by cost takes nothing away from it.
+    """
     name = f"cheapest with certified risk at most {certificate.alpha:g}"
     missing = _unmeasured(curve, name)
     if missing is not None or curve.cost_per_1000 is None:
@@ -202,7 +205,7 @@ def _optimum(
     open_values = np.where(allowed, values, np.inf)
     place = nearest(open_values, production)
     k = int(STEPS[place])
-    near = (np.abs(STEPS - k) <= 1000) & allowed
+    near = np.abs(STEPS - k) <= 1000
     cost = curve.cost_per_1000[STEPS]
     at_production = int(np.argmin(np.abs(STEPS - production)))
     return Optimum(

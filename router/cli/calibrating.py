@@ -69,13 +69,14 @@ def calibration(
         after = isotonic_out_of_fold(confidence, correct, rng=np.random.default_rng(seed))
     else:
         after = mended.confidence
+    labels = _by_label(judged, seed)
     said, estimated = meaning(confidence, after, correct, line), _estimate(everything)
     if json:
         at, accuracy = isotonic(confidence, correct)
         emit(
             {
                 "raw": asdict(raw),
-                "labels": _by_label(judged, seed),
+                "labels": {name: asdict(one) for name, one in labels.items()},
                 "temperature": None if mended is None else mended.temperature,
                 "after": None if mended is None else asdict(mended.after),
                 "meaning": asdict(said),
@@ -86,6 +87,10 @@ def calibration(
         )
     else:
         _print_calibration(raw, None if mended is None else mended.after)
+    for name, one in labels.items():
+        say(
+            f"{name}: accuracy {share(one.accuracy)}, ECE {share(one.ece)} (perfect: {share(one.floor_p95)}), n = {one.n:,}"
+        )
     _say(raw, said, estimated, None if mended is None else mended.temperature)
 
 
@@ -108,15 +113,13 @@ def _say(raw: Calibration, said: Meaning, estimated: Estimate, temperature: floa
     )
 
 
-def _by_label(judged: pd.DataFrame, seed: int) -> dict[str, Any]:
+def _by_label(judged: pd.DataFrame, seed: int) -> dict[str, Calibration]:
     import numpy as np
 
     from router.analysis.calibration import calibration as describe
 
     return {
-        str(name): asdict(
-            describe(part["confidence"], part["verdict"] == "right", rng=np.random.default_rng(seed))
-        )
+        str(name): describe(part["confidence"], part["verdict"] == "right", rng=np.random.default_rng(seed))
         for name, part in judged.groupby("label")
         if len(part) >= MIN_LABEL
     }
