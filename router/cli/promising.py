@@ -110,6 +110,9 @@ def certify(
     for one in found:
         _say_certificate(one)
     passed = [x for x in found if x.threshold is not None]
+    for one in found:
+        line = rules.threshold if one.label is None else rules.threshold_for(one.label)
+        _say_production(one, line)
     if len(passed) == 1 and not per_label:
         point = operating_point(curve, passed[0].threshold or 0.0)
         half = None if point.savings_half is None else share(point.savings_half)
@@ -210,6 +213,22 @@ def _certificate(found: Certificate, curve: Sweep | None) -> dict[str, Any]:
     if at is not None and there is not None:
         there |= {"savings_share": at.savings_share, "savings_half": at.savings_half}
     return asdict(found) | {"operating_point": there}
+
+
+def _say_production(one: Certificate, line: float) -> None:
+    """Whether the line in force carries the promise as well: only tested thresholds do."""
+    step = next((x for x in one.steps if x.threshold == line), None)
+    whose = "production" if one.label is None else f"{one.label} in production"
+    if step is None:
+        say(f"{whose} ({line:g}) was not tested, so nothing is promised for it")
+    elif step.passed:
+        say(
+            f"{whose} ({line:g}) carries the promise too: {step.failures:,} of {step.n:,} lost, at most {share(step.upper_bound)}"
+        )
+    else:
+        say(
+            f"{whose} ({line:g}) does not carry it: {step.failures:,} of {step.n:,} lost, up to {share(step.upper_bound)}"
+        )
 
 
 def _print_certificates(found: tuple[Certificate, ...]) -> None:
