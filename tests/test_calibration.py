@@ -11,6 +11,7 @@ from router.analysis.calibration import (
     fit_temperature,
     is_simplex,
     isotonic,
+    isotonic_out_of_fold,
     meaning,
     normalised,
     temperature,
@@ -131,6 +132,17 @@ def test_the_isotonic_curve_never_falls_and_keeps_the_mean():
     assert np.sum(counts * accuracy) == pytest.approx(y.sum())
     assert accuracy[np.searchsorted(at, 0.7)] == pytest.approx(0.49, abs=0.08)
     assert [x.size for x in isotonic([], [])] == [0, 0]
+
+
+def test_an_isotonic_curve_out_of_fold_mends_what_it_has_not_seen():
+    p = rng().uniform(0.3, 1, 3000)
+    y = rng(1).random(3000) < p**3
+    after = isotonic_out_of_fold(p, y, rng=rng(2))
+    assert calibration(p, y, rng=rng(3)).is_miscalibrated
+    mended = calibration(after, y, rng=rng(3))
+    assert mended.ece < 0.04
+    assert np.corrcoef(after, p**3)[0, 1] > 0.98
+    assert isotonic_out_of_fold([0.5], [1], rng=rng()).tolist() == [0.5]
 
 
 def test_degenerate_logs():

@@ -185,11 +185,15 @@ def test_decisions_of_other_labels_are_left_out():
     names = np.array(["a"] * 100 + ["b"] * 100, dtype=object)
     audit = audit_of([0.8] * 200, [False] * 100 + [True] * 100, names)
     traffic = bins_of(np.full(200, 0.8), names)
-    assert (
-        certify(audit, traffic, ["a"], alpha=0.1).threshold is None
-    )  # all of the traffic was judged: nothing is left
     assert certify(audit, traffic, ["a"], alpha=0.1, holds_audit=False).threshold == 0.8
     assert certify(audit, traffic, ["b"], alpha=0.1, holds_audit=False).threshold is None
+
+
+def test_a_log_that_was_judged_whole_sets_the_order_by_its_own_confidences():
+    found = certify(audit_of([0.8] * 100, [False] * 100), bins_of(np.full(100, 0.8)), ["a"], alpha=0.1)
+    assert (found.threshold, found.n_unlabelled) == (0.8, 100)
+    more = certify(audit_of([0.8] * 100, [False] * 100), bins_of(np.full(500, 0.8)), ["a"], alpha=0.1)
+    assert (more.threshold, more.n_unlabelled) == (0.8, 400)
 
 
 def test_labels_share_delta():
@@ -213,6 +217,40 @@ def test_looks_spend_less_and_less_and_never_more_than_delta():
 def test_a_risk_is_between_0_and_1(bad):
     with pytest.raises(ValueError, match="between 0 and 1"):
         certify(audit_of([0.9], [False]), bins_of([0.9]), ["a"], alpha=bad)
+
+
+def plain(confidence, loss, traffic, alpha: float, delta: float) -> float | None:
+    """The same procedure, threshold by threshold over the rows, with scipy's binomial."""
+    need = max(2 * math.ceil(math.log(delta) / math.log(1 - alpha)), 0.1 * len(confidence))
+    found, begun = None, False
+    for k in range(100, int(min(traffic) * 100) - 1, -1):
+        t = k / 100
+        begun = begun or np.mean(traffic >= t) * len(confidence) >= need
+        if begun:
+            served = confidence >= t
+            n, f = int(served.sum()), int(loss[served].sum())
+            if (binom.cdf(f, n, alpha) if f < n else 1.0) > delta:
+                break
+            found = t
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    n=st.integers(1, 400),
+    digits=st.sampled_from([1, 2, 3, 17]),
+    alpha=st.sampled_from([0.02, 0.1, 0.3]),
+    delta=st.sampled_from([0.05, 0.1]),
+)
+def test_the_fast_form_equals_the_plain_one(seed, n, digits, alpha, delta):
+    rng = np.random.default_rng(seed)
+    confidence, traffic = (np.round(rng.beta(3, 1, k), digits) for k in (n, 700))
+    loss = rng.random(n) < 0.6 * (1 - confidence)
+    found = certify(
+        audit_of(confidence, loss), bins_of(traffic), ["a"], alpha=alpha, delta=delta, holds_audit=False
+    )
+    assert found.threshold == plain(confidence, loss, traffic, alpha, delta)
 
 
 # What the log can speak about

@@ -150,6 +150,11 @@ JSON = {
     "savings": ["savings"],
     "scenario": ["scenario"],
     "overlap": ["overlap"],
+    "tune": ["tune"],
+    "drift": ["drift"],
+    "replay": ["replay"],
+    "pairs": ["pairs", "{tmp}/pairs.csv"],
+    "policy diff": ["policy", "diff", "-t", "0.6"],
     "policy show": ["policy", "show"],
     "review next": ["review", "next", "--queue", "audit", "--n", "2"],
     "review open": ["review", "open"],
@@ -160,12 +165,18 @@ JSON = {
     "doctor": ["doctor"],
 }
 SERVING = {"demo", "dashboard"}  # in test_demo.py
+JUDGED = {"certify", "calibration"}  # in test_cli_tuning.py: they need judged decisions
 
 
 @pytest.mark.parametrize("verb", JSON)
 def test_json_is_one_document_and_nothing_else(verb: str, data: Path, tmp_path: Path, fake: FakeApis) -> None:
     folder = tmp_path if verb in ("route", "ask", "ingest", "retention", "rebuild") else data
     args = [part.format(tmp=tmp_path) for part in JSON[verb]]
+    if verb == "pairs":
+        (tmp_path / "pairs.csv").write_text("id,weak,strong\n" + "1,0,1\n2,1,1\n3,0,1\n4,0,1\n" * 20)
+        done = run(*args, "--json")
+        assert (done.exit_code, isinstance(json.loads(done.stdout), dict)) == (0, True)
+        return
     if verb == "ask":
         asked = run_process(*args, "--json", "--data", folder, env=urls(fake))
         code, printed = asked.returncode, asked.stdout
@@ -177,7 +188,7 @@ def test_json_is_one_document_and_nothing_else(verb: str, data: Path, tmp_path: 
 
 
 def test_every_verb_was_asked_for_json() -> None:
-    assert set(JSON) | SERVING == set(VERBS)
+    assert set(JSON) | SERVING | JUDGED == set(VERBS)
 
 
 def test_sweep_is_the_analysis_of_the_same_log(data: Path) -> None:

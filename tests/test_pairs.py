@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import binomtest, ttest_rel
+from test_certify import bins_of
 
 from router.analysis.certify import certify
 from router.analysis.pair_files import parse_pairs
 from router.analysis.pairs import Paired, apgr, cpt, curve, gap, mean_hull_height, regret_audit, report
-from router.analysis.rule import confidence_bins
 from router.errors import InputError
 
-REAL = Path(os.environ.get("ROUTESCOPE_TEST_DATA", "/work/shared/data")) / "paired_gsm8k.csv"
+BESIDE = Path(__file__).parents[2] / "shared" / "data"
+REAL = Path(os.environ.get("DEVELOPMENT_DATA", BESIDE)) / "paired_gsm8k.csv"
 
 
 def rng(seed: int = 3) -> np.random.Generator:
@@ -140,10 +141,7 @@ def test_regret_of_a_paired_set_can_certify_lowering_a_threshold():
     trust = np.round(source.uniform(0, 1, 3000), 3)
     weak = source.random(3000) < 0.7 + 0.3 * trust
     pairs = paired(weak, np.ones(3000))
-    traffic = {"label": ["weak"] * 3000, "bin": confidence_bins(trust), "n": [1] * 3000}
-    import pandas as pd
-
-    table = pd.DataFrame(traffic).groupby(["label", "bin"], as_index=False).sum()
+    table = bins_of(trust, "weak")
     found = certify(regret_audit(pairs, trust), table, ["weak"], alpha=0.1, loss="answer", holds_audit=False)
     # risk above t: mean of 0.3 (1 - c) over [t, 1] = 0.15 (1 - t), 0.1 at t = 1/3
     assert 0.33 < found.threshold < 0.6
@@ -191,6 +189,7 @@ def test_what_was_not_parsed_is_missing_and_never_minus_one():
         ("id,weak,strong\nsecret,high,1\n", "weak of row 1 is no number"),
         ("id,weak,strong\na,1,inf\n", "infinite"),
         ("id,weak,strong,score\na,1,1,0.5\nb,1,0,\n", "score of row 2 is missing"),
+        ("id,weak,strong\n" + "x" * 140_000 + ",1,1\n", "more than 131,072 characters"),
         ('{"id": "a", "weak": 1\n', "line 1 is not JSON"),
         ('{"id": "a", "weak": 1, "strong": 1}\n[1]\n', "line 2 is a list"),
     ],
@@ -205,7 +204,7 @@ def test_an_empty_file_holds_nothing():
     assert len(parse_pairs("")) == len(parse_pairs("id,weak,strong\n")) == 0
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="needs the development data")
+@pytest.mark.skipif(not REAL.exists(), reason="no development data: DEVELOPMENT_DATA names no folder")
 def test_real_outcomes_give_the_known_figures():
     found = report(parse_pairs(REAL.read_text(encoding="utf-8")), rng=rng())
     assert (found.gap.n, round(found.gap.weak, 3), round(found.gap.strong, 3)) == (1279, 0.640, 0.858)
@@ -215,3 +214,21 @@ def test_real_outcomes_give_the_known_figures():
     assert [round(x, 3) for x in (length.apgr, *length.cpt)] == [0.604, 0.362, 0.647]
     assert found.random_sd == pytest.approx(0.020, abs=0.003)
     assert length.interval.low > 0.5 + found.random_sd
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="no development data: DEVELOPMENT_DATA names no folder")
+def test_length_certifies_no_low_regret_on_real_outcomes():
+    pairs = parse_pairs(REAL.read_text(encoding="utf-8"))
+    trust = 1 - np.minimum(pairs.chars / 600, 1)
+    traffic = bins_of(trust, "weak")
+    for alpha in (0.1, 0.2):  # the strong model alone is right on 29 %, and short prompts are little better
+        found = certify(
+            regret_audit(pairs, trust), traffic, ["weak"], alpha=alpha, loss="answer", holds_audit=False
+        )
+        assert (found.threshold, found.ended_by) == (None, "risk")
+    loose = certify(
+        regret_audit(pairs, trust), traffic, ["weak"], alpha=0.3, loss="answer", holds_audit=False
+    )
+    assert loose.step.failures / loose.step.n < 0.3
+    assert loose.step.upper_bound <= 0.3
+    assert loose.labels_missing > 0

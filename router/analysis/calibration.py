@@ -1,4 +1,4 @@
-"""Whether a confidence means what it says: reliability with exact bars, error measures with their noise floor, one temperature."""
+"""Whether a confidence means what it says: reliability with exact bars, errors with their noise floor, one temperature."""
 
 from __future__ import annotations
 
@@ -232,6 +232,21 @@ def isotonic(confidence: ArrayLike, correct: ArrayLike) -> tuple[Floats, Floats]
     at, place, count = np.unique(p, return_inverse=True, return_counts=True)
     mean = np.bincount(place, weights=y) / count
     return at, np.asarray(isotonic_regression(mean, weights=count.astype(np.float64)).x)
+
+
+def isotonic_out_of_fold(
+    confidence: ArrayLike, correct: ArrayLike, *, rng: np.random.Generator, folds: int = 5
+) -> Floats:
+    """Each decision's accuracy by the isotonic curve of the folds that do not hold it, shape (n,); fewer rows than folds: raw."""
+    p, y = _pair(confidence, correct)
+    if len(p) < folds:
+        return p.copy()
+    fold = rng.permutation(len(p)) % folds
+    found = np.empty(len(p))
+    for k in range(folds):
+        at, accuracy = isotonic(p[fold != k], y[fold != k])
+        found[fold == k] = np.interp(p[fold == k], at, accuracy)
+    return found
 
 
 def meaning(raw: ArrayLike, calibrated: ArrayLike, correct: ArrayLike, threshold: float) -> Meaning:

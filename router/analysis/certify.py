@@ -124,8 +124,8 @@ def certify(
     loss : with "answer" only decisions that the label's own model answered count, and no threshold below the highest line that
         was in force among them is tested: under a deterministic rule nobody saw what the model would have said there.
     look : None: the only look at these labels. k: the k-th look at a growing sample; delta is split.
-    holds_audit : the table counts the audit's decisions too; they are taken out of it, so that the order of the tests
-        does not depend on them.
+    holds_audit : the table counts the audit's decisions too; they are taken out of it, so that the order of the tests does
+        not depend on them. Where fewer are left than were judged, all count: by their confidence, never their verdict.
 
     Notes
     -----
@@ -244,7 +244,10 @@ def _traffic(unlabelled: pd.DataFrame, labels: tuple[str, ...], judged: Counts |
     table = columns(unlabelled, BINS)
     mine = np.isin(np.asarray(table["label"], dtype=object), np.array(labels, dtype=object))
     found = np.bincount(table["bin"][mine], weights=table["n"][mine], minlength=GRID + 1).astype(np.int64)
-    return found if judged is None else np.maximum(found - judged, 0)
+    if judged is None:
+        return found
+    left = np.maximum(found - judged, 0)
+    return left if int(left.sum()) >= int(judged.sum()) else found
 
 
 def _from_above(counts: Counts) -> Counts:

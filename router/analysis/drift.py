@@ -99,8 +99,8 @@ def drift(daily: pd.DataFrame, recent_from: date) -> Drift:
 
     Notes
     -----
-    PSI = sum (p_b - q_b) ln(p_b / q_b), 0.5 decisions added to each bin so that an empty one stays finite. Without a change its mean
-    is about (B - 1) (1/n + 1/m), which an alarm has to exceed by 0.2. A change point minimises the squared error of a
+    PSI = sum (p_b - q_b) ln(p_b / q_b), 0.5 decisions added to each bin so that an empty one stays finite. Without a change its
+    mean is about (B - 1) (1/n + 1/m), which an alarm has to exceed by 0.2. A change point minimises the squared error of a
     daily series with one step in it, each day weighted by its decisions.
 
     References

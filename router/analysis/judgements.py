@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from router.analysis.cells import Floats
 
 Queue = Literal["audit", "estimate", "learn"]
-"""Why a decision is judged: drawn uniformly (feeds promises), drawn by strata (feeds estimates), chosen to learn from (neither)."""
+"""Why a decision is judged: drawn uniformly (feeds promises), by strata (feeds estimates), picked to learn from (neither)."""
 
 QUEUES: tuple[Queue, ...] = ("audit", "estimate", "learn")
 

@@ -69,8 +69,8 @@ def evaluate(
     Notes
     -----
     w = target / propensity. IPS = mean(w r); SNIPS = sum(w r) / sum(w), se from its residuals (delta method); DR = mean(mu_target
-    + w (r - mu)). DR is unbiased when either the propensities or the model are right. The outcome model alone is not, and the mean
-    of agreeing rows is not either. Refused under an effective sample size of 100.
+    + w (r - mu)). DR is unbiased when either the propensities or the model are right. The outcome model alone is not, and the
+    mean of agreeing rows is not either. Refused under an effective sample size of 100.
 
     References
     ----------
@@ -126,8 +126,9 @@ def cross_fitted(
 ) -> Floats:
     """Mean reward of ``asked`` among rows of the same group and that choice, from the folds that do not hold the row.
 
-    The simplest outcome model for :func:`evaluate`: ask once for the logged choice and once for the policy's. ``group`` is whatever
-    rewards depend on, like label and confidence decile. Where a group never saw the choice its mean over all groups stands in.
+    The simplest outcome model for :func:`evaluate`: ask once for the logged choice and once for the policy's. ``group`` is
+    whatever rewards depend on, like label and confidence decile. Where a group never saw the choice its mean over all groups
+    stands in.
     """
     _, g = np.unique(np.asarray(group).astype(str), return_inverse=True)
     names, both = np.unique(

@@ -42,7 +42,7 @@ def parse_pairs(text: str, format: Format | None = None) -> Paired:
         A column is missing, a line is not JSON, or a value is no number. Rows are named by number, their text is never shown.
     """
     kind = format or ("jsonl" if text.lstrip().startswith("{") else "csv")
-    rows = list(_json_rows(text) if kind == "jsonl" else csv.DictReader(io.StringIO(text, newline="")))
+    rows = list(_json_rows(text)) if kind == "jsonl" else _csv_rows(text)
     names = {key: _name(rows, key) for key in ALIASES}
     for key in ("weak", "strong"):
         if rows and names[key] is None:
@@ -69,6 +69,17 @@ def parse_pairs(text: str, format: Format | None = None) -> Paired:
         strong_cost=_whole(usable, "strong_cost", names),
         n_missing=len(rows) - len(usable),
     )
+
+
+def _csv_rows(text: str) -> list[Mapping[str, Any]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        return list(reader)
+    except csv.Error:
+        raise InputError(
+            f"pairs: line {reader.line_num} is not CSV, or holds a field of more than {csv.field_size_limit():,} characters; give JSON "
+            "Lines instead"
+        ) from None
 
 
 def _json_rows(text: str) -> Iterable[Mapping[str, Any]]:

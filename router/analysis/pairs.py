@@ -135,7 +135,7 @@ def gap(pairs: Paired) -> Gap:
     if n > 1:
         from scipy.special import stdtrit
 
-        half = float(stdtrit(n - 1, 0.975)) * float(d.std(ddof=1)) / np.sqrt(n)
+        half = float(stdtrit(n - 1, 0.975) * d.std(ddof=1) / np.sqrt(n))
         interval = Interval(mean - half, mean + half)
     spread = float(np.mean(d * d))  # for 0 and 1: the share of prompts on which they differ
     needed = [int(np.ceil(6.18 * spread / margin**2)) if spread else None for margin in (0.02, 0.05)]
@@ -241,8 +241,8 @@ def regret_audit(pairs: Paired, confidence: ArrayLike) -> Audit:
     """Paired outcomes as an audit whose loss is regret: the strong model was right and the weak one was not (or scored lower).
 
     ``confidence``, shape (n,), in [0, 1]: how far the weak model is trusted. It must not have been fitted on these outcomes.
-    Both answers are known for every prompt, so unlike a log these can certify lowering a threshold. The promise is for prompts like
-    these: they are taken as a uniform draw of the traffic.
+    Both answers are known for every prompt, so unlike a log these can certify lowering a threshold. The promise is for prompts
+    like these: they are taken as a uniform draw of the traffic.
     """
     n = len(pairs)
     return Audit(

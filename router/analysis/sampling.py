@@ -1,8 +1,8 @@
 """What people should judge: three queues that are never mixed, each item with the reason it was drawn for.
 
-``audit`` is drawn uniformly and feeds promises; ``estimate`` is drawn by strata, with inclusion probabilities, and feeds estimates
-from fewer labels; ``learn`` is picked where there is something to see, and feeds nothing but reading: what is sorted by doubt
-says nothing about the rest (measured: a share of losses of 0.142 looks like 0.52 to 0.58 there).
+``audit`` is drawn uniformly and feeds promises; ``estimate`` is drawn by strata, with inclusion probabilities, and feeds
+estimates from fewer labels; ``learn`` is picked where there is something to see, and feeds nothing but reading: what is sorted
+by doubt says nothing about the rest (measured: a share of losses of 0.142 looks like 0.52 to 0.58 there).
 """
 
 from __future__ import annotations
@@ -194,8 +194,8 @@ def estimate(
 
     Notes
     -----
-    Var = sum_h (sum_h 1/pi)^2 (1 - n_h / N_h) s_h^2 / n_h over the squared total weight. A stratum of which one was judged borrows
-    the variance of all: with one value it would look certain.
+    Var = sum_h (sum_h 1/pi)^2 (1 - n_h / N_h) s_h^2 / n_h over the squared total weight. A stratum of which one was judged
+    borrows the variance of all: with one value it would look certain.
 
     References
     ----------

@@ -242,17 +242,25 @@ def _converted(values: pd.Series, column: Column, contract: Contract) -> Any:
         return _text(values, column, where)
     if column.kind in ("time", "day"):
         return np.asarray(pd.to_datetime(values), dtype="datetime64[us]")
+    if column.kind in ("bin", "count") and values.dtype == np.int64:  # whole already: a curve's cells, mostly
+        return _whole(values.to_numpy(), column, contract, where)
     try:
         numbers: NDArray[np.float64] = values.to_numpy(dtype="float64", na_value=np.nan)
     except (TypeError, ValueError):
         raise ValueError(f"{where}: found {values.dtype}, expected numbers ({column.meaning})") from None
     if column.kind in ("sum", "sum or NULL"):
         return numbers
-    if not bool(np.all(numbers >= 0)) or not bool(np.all(numbers == np.floor(numbers))):
+    if not bool(np.all(numbers == np.floor(numbers))):
+        raise ValueError(f"{where}: expected whole numbers, 0 or more ({column.meaning})")
+    return _whole(numbers, column, contract, where).astype("int64")
+
+
+def _whole(numbers: NDArray[Any], column: Column, contract: Contract, where: str) -> NDArray[Any]:
+    if numbers.size and not numbers.min() >= 0:
         raise ValueError(f"{where}: expected whole numbers, 0 or more ({column.meaning})")
     if column.kind == "bin" and numbers.size and numbers.max() > contract.largest_bin:
         raise ValueError(f"{where}: found {numbers.max():.0f}, expected at most {contract.largest_bin:,}")
-    return numbers.astype("int64")
+    return numbers
 
 
 def _text(values: pd.Series, column: Column, where: str) -> Any:
@@ -266,9 +274,9 @@ def _text(values: pd.Series, column: Column, where: str) -> Any:
 def _zero_where_unpriced(
     sums: NDArray[Any], priced: NDArray[Any], column: Column, contract: Contract
 ) -> NDArray[Any]:
-    unknown = np.isnan(sums)
-    if not unknown.any():
+    if not np.isnan(sums.sum()):  # one that is not a number makes the sum none
         return sums
+    unknown = np.isnan(sums)
     wrong = unknown & (priced > 0)
     if wrong.any():
         raise ValueError(

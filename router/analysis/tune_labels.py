@@ -38,8 +38,8 @@ def label_thresholds(cells: pd.DataFrame, policy: Policy, most: float) -> LabelT
     Costs and fallbacks add over labels, so one multiplier u (USD per fallback) makes the labels independent: each takes the
     threshold with the least cost + u x fallbacks, and the smallest u that meets the condition is found by halving. Where a
     label's cost falls evenly with its fallbacks no multiplier reaches the points between; so each label in turn then takes the
-    cheapest threshold that the others leave room for, from there and from the best shared threshold, until nothing changes. A label
-    that goes to the fallback model anyway keeps its threshold.
+    cheapest threshold that the others leave room for, from there and from the best shared threshold, until nothing changes. A
+    label that goes to the fallback model anyway keeps its threshold.
 
     References
     ----------

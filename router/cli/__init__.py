@@ -1,8 +1,8 @@
 """The command line, ``routescope``: verbs parse, call and print; what they compute lives elsewhere.
 
-Exit codes: 0 fine, 1 failed, 2 usage or bad input, 3 not enough data, 130 interrupted, 141 the reader went away. With
-``--json`` standard output is one JSON document, and nothing when the verb failed before it had a result; everything said to
-people goes to standard error.
+Exit codes: 0 fine, 1 failed, 2 usage or bad input, 3 not enough data, 4 nothing meets the condition, 130 interrupted, 141 the
+reader went away. With ``--json`` standard output is one JSON document, and nothing when the verb failed before it had a result;
+everything said to people goes to standard error.
 """
 
 from __future__ import annotations

@@ -9,17 +9,23 @@ import typer
 from router import __version__
 from router.cli import (
     asking,
+    calibrating,
     demo,
     doctor,
     export,
     feedback,
     keeping,
+    pairing,
     policy,
+    policy_diff,
+    promising,
     query,
     reading,
     review,
     routing,
     scenario,
+    tuning,
+    watching,
 )
 from router.cli.errors import Group
 from router.cli.output import watch_log
@@ -66,6 +72,13 @@ app.command()(scenario.scenario)
 app.command()(reading.overlap)
 app.add_typer(review.app, name="review")
 app.command()(feedback.feedback)
+app.command()(tuning.tune)
+app.command()(promising.certify)
+app.command()(calibrating.calibration)
+app.command()(watching.drift)
+app.command()(watching.replay)
+app.command()(pairing.pairs)
+policy.app.command("diff")(policy_diff.policy_diff)
 app.add_typer(policy.app, name="policy")
 app.command()(keeping.retention)
 app.command()(keeping.forget)

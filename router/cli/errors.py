@@ -16,6 +16,7 @@ from router.errors import ConfigurationError, InputError, RouterError
 FAILED = 1
 USAGE = 2
 NOT_ENOUGH = 3
+INFEASIBLE = 4
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 """What a shell reports for a program that wrote to a closed pipe."""
@@ -26,6 +27,10 @@ _PLAIN_WORD = re.compile(r"-{0,2}[A-Za-z][A-Za-z-]{0,29}\Z")
 
 class NotEnoughData(RouterError):
     """There are too few decisions to answer."""
+
+
+class Infeasible(RouterError):
+    """Nothing meets the condition that was asked for, and more of the same evidence would not change that."""
 
 
 class Group(TyperGroup):
@@ -62,6 +67,8 @@ def exit_code(error: RouterError) -> int:
     """Exit code of an error: what the caller can correct is 2, what failed is 1."""
     if isinstance(error, NotEnoughData):
         return NOT_ENOUGH
+    if isinstance(error, Infeasible):
+        return INFEASIBLE
     return USAGE if isinstance(error, ConfigurationError | InputError) else FAILED
 
 

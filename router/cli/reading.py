@@ -46,6 +46,9 @@ def sweep(
             help="Thresholds to show; repeatable. Default: every 0.05, the policy's and the cheapest.",
         ),
     ] = None,
+    margins: Annotated[
+        bool, typer.Option("--margins", help="Read every score too: what a rule on the margin would add.")
+    ] = False,
     since: Since = None,
     until: Until = None,
     data: Data = None,
@@ -53,8 +56,10 @@ def sweep(
     json: Json = False,
 ) -> None:
     """What every threshold would do to the logged decisions. --json: the whole curve."""
+    from router.analysis.dead_zones import dead_zones
     from router.analysis.sweep import cheapest, operating_point
     from router.analysis.sweep import sweep as sweep_cells
+    from router.cli import collisions
     from router.log.queries import cells
 
     for value in threshold or []:
@@ -62,19 +67,25 @@ def sweep(
     rules, book = _rules(policy, data)
     picked = chosen(since, until)
     with reading(data) as log:
-        curve = sweep_cells(cells(log, picked, rules, book), rules)
+        counted = cells(log, picked, rules, book)
+        curve = sweep_cells(counted, rules)
         enough(curve.n, log, picked, "with scores for the policy's labels")
+        by_margin = collisions.margins(log, picked, rules, book) if margins else None
+    zones = dead_zones(counted, rules)
     best = cheapest(curve)
     wanted = threshold or sorted({*DEFAULT_POINTS, curve.production, *([best.threshold] if best else [])})
     points = [operating_point(curve, value) for value in wanted]
     if json:
-        document = _curve_document(curve, full=not threshold)
+        document = _curve_document(curve, full=not threshold) | collisions.beside(
+            curve, rules, zones, by_margin
+        )
         emit(
             document
             | {"cheapest": None if best is None else asdict(best), "points": [_point(x) for x in points]}
         )
     else:
         _print_points(points, curve, None if best is None else best.threshold)
+        collisions.print_beside(zones, by_margin)
     say_ground(curve.n, curve.n_priced, curve.grade)
     if curve.n_left_out:
         say(f"note: {curve.n_left_out:,} decisions left out: their label is not one of the policy's")
@@ -134,6 +145,9 @@ def overlap(
     close: Annotated[
         float, typer.Option("--close", help="Two labels are close below this margin; a multiple of 0.01.")
     ] = 0.10,
+    more: Annotated[
+        bool, typer.Option("--more", help="Read every score too: what merging or splitting labels would do.")
+    ] = False,
     since: Since = None,
     until: Until = None,
     data: Data = None,
@@ -142,6 +156,7 @@ def overlap(
 ) -> None:
     """Which labels the classifier hardly tells apart. With what is at stake."""
     from router.analysis.overlap import overlap as find
+    from router.cli import collisions
     from router.log.queries import pairs
 
     if not 0.01 <= close <= 1.0 or abs(close * 100 - round(close * 100)) > 1e-9:
@@ -151,8 +166,12 @@ def overlap(
     with reading(data) as log:
         found = find(pairs(log, picked, rules, book), rules.label_names, bound=round(close, 2))
         enough(found.n, log, picked, "with two scores")
+        extra = collisions.more_overlap(log, picked, rules, book, found) if more else None
     if json:
-        emit(_fields(found, skip=("matrix", "margins")) | {"pairs": [asdict(pair) for pair in found.pairs]})
+        document = _fields(found, skip=("matrix", "margins")) | {
+            "pairs": [asdict(pair) for pair in found.pairs]
+        }
+        emit(document | ({} if extra is None else {"more": extra}))
         return
     table(
         ("labels", "decisions", "close", "close rate", "at stake"),
@@ -172,6 +191,8 @@ def overlap(
         f"{found.n_close:,} of {found.n:,} decisions ({share(found.close_rate)}) have a margin below {found.bound:g}; "
         "close rates are shares of all decisions; at stake: by how much spend would change had each gone to its other label's model"
     )
+    if extra is not None:
+        collisions.print_more(extra)
 
 
 def _rules(policy: Path | None, data: Path | None) -> tuple[Policy, PriceBook]:

@@ -1,0 +1,179 @@
+"""``calibration``: whether a confidence means what it says."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from router.cli.errors import NotEnoughData
+from router.cli.export import chosen, reading
+from router.cli.options import Data, Json, PolicyFile, Since, Until
+from router.cli.output import emit, say, share, table
+from router.cli.promising import Seed
+from router.cli.reading import _check_threshold, _rules
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from router.analysis.calibration import Calibration, Meaning
+    from router.analysis.sampling import Estimate
+
+MIN_LABEL = 200
+"""Judged decisions of a label from which on it is described by itself."""
+
+
+def calibration(
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--threshold",
+            "-t",
+            show_default=False,
+            help="Say what this raw threshold means. Default: the policy's.",
+        ),
+    ] = None,
+    seed: Seed = 0,
+    since: Since = None,
+    until: Until = None,
+    data: Data = None,
+    policy: PolicyFile = None,
+    json: Json = False,
+) -> None:
+    """Show whether confidence matches accuracy. From the audit sample, before and after one temperature."""
+    import numpy as np
+
+    from router.analysis.calibration import calibration as describe
+    from router.analysis.calibration import isotonic, isotonic_out_of_fold, meaning
+    from router.log import evidence
+
+    rules, _ = _rules(policy, data)
+    line = rules.threshold if threshold is None else threshold
+    _check_threshold(line)
+    picked = chosen(since, until)
+    with reading(data) as log:
+        everything = evidence.judgements(log, picked)
+        judged = everything[everything["queue"] == "audit"]
+        if judged.empty:
+            raise NotEnoughData(
+                "no decision of the audit queue was judged; draw an audit sample and judge it first"
+            )
+        names = evidence.score_labels(log, picked)
+        scores = evidence.scored(log, picked, names, (), _rules(policy, data)[1], ids=judged["id"].tolist())
+    confidence = judged["confidence"].to_numpy(dtype=float)
+    correct = (judged["verdict"] == "right").to_numpy()
+    raw = describe(confidence, correct, rng=np.random.default_rng(seed))
+    mended = _temperature(judged, scores, names, seed)
+    if mended is None:
+        after = isotonic_out_of_fold(confidence, correct, rng=np.random.default_rng(seed))
+    else:
+        after = mended.confidence
+    labels = _by_label(judged, seed)
+    said, estimated = meaning(confidence, after, correct, line), _estimate(everything)
+    if json:
+        at, accuracy = isotonic(confidence, correct)
+        emit(
+            {
+                "raw": asdict(raw),
+                "labels": {name: asdict(one) for name, one in labels.items()},
+                "temperature": None if mended is None else mended.temperature,
+                "after": None if mended is None else asdict(mended.after),
+                "meaning": asdict(said),
+                "isotonic": {"confidence": at, "accuracy": accuracy},
+                "estimate": asdict(estimated),
+                "seed": seed,
+            }
+        )
+    else:
+        _print_calibration(raw, None if mended is None else mended.after)
+    for name, one in labels.items():
+        say(
+            f"{name}: accuracy {share(one.accuracy)}, ECE {share(one.ece)} (perfect: {share(one.floor_p95)}), n = {one.n:,}"
+        )
+    _say(raw, said, estimated, None if mended is None else mended.temperature)
+
+
+def _say(raw: Calibration, said: Meaning, estimated: Estimate, temperature: float | None) -> None:
+    way = "an isotonic curve (scores are no distribution, or too few)"
+    way = way if temperature is None else f"temperature {temperature:.3g}"
+    say(
+        f"a threshold of {said.threshold:g} sends {share(said.fallback_share)} of these to the fallback; after {way}, the same line "
+        f"would send {share(said.calibrated_fallback_share)}"
+    )
+    if said.bar_near is not None:
+        span = f"{share(said.bar_near.low)} to {share(said.bar_near.high)}"
+        say(f"beside it the label is right in {share(said.accuracy_near)} ({span}, n = {said.n_near})")
+    if estimated.hajek is not None:
+        half = "" if estimated.half is None else f" ± {share(estimated.half)}"
+        say(f"wrong labels by the estimate queue: {share(estimated.hajek)}{half} (n = {estimated.n:,})")
+    verdict = "is above" if raw.is_miscalibrated else "is not above"
+    say(
+        f"ECE {verdict} what a perfect classifier shows on {raw.n:,} decisions ({share(raw.floor_p95)} in 95 of 100 cases)"
+    )
+
+
+def _by_label(judged: pd.DataFrame, seed: int) -> dict[str, Calibration]:
+    import numpy as np
+
+    from router.analysis.calibration import calibration as describe
+
+    return {
+        str(name): describe(part["confidence"], part["verdict"] == "right", rng=np.random.default_rng(seed))
+        for name, part in judged.groupby("label")
+        if len(part) >= MIN_LABEL
+    }
+
+
+def _estimate(judged: pd.DataFrame) -> Estimate:
+    """The share of losses by the estimate queue; the reason of each item names its stratum."""
+    from router.analysis.sampling import estimate
+
+    drawn = judged[
+        (judged["queue"] == "estimate") & judged["inclusion_probability"].between(0, 1, inclusive="right")
+    ]
+    return estimate(drawn["verdict"] == "wrong", drawn["inclusion_probability"], drawn["note"].fillna(""))
+
+
+def _temperature(judged: pd.DataFrame, scores: pd.DataFrame, names: list[str], seed: int) -> Any:
+    """One temperature, where every judged decision's scores sum to 1 and there are enough of them; else None."""
+    import numpy as np
+
+    from router.analysis.calibration import temperature
+
+    matrix = scores.set_index("id")[[f"score:{x}" for x in names]].reindex(judged["id"]).to_numpy(dtype=float)
+    place = {name: i for i, name in enumerate(names)}
+    truth = np.array([place.get(x, -1) for x in judged["true_label"].tolist()], dtype=np.int64)
+    try:
+        return temperature(np.nan_to_num(matrix), truth, rng=np.random.default_rng(seed))
+    except ValueError:
+        return None
+
+
+def _print_calibration(raw: Calibration, after: Calibration | None) -> None:
+    def words(x: Calibration | None) -> list[str]:
+        if x is None:
+            return ["not measured"] * 6
+        shares = [share(v) for v in (x.accuracy, x.mean_confidence, x.ece, x.floor_p95)]
+        return [*shares, *("not known" if v is None else f"{v:.4f}" for v in (x.brier, x.nll))]
+
+    names = ("accuracy", "mean confidence", "ECE", "ECE of a perfect classifier, 95 %", "Brier", "NLL")
+    table(
+        ("", "raw", "after one temperature"),
+        list(zip(names, words(raw), words(after), strict=True)),
+        right=("raw", "after one temperature"),
+    )
+    typer.echo()
+    table(
+        ("confidence", "n", "accuracy", "95 %"),
+        [
+            (
+                f"{x.low:.3f} to {x.high:.3f}",
+                f"{x.n:,}",
+                share(x.accuracy),
+                f"{share(x.bar.low)} to {share(x.bar.high)}",
+            )
+            for x in raw.bins
+        ],
+        right=("n", "accuracy", "95 %"),
+    )

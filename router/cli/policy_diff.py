@@ -1,0 +1,134 @@
+"""``policy diff``: what another policy would change, on the log, before it is saved."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from router.cli.export import chosen, reading
+from router.cli.options import Data, Json, PolicyFile, Since, Until
+from router.cli.output import emit, money, say, share, table, with_half
+from router.cli.reading import _rules, enough
+from router.cli.watching import Merge, read_merges, scored_rows
+from router.errors import InputError
+
+if TYPE_CHECKING:
+    from router.analysis.diff import Change, PolicyDiff
+
+
+def policy_diff(
+    new: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[NEW]", show_default=False, help="Policy file to compare with the one in force."
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--threshold",
+            "-t",
+            show_default=False,
+            help="Instead of a file: the same policy at this threshold.",
+        ),
+    ] = None,
+    merge: Merge = None,
+    toml: Annotated[
+        bool, typer.Option("--toml", help="Print the changed keys as TOML, the evidence in comments.")
+    ] = False,
+    since: Since = None,
+    until: Until = None,
+    data: Data = None,
+    policy: PolicyFile = None,
+    json: Json = False,
+) -> None:
+    """Compare a policy with the one in force. Which decisions change model, what it costs, where it gets dearer."""
+    from router.analysis.diff import policy_diff as compare
+    from router.analysis.diff import toml_patch
+    from router.analysis.scored import merged_policy
+    from router.cli.reading import _check_threshold
+    from router.policy import Policy
+    from router.prices import PriceBook
+
+    if (new is None) == (threshold is None) and not (merge and new is None):
+        raise typer.BadParameter("give a policy file, --threshold, or --merge")
+    if toml and json:
+        raise typer.BadParameter("give --toml or --json, not both")
+    old, _ = _rules(policy, data)
+    merges = read_merges(merge, old)
+    if threshold is not None:
+        _check_threshold(threshold)
+    candidate = (
+        Policy.load(new) if new is not None else old if threshold is None else old.with_threshold(threshold)
+    )
+    if merges and new is None:
+        candidate = merged_policy(candidate, merges)
+    unknown = [x for x in candidate.label_names if x not in old.by_name]
+    if unknown:
+        raise InputError(
+            f"the new policy has labels that the log has no scores for: {', '.join(unknown)}; only a classifier can score them"
+        )
+    # Where both policies price a model themselves the new one's word holds.
+    book = PriceBook({**old.models, **candidate.models})
+    models = tuple(dict.fromkeys((*old.model_names, *candidate.model_names)))
+    picked = chosen(since, until)
+    with reading(data) as log:
+        rows = scored_rows(log, picked, old.label_names, models, book)
+        enough(len(rows), log, picked, "with a score for each label of the policy")
+    found = compare(rows, old, candidate, new_rows=rows.merged(merges) if merges else None)
+    if toml:
+        today = datetime.now(UTC).date()
+        typer.echo(
+            toml_patch(found, old, candidate, notes=[f"made on {today}, against policy {old.fingerprint}"]),
+            nl=False,
+        )
+    elif json:
+        emit(asdict(found) | {"worse": [x.name for x in found.worse]})
+    else:
+        _print_diff(found)
+    _say_diff(found)
+
+
+def _print_diff(found: PolicyDiff) -> None:
+    columns = ("", "decisions", "change model", "fallback before", "after", "USD", "")
+    table(columns, [_row(x) for x in (found.total, *found.by_label, *(y for y in found.segments if not y.name.startswith("label ")))],
+          right=columns[1:6])  # fmt: skip
+    if found.moves:
+        typer.echo()
+        table(
+            ("from", "to", "decisions", "USD"),
+            [(x.old_model, x.new_model, f"{x.n:,}", money(x.cost_change)) for x in found.moves],
+            right=("decisions", "USD"),
+        )
+
+
+def _row(x: Change) -> tuple[str, ...]:
+    mark = "dearer" if x.is_dearer else "cheaper" if x.is_cheaper else ""
+    half = None if x.cost_half is None else money(x.cost_half)
+    before, after = (share(k / x.n) if x.n else "" for k in (x.old_fallback, x.new_fallback))
+    return (
+        x.name,
+        f"{x.n:,}",
+        f"{x.changing:,}",
+        before,
+        after,
+        with_half(money(x.cost_change), half),
+        mark,
+    )
+
+
+def _say_diff(found: PolicyDiff) -> None:
+    if found.old_cost is not None and found.new_cost is not None:
+        half = None if found.cost_half is None else money(found.cost_half)
+        change = with_half(money(found.new_cost - found.old_cost), half)
+        say(f"USD per 1,000: {money(found.old_cost)} before, {money(found.new_cost)} after, {change} (95 %)")
+    if found.savings_change is not None:
+        half = None if found.savings_half is None else share(found.savings_half)
+        say(f"savings against {found.baseline}: {with_half(share(found.savings_change), half)}")
+    for part in found.worse:
+        say(f"dearer beyond chance: {part.name}")
+    say("same tokens assumed under another model; whether answers get better or worse is not in the log")

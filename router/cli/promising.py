@@ -1,0 +1,268 @@
+"""``certify``: the lowest threshold that an audit sample can promise."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from router.cli.errors import INFEASIBLE, NOT_ENOUGH, NotEnoughData
+from router.cli.export import chosen, reading
+from router.cli.options import Data, Json, PolicyFile, Since, Until
+from router.cli.output import emit, say, share, table, with_half
+from router.cli.reading import _rules, enough
+from router.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from router.analysis.certify import Certificate
+    from router.analysis.sweep import Sweep
+    from router.log.queries import Filter
+    from router.log.reader import Log
+    from router.policy import Policy
+
+UNEVEN = 2.0
+"""Chances of being drawn that differ by more than this factor make several samples of one."""
+
+Alpha = Annotated[float, typer.Option("--alpha", help="Most of what is served that may be a loss.")]
+Delta = Annotated[float, typer.Option("--delta", help="Chance that the promise is broken, at most.")]
+LossKind = Annotated[
+    str,
+    typer.Option(
+        "--loss",
+        metavar="label|answer",
+        help="What 'wrong' was judged: the label, or the answer of its model. Answers are known above the line that ran alone.",
+    ),
+]
+Seed = Annotated[
+    int, typer.Option("--seed", help="Seed of everything that is drawn; the same seed prints the same.")
+]
+
+
+def certify(
+    alpha: Alpha = 0.1,
+    delta: Delta = 0.1,
+    loss: LossKind = "label",
+    per_label: Annotated[
+        bool, typer.Option("--per-label", help="A promise for each label; they share delta.")
+    ] = False,
+    look: Annotated[
+        int | None,
+        typer.Option(
+            "--look",
+            min=1,
+            show_default=False,
+            help="The k-th look at a growing sample; delta is split so that any number is allowed. Default: the only one.",
+        ),
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    data: Data = None,
+    policy: PolicyFile = None,
+    json: Json = False,
+) -> None:
+    """Find the lowest threshold that can be promised. At most alpha of what is served is a loss, says the audit sample.
+
+    Only decisions drawn uniformly (queue 'audit') count. "None" is an answer; it says how many labels are missing.
+
+    Exit codes: 0 certified, 3 too few labels, 4 the loss is too high for any threshold.
+    """
+    from router.analysis.lapse import VALID_DAYS
+    from router.analysis.sweep import operating_point, sweep
+    from router.log import evidence
+    from router.log.queries import bounds, cells
+
+    _check_promise(alpha, delta, loss)
+    rules, book = _rules(policy, data)
+    picked = chosen(since, until)
+    with reading(data) as log:
+        curve = sweep(cells(log, picked, rules, book), rules)
+        enough(curve.n, log, picked, "with scores for the policy's labels")
+        found = certificates(log, picked, rules, alpha, delta, loss, look, per_label=per_label)
+        classifiers, label_sets = evidence.rested_on(log, picked)
+        first, last = bounds(log, picked)
+    today = datetime.now(UTC).date()
+    if json:
+        ground = {
+            "classifiers": classifiers,
+            "labels_fingerprint": rules.labels_fingerprint,
+            "models": models_of(rules),
+        }
+        document = {
+            "alpha": alpha,
+            "delta": delta,
+            "loss": loss,
+            "look": look,
+            "made_on": today,
+            "ground": ground,
+        }
+        document |= {
+            "valid_until": today + timedelta(days=VALID_DAYS),
+            "data_from": first,
+            "data_until": last,
+        }
+        emit(document | {"certificates": [_certificate(x, curve if not per_label else None) for x in found]})
+    else:
+        _print_certificates(found)
+    for one in found:
+        _say_certificate(one)
+    passed = [x for x in found if x.threshold is not None]
+    for one in found:
+        line = rules.threshold if one.label is None else rules.threshold_for(one.label)
+        _say_production(one, line)
+    if len(passed) == 1 and not per_label:
+        point = operating_point(curve, passed[0].threshold or 0.0)
+        half = None if point.savings_half is None else share(point.savings_half)
+        say(
+            f"there: {share(point.fallback_share)} fall back, savings {with_half(share(point.savings_share), half)}"
+        )
+    if len(classifiers) > 1 or len(label_sets) > 1:
+        say("note: these decisions come from several classifiers or label sets; choose one with --since")
+    say(
+        f"holds for traffic like the sampled one, until {today + timedelta(days=VALID_DAYS)} or a change of classifier, labels or "
+        "models; fix alpha before looking: each new wish after a look costs validity"
+    )
+    if not passed:
+        raise typer.Exit(NOT_ENOUGH if any(x.ended_by == "labels" for x in found) else INFEASIBLE)
+
+
+def certificates(
+    log: Log,
+    picked: Filter,
+    rules: Policy,
+    alpha: float,
+    delta: float,
+    loss: str,
+    look: int | None,
+    *,
+    per_label: bool,
+) -> tuple[Certificate, ...]:
+    """Certificates from the audit rows that a filter picks: one for all labels that share the line, or one for each."""
+    from router.analysis.certify import certify as promise
+    from router.analysis.certify import certify_labels
+    from router.analysis.judgements import Judgements
+    from router.log.evidence import judgements
+    from router.log.queries import bins
+
+    _check_promise(alpha, delta, loss)
+    judged = judgements(log, picked)
+    _say_uneven(judged)
+    audit = Judgements.from_table(judged).audit
+    if len(audit) == 0:
+        raise NotEnoughData(
+            "no decision of the audit queue was judged; draw an audit sample and judge it first"
+        )
+    traffic = bins(log, picked)
+    wanted: dict[str, Any] = {"alpha": alpha, "delta": delta, "loss": loss, "look": look}
+    if per_label:
+        return certify_labels(audit, traffic, rules.label_names, **wanted)
+    # Labels with a line of their own do not follow the one that is asked about.
+    follow = [x.name for x in rules.labels if x.threshold is None]
+    return (promise(audit, traffic, follow, **wanted),)
+
+
+def _say_uneven(judged: pd.DataFrame) -> None:
+    """Audit rows of draws with very different chances are together no uniform sample."""
+    chance = judged["inclusion_probability"][judged["queue"] == "audit"].dropna()
+    if len(chance) and chance.max() > UNEVEN * chance.min():
+        say(
+            f"note: audit rows were drawn with chances from {share(chance.min())} to {share(chance.max())}; together they are no "
+            "uniform sample, so the promise does not hold for all of this traffic: choose the time of one draw with --since, --until"
+        )
+
+
+def made_on(document: dict[str, Any]) -> date:
+    """The day a saved certificate was made.
+
+    Raises
+    ------
+    InputError
+        The document is no certificate.
+    """
+    try:
+        return date.fromisoformat(document["made_on"])
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            "--certificate: not a certificate; expected what 'routescope certify --json' printed"
+        ) from None
+
+
+def _check_promise(alpha: float, delta: float, loss: str) -> None:
+    from router.analysis.judgements import LOSSES
+
+    for name, value in (("--alpha", alpha), ("--delta", delta)):
+        if not 0.0 < value < 1.0:
+            raise InputError(f"{name}: found {value!r}, expected a number between 0 and 1")
+    if loss not in LOSSES:
+        raise InputError(f"--loss: found {loss[:40]!r}, expected one of {', '.join(LOSSES)}")
+
+
+def models_of(rules: Policy) -> dict[str, str]:
+    """The model of each label."""
+    return {label.name: label.model for label in rules.labels}
+
+
+def _certificate(found: Certificate, curve: Sweep | None) -> dict[str, Any]:
+    from router.analysis.sweep import operating_point
+
+    at = None if curve is None or found.threshold is None else operating_point(curve, found.threshold)
+    there = None if at is None else {"fallback_share": at.fallback_share, "cost_per_1000": at.cost_per_1000}
+    if at is not None and there is not None:
+        there |= {"savings_share": at.savings_share, "savings_half": at.savings_half}
+    return asdict(found) | {"operating_point": there}
+
+
+def _say_production(one: Certificate, line: float) -> None:
+    """Whether the line in force carries the promise as well: only tested thresholds do."""
+    step = next((x for x in one.steps if x.threshold == line), None)
+    whose = "production" if one.label is None else f"{one.label} in production"
+    if step is None:
+        say(f"{whose} ({line:g}) was not tested, so nothing is promised for it")
+    elif step.passed:
+        say(
+            f"{whose} ({line:g}) carries the promise too: {step.failures:,} of {step.n:,} lost, at most {share(step.upper_bound)}"
+        )
+    else:
+        say(
+            f"{whose} ({line:g}) does not carry it: {step.failures:,} of {step.n:,} lost, up to {share(step.upper_bound)}"
+        )
+
+
+def _print_certificates(found: tuple[Certificate, ...]) -> None:
+    rows = []
+    for one in found:
+        step = one.step
+        rows.append(
+            (
+                one.label or "all",
+                "none" if one.threshold is None else f"{one.threshold:g}",
+                f"{one.n_labels:,}",
+                "" if step is None else f"{step.failures:,} of {step.n:,}",
+                "" if step is None else share(step.upper_bound),
+                "" if step is None else share(step.share_served),
+                "" if one.labels_missing is None else f"{one.labels_missing:,}",
+            )
+        )
+    columns = ("label", "threshold", "judged", "losses", "at most", "served", "labels missing")
+    table(columns, rows, right=columns[1:])
+
+
+def _say_certificate(one: Certificate) -> None:
+    whose = "" if one.label is None else f"{one.label}: "
+    if one.threshold is not None:
+        text = f"{whose}at {one.threshold:g}, at most {share(one.alpha)} of what is served is a loss, with {share(1 - one.delta)} confidence"
+        if one.ended_by == "support":
+            text += f"; below {one.supported_from:g} the log never saw the label's model answer, so nothing is said of it"
+        say(text)
+        return
+    why = {
+        "labels": "too few judged decisions to test any threshold",
+        "risk": "too many losses at the strictest threshold that can be tested",
+    }.get(one.ended_by, "nothing to test")
+    more = "" if one.labels_missing is None else f"; about {one.labels_missing:,} more labels may do"
+    if one.labels_missing is None and one.ended_by == "risk":
+        more = "; at this rate of losses no number of labels would: raise alpha, or improve the scores"
+    say(f"{whose}no threshold can be promised: {why}{more}")

@@ -1,0 +1,478 @@
+"""The tuning verbs on a real log with an audit sample: the analysis of the same rows, and exit codes that say what is missing."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from log_samples import SEED, decision
+from typer.testing import CliRunner
+
+from router.analysis.certify import certify
+from router.analysis.judgements import Judgements
+from router.analysis.sweep import sweep
+from router.analysis.tune import cheapest_with_fallback
+from router.cli.app import app
+from router.log import evidence, open_log
+from router.log.owner import ingest_now
+from router.log.queries import Filter, bins, cells
+from router.log.record import feedback_payload
+from router.log.spool import Spool
+from router.log.writer import Writer
+from router.policy import decide
+from router.prices import PriceBook
+
+N, DAYS, JUDGED = 900, 28, 400
+FIRST = datetime(2026, 10, 1, 9)
+SECRET = "zebra-passphrase"
+
+
+def run(*args: object, stdin: bytes | None = None) -> Any:
+    return CliRunner().invoke(app, [str(x) for x in args], input=stdin)
+
+
+def document(*args: object) -> Any:
+    done = run(*args, "--json")
+    assert done.exit_code == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def written(
+    folder: Path,
+    *,
+    judged: int = JUDGED,
+    moved_from: int | None = None,
+    queue: str = "audit",
+    explored: float = 0.0,
+) -> Path:
+    """Four weeks of decisions with calibrated scores, a uniform part of them judged.
+
+    From a day on scores may be flatter; a share of choices may go the other way, with the chance of it logged.
+    """
+    writer, rng, ids, right = Writer(folder, turns=False), np.random.default_rng(4), [], []
+    for i in range(N):
+        day = i * DAYS // N
+        evidence_for = rng.normal(size=4)
+        truth = int(rng.integers(4))
+        evidence_for[truth] += 2.4 if moved_from is None or day < moved_from else 0.8
+        raw = np.exp(2.4 * (evidence_for - evidence_for.max()))
+        scores = {name: float(x) for name, x in zip(SEED.label_names, raw / raw.sum(), strict=True)}
+        choice = decide(scores, SEED)
+        at = FIRST + timedelta(days=day, seconds=i)
+        other = SEED.by_name[choice.top_label].model if choice.is_fallback else SEED.fallback_model
+        swapped = explored > 0 and other != choice.model_chosen and rng.random() < explored
+        model = other if swapped else choice.model_chosen
+        chance = explored if swapped else 1 - explored if other != model else 1.0
+        one = decision(
+            i, decided_at=at, prompt=f"{SECRET} {i}", scores=scores, top_label=choice.top_label, confidence=choice.confidence,
+            runner_up=choice.runner_up, margin=choice.margin, cause=choice.cause, is_fallback=choice.is_fallback,
+            model_chosen=model, model_used=model, input_tokens=200 + i % 300, output_tokens=100 + i % 90,
+            usage_grade="measured", propensity=chance if explored else None,
+        )  # fmt: skip
+        ids.append(one.id)
+        right.append(choice.top_label == SEED.label_names[truth])
+        writer.log(one, SEED)
+    writer.close()
+    spool = Spool(folder)
+    for i in rng.permutation(N)[:judged].tolist():
+        verdict = "right" if right[i] else "wrong"
+        spool.append(
+            feedback_payload(
+                ids[i], verdict, FIRST + timedelta(days=40), queue=queue, inclusion_probability=judged / N
+            )
+        )
+    spool.close()
+    ingest_now(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("tuning") / "data")
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("few") / "data", judged=20, moved_from=20)
+
+
+# judging
+
+
+def judged_by(file: Path, wrong: Callable[[int, dict[str, Any]], bool]) -> None:
+    """Fill a drawn file in, as a person would."""
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    file.write_text(
+        "".join(
+            json.dumps(row | {"verdict": "wrong" if wrong(k, row) else "right"}) + "\n"
+            for k, row in enumerate(rows)
+        ),
+        encoding="utf-8",
+    )
+
+
+def test_a_drawn_audit_is_judged_and_certified(tmp_path: Path) -> None:
+    folder, file = written(tmp_path / "data", judged=0), tmp_path / "audit.jsonl"
+    assert (
+        run("review", "next", "--queue", "audit", "--n", "300", "-o", file, "--data", folder).exit_code == 0
+    )
+    judged_by(file, lambda k, row: k % 20 == 0)
+    assert run("feedback", "--from", file, "--data", folder).exit_code == 0
+    (one,) = document("certify", "--alpha", "0.15", "--data", folder)["certificates"]
+    assert (one["n_labels"], one["ended_by"]) == (300, "grid")
+
+
+def test_a_drawn_estimate_is_near_the_truth(tmp_path: Path) -> None:
+    folder, file = written(tmp_path / "data", judged=60), tmp_path / "estimate.jsonl"
+    assert (
+        run("review", "next", "--queue", "estimate", "--n", "120", "-o", file, "--data", folder).exit_code
+        == 0
+    )
+    judged_by(file, lambda k, row: row["confidence"] < 0.5)
+    assert run("feedback", "--from", file, "--data", folder).exit_code == 0
+    found = document("calibration", "--data", folder)["estimate"]
+    with open_log(folder) as log:
+        truth = log.rows("SELECT avg(CAST(confidence < 0.5 AS INTEGER)) FROM decisions")[0][0]
+    assert found["n"] == 120
+    assert abs(found["hajek"] - truth) < 0.03  # strata of confidence leave little to chance
+
+
+# tune
+
+
+def test_tune_is_the_analysis_of_the_same_log(data: Path) -> None:
+    found = document("tune", "--max-fallback", "0.15", "--data", data)
+    with open_log(data) as log:
+        curve = sweep(cells(log, Filter(), SEED, PriceBook(SEED.models)), SEED)
+    expected = cheapest_with_fallback(curve, 0.15, rng=np.random.default_rng(0))
+    assert found["found"]["threshold"] == expected.threshold
+    assert found["found"]["range"] == list(expected.range)
+    assert found["n"] == N
+    assert found["normalised_production"] == pytest.approx((0.55 - 0.25) / 0.75)
+    ahead = found["next_days"]
+    assert ahead["share"] == pytest.approx(found["found"]["fallback_share"])
+    assert ahead["low"] < ahead["share"] < ahead["high"]
+    assert ahead["days"] == DAYS
+    shown = run("tune", "--max-fallback", "0.15", "--data", data)
+    assert "of the next 7 days" in shown.stderr
+    assert f"{expected.threshold:g}" in shown.stdout
+    assert "does not know whether the answers were good" in shown.stderr
+
+
+def test_tune_under_every_objective(data: Path) -> None:
+    certified = document("tune", "--objective", "certified", "--alpha", "0.15", "--data", data)["found"]
+    passed = document("certify", "--alpha", "0.15", "--data", data)["certificates"][0]
+    assert certified["threshold"] >= passed["threshold"]
+    cost = ("tune", "--objective", "cost", "--fallback-usd", "0.05")
+    low = document(*cost, "--data", data)["found"]
+    high = document(*cost, "--wrong-usd", "1", "--data", data)["found"]
+    assert low["threshold"] < high["threshold"] < 1  # a fallback has a price, then a wrong route has one too
+    labels = document("tune", "--per-label", "--max-fallback", "0.3", "--data", data)["found"]
+    assert [name for name, _ in labels["thresholds"]] == list(SEED.label_names)
+    assert labels["fallback_share"] <= 0.3
+    assert "simple" in run("tune", "--per-label", "--data", data).stdout
+
+
+def test_an_infeasible_condition_exits_with_4_and_says_why(data: Path, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "router" / "presets" / "seed.toml").read_text(encoding="utf-8")
+    own = tmp_path / "own.toml"
+    own.write_text(text.replace('name = "simple"', 'name = "simple"\nthreshold = 1.0', 1), encoding="utf-8")
+    done = run("tune", "--max-fallback", "0.01", "--policy", own, "--data", data)
+    assert done.exit_code == 4
+    assert "falls back at every threshold" in done.stderr
+    strict = run("tune", "--objective", "certified", "--alpha", "0.001", "--data", data)
+    assert strict.exit_code == 4
+    assert "no threshold is certified at 0.001" in strict.stderr
+
+
+# certify
+
+
+def test_certify_is_the_analysis_of_the_audit_rows(data: Path) -> None:
+    found = document("certify", "--alpha", "0.15", "--data", data)
+    with open_log(data) as log:
+        audit = Judgements.from_table(evidence.judgements(log, Filter())).audit
+        expected = certify(audit, bins(log, Filter()), SEED.label_names, alpha=0.15)
+    (one,) = found["certificates"]
+    assert one["threshold"] == expected.threshold is not None
+    assert one["n_labels"] == JUDGED
+    assert [x["p_value"] for x in one["steps"]] == [x.p_value for x in expected.steps]
+    assert one["operating_point"]["fallback_share"] is not None
+    assert found["ground"]["classifiers"] == ["fixed/1"]
+    assert found["ground"]["labels_fingerprint"] == SEED.labels_fingerprint
+    shown = run("certify", "--alpha", "0.15", "--data", data)
+    assert (
+        f"at {expected.threshold:g}, at most 15.0% of what is served is a loss, with 90.0% confidence"
+        in shown.stderr
+    )
+    assert SECRET not in shown.output + shown.stderr
+
+
+def test_too_few_labels_exit_with_3_and_the_number_that_is_missing(few: Path) -> None:
+    done = run("certify", "--json", "--data", few)
+    assert done.exit_code == 3
+    (one,) = json.loads(done.stdout)["certificates"]
+    assert (one["threshold"], one["ended_by"]) == (None, "labels")
+    assert one["labels_missing"] > 0
+    assert f"about {one['labels_missing']:,} more labels may do" in done.stderr
+
+
+def test_a_loss_that_is_too_high_exits_with_4(data: Path) -> None:
+    done = run("certify", "--alpha", "0.01", "--data", data)
+    assert done.exit_code in (3, 4)
+    assert "none" in done.stdout
+
+
+def test_promises_per_label_and_by_look_share_delta(data: Path) -> None:
+    labels = document("certify", "--per-label", "--alpha", "0.3", "--data", data)["certificates"]
+    assert [x["label"] for x in labels] == list(SEED.label_names)
+    assert {x["delta"] for x in labels} == {0.025}
+    second = document("certify", "--alpha", "0.2", "--look", "2", "--data", data)["certificates"][0]
+    assert second["delta"] < 0.1 / 6
+
+
+def test_answers_are_certified_above_the_line_alone(data: Path) -> None:
+    one = document("certify", "--loss", "answer", "--alpha", "0.3", "--data", data)["certificates"][0]
+    assert one["supported_from"] == 0.55
+    assert one["threshold"] >= 0.55
+    shown = run("certify", "--loss", "answer", "--alpha", "0.3", "--data", data)
+    assert "below 0.55 the log never saw the label's model answer" in shown.stderr
+
+
+def test_draws_with_other_chances_are_no_uniform_sample(tmp_path: Path) -> None:
+    folder = written(tmp_path / "data", judged=100)
+    with open_log(folder) as log:
+        judged = set(evidence.judgements(log, Filter())["id"])
+        others = [x for (x,) in log.rows("SELECT CAST(id AS VARCHAR) FROM decisions") if x not in judged][:50]
+    spool = Spool(folder)
+    for name in others:
+        spool.append(
+            feedback_payload(
+                name, "right", FIRST + timedelta(days=41), queue="audit", inclusion_probability=0.5
+            )
+        )
+    spool.close()
+    assert "no uniform sample" in run("certify", "--alpha", "0.3", "--data", folder).stderr
+
+
+def test_other_queues_feed_no_promise(tmp_path: Path) -> None:
+    folder = written(tmp_path / "data", queue="learn")
+    for verb in ("certify", "calibration"):
+        done = run(verb, "--data", folder)
+        assert (done.exit_code, done.stdout) == (3, "")
+        assert "no decision of the audit queue was judged" in done.stderr
+
+
+# calibration
+
+
+def test_calibration_describes_the_audit_sample(data: Path) -> None:
+    found = document("calibration", "--data", data)
+    assert found["raw"]["n"] == JUDGED
+    assert not found["raw"]["is_miscalibrated"]  # the scores are posteriors
+    assert 0.7 < found["temperature"] < 1.4
+    assert found["meaning"]["threshold"] == 0.55
+    assert sum(x["n"] for x in found["raw"]["bins"]) == JUDGED
+    again = run("calibration", "--json", "--data", data)
+    assert json.loads(again.stdout) == found  # seeded
+    shown = run("calibration", "-t", "0.7", "--data", data)
+    assert "a threshold of 0.7 sends" in shown.stderr
+
+
+# drift
+
+
+def test_drift_tells_what_moved_and_since_when(few: Path, data: Path) -> None:
+    found = document("drift", "--recent", "2026-10-21", "--data", few)
+    assert found["confidence"][0]["is_alarm"]
+    assert found["confidence"][0]["since"] == "2026-10-21"
+    assert "alarm: confidence moved" in run("drift", "--recent", "2026-10-21", "--data", few).stderr
+    assert document("drift", "--recent", "2026-10-21", "--data", data)["alarms"] == []
+    assert (
+        "one of the two periods has no decision"
+        in run("drift", "--recent", "2030-01-01", "--data", data).stderr
+    )
+
+
+def test_a_certificate_lapses_on_drift(data: Path, few: Path, tmp_path: Path) -> None:
+    file = tmp_path / "certificate.json"
+    file.write_bytes(run("certify", "--alpha", "0.15", "--json", "--data", data).stdout_bytes)
+    holds = document("drift", "--recent", "2026-10-21", "--certificate", file, "--data", data)
+    assert holds["certificate_lapses"] == []
+    ended = document("drift", "--recent", "2026-10-21", "--certificate", file, "--data", few)
+    assert any("PSI" in x for x in ended["certificate_lapses"])
+    other = json.loads(file.read_text())
+    other["ground"]["classifiers"] = ["local/0"]
+    file.write_text(json.dumps(other))
+    assert (
+        "the classifier was local/0 and is fixed/1"
+        in run("drift", "--certificate", file, "--recent", "2026-10-21", "--data", data).stderr
+    )
+
+
+# replay and diff
+
+
+def test_replay_reproduces_the_log_and_tries_merged_labels(data: Path) -> None:
+    found = document("replay", "--data", data)
+    assert (found["reproduction"]["n"], found["reproduction"]["n_equal"]) == (N, N)
+    assert found["n_priced"] == N
+    merged = document("replay", "--merge", "coding,reasoning", "--data", data)
+    assert merged["fallback_share"] < found["fallback_share"]
+    assert "900 of 900 decisions choose the same model" in run("replay", "--data", data).stderr
+
+
+def test_replay_takes_other_prices(data: Path, tmp_path: Path) -> None:
+    priced = tmp_path / "dear.toml"
+    price = 'price = { input = "0", output = "1000", source = "test" }'
+    models = "".join(f'[models."{name}"]\nprovider = "openai"\n{price}\n' for name in SEED.model_names)
+    priced.write_text(SEED.to_toml().split("[models")[0] + models, encoding="utf-8")
+    found = document("replay", "--policy", priced, "--data", data)
+    assert found["cost_usd"] == pytest.approx(sum(100 + i % 90 for i in range(N)) * 1000 / 1e6)
+
+
+def test_replay_weighs_choices_that_were_drawn(tmp_path: Path) -> None:
+    folder = written(tmp_path / "data", judged=700, explored=0.3)
+    found = document("replay", "--data", folder)["off_policy"]
+    assert found["refused"] is None
+    assert found["n"] == 700
+    assert found["ess"] > 100
+    # choices were drawn whatever the label's fate, so the truth is the share that is right of all judged
+    with open_log(folder) as log:
+        right = log.rows("SELECT avg(CAST(verdict = 'right' AS INTEGER)) FROM feedback")[0][0]
+    assert abs(found["snips"]["value"] - right) < 3 * found["snips"]["half"] / 1.96
+    assert "would have been right under this policy" in run("replay", "--data", folder).stderr
+    assert document("replay", "--data", written(tmp_path / "few", judged=60, explored=0.3))["off_policy"][
+        "refused"
+    ]
+
+
+def test_a_diff_is_shown_as_table_json_and_patch(data: Path) -> None:
+    found = document("policy", "diff", "-t", "0.8", "--data", data)
+    below = found["total"]["new_fallback"] - found["total"]["old_fallback"]
+    assert found["total"]["crossing"] == below > 0
+    shown = run("policy", "diff", "-t", "0.8", "--data", data)
+    assert "label" not in shown.stdout.splitlines()[1]
+    assert "not in the log" in shown.stderr
+    patch = run("policy", "diff", "-t", "0.8", "--toml", "--data", data).stdout
+    assert tomllib.loads(patch) == {"threshold": 0.8}
+    assert f"# evidence: {N} decisions from 2026-10-01 to 2026-10-28" in patch
+
+
+def test_a_diff_takes_a_file(data: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.toml"
+    new.write_text(SEED.with_threshold(0.7).to_toml(), encoding="utf-8")
+    from_file = document("policy", "diff", new, "--data", data)
+    assert from_file["total"] == document("policy", "diff", "-t", "0.7", "--data", data)["total"]
+    merged = document("policy", "diff", "--merge", "coding,reasoning", "--data", data)
+    assert merged["total"]["new_fallback"] < merged["total"]["old_fallback"]
+
+
+# overlap and sweep
+
+
+def test_overlap_tells_what_merging_would_do(data: Path) -> None:
+    more = document("overlap", "--more", "--data", data)["more"]
+    assert more["n_rows"] == N
+    assert more["merges"][0]["how"] == "sum"
+    assert more["merges"][0]["fallback_after"] <= more["merges"][0]["fallback_before"]
+    assert sorted(more["order"]) == [0, 1, 2, 3]
+    assert np.diag(np.array(more["coactivation"])).tolist() == [1, 1, 1, 1]
+    shown = run("overlap", "--more", "--data", data)
+    assert "were one label" in shown.stdout
+    assert "sum to 1" in shown.stderr
+
+
+def test_sweep_shows_the_margin_rule(data: Path) -> None:
+    found = document("sweep", "--margins", "--data", data)
+    with open_log(data) as log:
+        expected = log.rows("SELECT count(*) FROM decisions WHERE confidence >= 0.55 AND margin < 0.2")[0][0]
+    assert found["margins"]["points"][3]["fallback"] == expected > 0
+    assert isinstance(found["dead_zones"], list)
+    assert "fall back as well" in run("sweep", "--margins", "--data", data).stdout
+
+
+# pairs
+
+
+def test_pairs_need_no_log_and_draw_the_baselines(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    rows = [f'"p {i}",{int(rng.random() < 0.9 - 0.4 * s)},1,{s:.3f}' for i, s in enumerate(rng.random(900))]
+    file = tmp_path / "pairs.csv"
+    file.write_text("prompt,weak,strong,score\n" + "\n".join(rows))
+    found = document("pairs", file, "--alpha", "0.25")
+    assert [x["name"] for x in found["lines"]] == ["random", "score", "length", "oracle"]
+    assert found["lines"][1]["apgr"] > 0.55
+    assert 0 < found["certificate"]["threshold"] < 1
+    piped = run("pairs", "-", "--alpha", "0.25", "--json", stdin=file.read_bytes())
+    assert json.loads(piped.stdout)["lines"] == found["lines"]
+    shown = run("pairs", file)
+    assert "CPT50" in shown.stdout and "not better than random" in shown.stderr
+
+
+def test_models_that_cannot_be_told_apart_exit_with_3(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.csv"
+    file.write_text("id,weak,strong\n1,1,0\n2,0,1\n3,1,1\n")
+    done = run("pairs", file)
+    assert done.exit_code == 3
+    assert "models not separable on this data" in done.stderr
+
+
+BAD = {
+    "objective": (["tune", "--objective", "best"], 2, "fallback, certified, cost"),
+    "share": (["tune", "--max-fallback", "1.2"], 2, "a share in [0, 1]"),
+    "price": (["tune", "--objective", "cost", "--wrong-usd", "-1"], 2, "USD, 0 or more"),
+    "labels of another objective": (["tune", "--objective", "cost", "--per-label"], 2, "certify --per-label"),
+    "alpha": (["certify", "--alpha", "0"], 2, "between 0 and 1"),
+    "alpha nan": (["certify", "--alpha", "nan"], 2, "between 0 and 1"),
+    "loss": (["certify", "--loss", "x"], 2, "label, answer"),
+    "look": (["certify", "--look", "0"], 2, "--look"),
+    "threshold": (["calibration", "-t", "0.55555"], 2, "0.5555 and 0.5556"),
+    "recent": (["drift", "--recent", "lately"], 2, "an age like 90m"),
+    "certificate": (["drift", "--certificate", "{tmp}/none.json"], 2, "cannot be read"),
+    "no certificate": (["drift", "--certificate", "{tmp}/list.json"], 2, "not a certificate"),
+    "no JSON": (["drift", "--certificate", "{tmp}/text.json"], 2, "is not JSON"),
+    "merge": (["replay", "--merge", "coding,none"], 2, "like A,B"),
+    "merge one": (["replay", "--merge", "coding"], 2, "like A,B"),
+    "merge twice": (["replay", "--merge", "coding,simple", "--merge", "simple,creative"], 2, "each once"),
+    "nothing to compare": (["policy", "diff"], 2, "give a policy file"),
+    "both forms": (["policy", "diff", "-t", "0.6", "--toml", "--json"], 2, "not both"),
+    "no pairs": (["pairs", "{tmp}/none.csv"], 2, "cannot be read"),
+    "empty pairs": (["pairs", "{tmp}/empty.csv"], 3, "no row with both outcomes"),
+    "no such period": (["tune", "--since", "2030-01-01"], 3, "no decisions"),
+    "no such period to replay": (["replay", "--since", "2030-01-01"], 3, "no decisions"),
+    "no such period to compare": (["drift", "--since", "2030-01-01"], 3, "no decisions"),
+    "no log": (["certify", "--data", "{tmp}/none"], 3, "no decisions in"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_message_and_its_exit_code(name: str, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "text.json").write_text("no")
+    (tmp_path / "empty.csv").write_text("id,weak,strong\n")
+    args, code, words = BAD[name]
+    where = [] if "--data" in args or args[0] == "pairs" else ["--data", str(data)]
+    done = run(*[part.format(tmp=tmp_path) for part in args], *where)
+    assert (done.exit_code, words in done.stderr) == (code, True), done.stderr
+    assert "unexpected" not in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("args", [["tune"], ["tune", "--objective", "cost"], ["policy", "diff", "-t", "0.6"], ["replay"], ["drift"],
+                                  ["sweep", "--margins"], ["overlap", "--more"], ["certify"], ["calibration"]], ids=" ".join)  # fmt: skip
+@pytest.mark.parametrize("tokens", [None, 100], ids=["no costs", "priced"])
+def test_a_log_of_one_row_is_answered_or_refused(args: list[str], tokens: int | None, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    writer = Writer(folder, turns=False)
+    usage = {"input_tokens": tokens, "output_tokens": tokens, "usage_grade": "measured"} if tokens else {}
+    writer.log(decision(**usage), SEED)
+    writer.close()
+    done = run(*args, "--data", folder)
+    assert done.exit_code in (0, 3), done.stderr
+    assert "unexpected" not in done.stderr

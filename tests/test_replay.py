@@ -1,0 +1,328 @@
+"""Replays and diffs of logged scores: equal to deciding one by one, with the evidence that a change is saved with."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router.analysis.diff import policy_diff, toml_patch
+from router.analysis.overlap_scores import (
+    bhattacharyya,
+    coactivation,
+    margin_quantiles,
+    merge_effect,
+    order_by_likeness,
+    score_sums,
+    split_suggestions,
+)
+from router.analysis.replay import replay, reproduce
+from router.analysis.scored import Scored, merged_policy
+from router.policy import Policy, decide
+from router.types import Label
+
+START = datetime(2026, 11, 1)
+MODELS = ("small", "big", "middle")
+RATE = {"small": 0.001, "big": 0.02, "middle": 0.006}
+Z = 1.959963984540054
+
+
+def policy(threshold: float = 0.55, **more) -> Policy:
+    labels = (
+        Label("cheap", "is it easy?", model="small"),
+        Label("dear", "is it hard?", model="big"),
+        Label("same", "is it prose?", model="middle"),
+    )
+    return Policy(labels, threshold=threshold, fallback_model="middle", **({"baseline": "big"} | more))
+
+
+def rows(n: int = 300, seed: int = 1, *, scores=None, simplex: bool = True, priced: float = 1.0) -> Scored:
+    rng = np.random.default_rng(seed)
+    if scores is None:
+        scores = rng.gamma(0.6, 1, (n, 3))
+        scores = scores / scores.sum(axis=1, keepdims=True) if simplex else np.minimum(scores, 1.0)
+    scores = np.asarray(scores, dtype=float).reshape(-1, 3)
+    n = len(scores)
+    size = rng.gamma(2, 1, n)
+    size[rng.random(n) > priced] = np.nan
+    table = pd.DataFrame(
+        {
+            "id": [f"id{i}" for i in range(n)],
+            "decided_at": [START + timedelta(hours=i) for i in range(n)],
+            "model_chosen": [
+                decide(dict(zip(policy().label_names, x, strict=True)), policy()).model_chosen
+                for x in scores.tolist()
+            ],
+            "cause": "routed",
+            "policy": policy().fingerprint,
+            "prompt_chars": rng.integers(10, 900, n),
+            "source": rng.choice(["router", "cli"], n),
+            "propensity": np.nan,
+        }
+        | {f"score:{name}": scores[:, i] for i, name in enumerate(policy().label_names)}
+        | {f"cost:{name}": RATE[name] * size for name in MODELS}
+    )
+    return Scored.from_table(table, policy().label_names, MODELS)
+
+
+def one_by_one(found: Scored, rule: Policy) -> list[str]:
+    return [decide(dict(zip(found.labels, x, strict=True)), rule).model_chosen for x in found.scores.tolist()]
+
+
+# Replay
+
+
+def test_the_policy_that_made_a_log_reproduces_all_of_it():
+    found = rows(500)
+    again = reproduce(found, {policy().fingerprint: policy()})
+    assert (again.n, again.n_equal, again.n_unknown, again.unlike) == (500, 500, 0, ())
+    other = reproduce(found, {policy().fingerprint: policy(0.9)})  # a wrong policy under that name shows
+    assert other.n_equal < 500
+    assert 0 < len(other.unlike) <= 20
+
+
+def test_what_no_known_policy_made_and_what_a_caller_forced_is_counted_apart():
+    found = rows(50)
+    found.meta.loc[:9, "policy"] = "ffff"
+    found.meta.loc[10:14, "cause"] = "forced"
+    again = reproduce(found, {policy().fingerprint: policy()})
+    assert (again.n, again.n_equal, again.n_unknown) == (35, 35, 15)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    threshold=st.integers(0, 100).map(lambda k: k / 100),
+    margin=st.none() | st.integers(0, 50).map(lambda k: k / 100),
+)
+def test_a_replay_is_the_rule_decision_by_decision(threshold, margin):
+    found, rule = rows(40), policy(threshold, min_margin=margin)
+    models = one_by_one(found, rule)
+    cost = [found.costs[i, MODELS.index(m)] for i, m in enumerate(models)]
+    again = replay(found, rule)
+    assert dict(again.models) == {m: models.count(m) for m in set(models)}
+    assert again.cost_usd == pytest.approx(sum(cost))
+    assert again.cost_half == pytest.approx(1000 * Z * np.std(cost, ddof=1) / np.sqrt(40))
+
+
+def test_costs_that_are_not_known_are_left_out_and_counted():
+    found = replay(rows(200, priced=0.5), policy())
+    assert 60 < found.n_priced < 140
+    none = replay(rows(20, priced=0.0), policy())
+    assert (none.n_priced, none.cost_usd, none.cost_per_1000) == (0, None, None)
+
+
+def test_a_policy_with_labels_in_another_order_reads_the_same_scores():
+    turned = replace(policy(), labels=policy().labels[::-1])
+    assert replay(rows(), turned).models == replay(rows(), policy()).models
+    with pytest.raises(ValueError, match="no scores for label new"):
+        replay(rows(), replace(policy(), labels=(*policy().labels, Label("new", "?", model="small"))))
+
+
+def test_merged_labels_add_where_scores_sum_to_1_and_take_the_larger_where_not():
+    one = rows(scores=[[0.4, 0.35, 0.25]]).merged({"both": ("cheap", "dear")})
+    assert (one.labels, one.scores.tolist()) == (("both", "same"), [[0.75, 0.25]])
+    two = rows(scores=[[0.4, 0.9, 0.8]]).merged({"both": ("cheap", "dear")})
+    assert two.scores.tolist() == [[0.9, 0.8]]
+    rule = merged_policy(policy(), {"both": ("dear", "cheap")})
+    assert [(x.name, x.model) for x in rule.labels] == [("both", "big"), ("same", "middle")]
+    for bad in ({"x": ("cheap", "none")}, {"x": ("cheap", "dear"), "y": ("dear", "same")}):
+        with pytest.raises(ValueError, match="at most once"):
+            rows().merged(bad)
+
+
+def test_rows_without_a_score_for_each_label_are_left_out():
+    scores = np.array([[0.7, 0.2, 0.1], [np.nan, 0.6, 0.4]])
+    table = pd.DataFrame({x: ["1", "2"] for x in ("id", "model_chosen", "cause", "policy", "source")})
+    table = table.assign(decided_at=START, prompt_chars=3, propensity=np.nan, **{"cost:small": 0.1})
+    table = table.assign(**{f"score:{x}": scores[:, i] for i, x in enumerate(policy().label_names)})
+    found = Scored.from_table(table, policy().label_names, ("small",))
+    assert (len(found), found.n_left_out) == (1, 1)
+    assert np.isnan(found.cost_of(np.array(["unknown"], dtype=object))).all()
+    with pytest.raises(ValueError, match="no column score:x"):
+        Scored.from_table(table, ("x",), ("small",))
+
+
+# Diff
+
+
+def test_a_diff_is_the_two_replays_decision_by_decision():
+    found, old, new = rows(), policy(0.5), policy(0.7, min_margin=0.2)
+    before, after = one_by_one(found, old), one_by_one(found, new)
+    d = np.array(
+        [
+            found.costs[i, MODELS.index(b)] - found.costs[i, MODELS.index(a)]
+            for i, (a, b) in enumerate(zip(before, after, strict=True))
+        ]
+    )
+    diff = policy_diff(found, old, new)
+    assert diff.total.n == 300
+    assert diff.total.changing == sum(a != b for a, b in zip(before, after, strict=True))
+    assert diff.total.cost_change == pytest.approx(d.sum())
+    assert diff.total.cost_half == pytest.approx(Z * np.sqrt(300) * d.std(ddof=1))
+    assert diff.new_cost - diff.old_cost == pytest.approx(1000 * d.mean())
+    assert diff.old_cost == pytest.approx(replay(found, old).cost_per_1000)
+    base = found.costs[:, MODELS.index("big")].sum()
+    assert diff.savings_change == pytest.approx(-d.sum() / base)
+    assert sum(x.n for x in diff.by_label) == 300
+    assert sum(x.cost_change for x in diff.by_label) == pytest.approx(d.sum())
+    assert sum(x.n for x in diff.moves) == diff.total.changing
+    assert sum(x.cost_change for x in diff.moves) == pytest.approx(d.sum())
+    assert len(diff.examples) == 20
+    changed = np.abs(d[[int(x[2:]) for x in diff.examples]])
+    assert (np.diff(changed) <= 0).all() and changed[0] == np.abs(d).max()
+
+
+def test_the_same_policy_changes_nothing():
+    diff = policy_diff(rows(), policy(), policy())
+    assert (diff.total.changing, diff.total.crossing, diff.total.cost_change, diff.moves, diff.worse) == (
+        0,
+        0,
+        0.0,
+        (),
+        (),
+    )
+
+
+def test_segments_that_get_dearer_are_named_and_noise_is_not():
+    diff = policy_diff(rows(800), policy(0.4), policy(0.8))
+    names = [x.name for x in diff.worse]
+    assert "label cheap" in names  # its fallback costs six times as much
+    dear = next(x for x in diff.segments if x.name == "label dear")
+    assert dear.is_cheaper and not dear.is_dearer
+    same = next(x for x in diff.segments if x.name == "label same")
+    assert (same.changing, same.cost_change, same.crossing > 0) == (0, 0.0, True)
+    lengths = [x for x in diff.segments if x.name.startswith("prompts of")]
+    assert sum(x.n for x in lengths) == 800
+    assert {x.name for x in diff.segments if x.name.startswith("source")} == {"source cli", "source router"}
+    few = policy_diff(rows(9), policy(0.0), policy(1.0))
+    assert few.worse == ()  # nine changes prove nothing
+
+
+def test_merged_labels_can_be_compared_with_what_was():
+    found = rows()
+    merges = {"both": ("cheap", "dear")}
+    diff = policy_diff(found, policy(), merged_policy(policy(), merges), new_rows=found.merged(merges))
+    assert diff.total.new_fallback < diff.total.old_fallback
+
+
+def test_a_patch_holds_the_changed_keys_and_their_evidence():
+    old = policy(0.5)
+    new = replace(
+        policy(0.7, min_margin=0.1), labels=(replace(policy().labels[0], threshold=0.4), *policy().labels[1:])
+    )
+    text = toml_patch(policy_diff(rows(), old, new), old, new, notes=["made on 2026-11-29"])
+    assert tomllib.loads(text) == {
+        "threshold": 0.7,
+        "min_margin": 0.1,
+        "labels": [{"name": "cheap", "threshold": 0.4}],
+    }
+    comments = [x for x in text.splitlines() if x.startswith("#")]
+    assert comments[0].startswith("# evidence: 300 decisions from 2026-11-01 to 2026-11-13; ")
+    assert "(95 %) over 300 priced decisions" in text
+    assert "savings against big: " in text
+    assert "# made on 2026-11-29" in comments
+    back = toml_patch(policy_diff(rows(), new, old), new, old)
+    assert tomllib.loads(back) == {"threshold": 0.5, "labels": [{"name": "cheap"}]}
+    assert "# min_margin is taken away; was 0.1" in back
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        rows(0, scores=np.empty((0, 3))),
+        rows(1),
+        rows(30, scores=np.full((30, 3), 1 / 3)),
+        rows(30, priced=0.0),
+    ],
+    ids=["none", "one", "equal scores", "no costs"],
+)
+def test_degenerate_logs(found):
+    diff = policy_diff(found, policy(0.2), policy(0.9))
+    assert diff.total.n == len(found)
+    assert (diff.total.cost_half is None) == (diff.total.n_priced < 2)
+    assert tomllib.loads(toml_patch(diff, policy(0.2), policy(0.9))) == {"threshold": 0.9}
+    assert replay(found, policy()).n == len(found)
+    assert merge_effect(found, policy(), "cheap", "dear").n == len(found)
+    assert split_suggestions(found, policy()) == ()
+
+
+# More about overlap
+
+
+def test_what_is_on_together_is_not_symmetric():
+    scores = np.array([[0.9, 0.8, 0.0], [0.9, 0.1, 0.0], [0.9, 0.2, 0.0], [0.1, 0.9, 0.0]])
+    found = coactivation(scores, 0.5)
+    assert found[0].tolist()[:2] == [1.0, 0.5]  # a is on in one of the two where b is
+    assert found[1].tolist()[:2] == [pytest.approx(1 / 3), 1.0]
+    assert np.isnan(found[:, 2]).all()
+
+
+def test_likeness_is_1_for_equal_columns_and_0_for_disjoint_ones():
+    scores = np.array([[0.5, 0.5, 0.0], [0.2, 0.2, 0.0], [0.0, 0.0, 0.7]])
+    found = bhattacharyya(scores)
+    assert found[0, 1] == pytest.approx(1.0)
+    assert found[0, 2] == 0.0
+    assert np.diag(found).tolist() == pytest.approx([1.0, 1.0, 1.0])
+    assert np.isnan(bhattacharyya(np.zeros((2, 2)))).all()
+
+
+def test_like_labels_stand_side_by_side():
+    likeness = np.array([[1, 0.1, 0.9, 0.1], [0.1, 1, 0.1, 0.9], [0.9, 0.1, 1, 0.3], [0.1, 0.9, 0.3, 1]])
+    order = order_by_likeness(likeness)
+    assert order == [0, 2, 3, 1]
+    assert order_by_likeness(np.eye(2)) == [0, 1]
+
+
+def test_margins_and_sums_need_no_distribution():
+    scores = np.array([[0.9, 0.5, 0.1], [0.6, 0.55, 0.9]])
+    assert dict(margin_quantiles(scores))[0.5] == pytest.approx(0.35)
+    assert score_sums(scores)[1] == pytest.approx((1.5 + 2.05) / 2)
+    assert margin_quantiles(np.ones((3, 1))) == ()
+    assert score_sums(np.empty((0, 3))) is None
+
+
+def test_merging_two_labels_that_share_belief_takes_decisions_out_of_the_fallback():
+    found = rows(400)
+    effect = merge_effect(found, policy(), "dear", "cheap")
+    assert effect.how == "sum"
+    assert effect.fallback_after < effect.fallback_before
+    merged = np.stack([found.scores[:, 0] + found.scores[:, 1], found.scores[:, 2]], axis=1)
+    assert effect.fallback_after == pytest.approx(np.mean(merged.max(axis=1) < 0.55))
+    top = found.scores.argmax(axis=1)
+    assert effect.model == ("big" if (top == 1).sum() >= (top == 0).sum() else "small")
+    models = np.where(
+        merged.max(axis=1) < 0.55, "middle", np.where(merged.argmax(axis=1) == 0, effect.model, "middle")
+    )
+    assert effect.cost_after == pytest.approx(1000 * found.cost_of(models.astype(object)).mean())
+    assert effect.cost_change == pytest.approx(effect.cost_after - effect.cost_before)
+    assert effect.close_before == pytest.approx(
+        np.mean(np.diff(np.sort(found.scores, axis=1)[:, -2:], axis=1) < 0.1)
+    )
+    independent = merge_effect(rows(400, simplex=False), policy(), "cheap", "dear")
+    assert independent.how == "max"
+    assert independent.fallback_after == independent.fallback_before  # the best score stays the best
+    with pytest.raises(ValueError, match="no label 'none'"):
+        merge_effect(found, policy(), "cheap", "none")
+
+
+def test_a_label_that_leans_two_ways_is_suggested_with_examples_of_both():
+    towards_dear, towards_same = [[0.6, 0.3, 0.1]] * 60, [[0.6, 0.1, 0.3]] * 40
+    found = split_suggestions(rows(scores=towards_dear + towards_same + [[0.1, 0.7, 0.2]] * 50), policy())
+    (split,) = found
+    assert (split.label, split.towards, split.n_towards, split.other, split.n_other) == (
+        "cheap",
+        "dear",
+        60,
+        "same",
+        40,
+    )
+    assert len(split.examples) == len(split.other_examples) == 5
+    assert set(split.examples) < {f"id{i}" for i in range(60)}
+    sure = [[0.97, 0.02, 0.01]] * 60 + [[0.97, 0.01, 0.02]] * 60  # second place means nothing here
+    assert split_suggestions(rows(scores=sure), policy()) == ()
