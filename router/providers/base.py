@@ -123,7 +123,7 @@ class SdkProvider:
             async with asyncio.timeout(progress.left) as progress.timer:
                 await self._attempts(request, progress, client)
         except TimeoutError:
-            progress.end("timeout", "TimeoutError")
+            progress.end(progress.late.outcome, progress.late.error_type)
         except asyncio.CancelledError:
             progress.end("cancelled")
             raise
@@ -137,6 +137,7 @@ class SdkProvider:
             progress.attempts += 1
             progress.usage = None
             progress.calls.clear()
+            progress.late = Fault("timeout", "TimeoutError")
             try:
                 await self._send(client or self._client(), request, progress)
                 return

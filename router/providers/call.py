@@ -95,6 +95,7 @@ class Progress:
     failed: list[Attempt] = field(default_factory=list)
     asked_at: float = field(default_factory=time.monotonic)
     corrected: set[str] = field(default_factory=set)
+    late: Fault = Fault("timeout", "TimeoutError")
     outcome: Outcome | None = None
     error_type: str | None = None
     timer: asyncio.Timeout | None = field(default=None, repr=False)
@@ -147,10 +148,16 @@ class Progress:
         """The reply is complete; in a stream only token counts can follow, and they are not waited for long."""
         if isinstance(reason, str) and reason:
             self.finish_reason = clean(reason)[:64]
-            if self.timer is not None and self.emit is not None:
-                with contextlib.suppress(RuntimeError):  # it is just going off
-                    now = asyncio.get_running_loop().time()  # which need not be the monotonic clock's
-                    self.timer.reschedule(now + min(max(self.left, 0.0), SETTLE_S))
+            self.settle()
+
+    def settle(self, failed: Fault | None = None) -> None:
+        """What a stream had to say is said: its end is not waited for long. ``failed``: what it comes to then."""
+        if failed is not None:
+            self.late = failed
+        if self.timer is not None and self.emit is not None:
+            with contextlib.suppress(RuntimeError):  # it is just going off
+                now = asyncio.get_running_loop().time()  # which need not be the monotonic clock's
+                self.timer.reschedule(now + min(max(self.left, 0.0), SETTLE_S))
 
     def end(self, outcome: Outcome, error_type: str | None = None) -> None:
         """Set how the call ended; a reply that was complete stays complete whatever happens after it."""

@@ -109,7 +109,9 @@ def _read_end(reply: Any, progress: Progress) -> None:
 
 
 async def _read_stream(stream: Any, progress: Progress) -> None:
-    events = False
+    """Read to the end, also behind the last event: the SDK's generators, left in the middle, would be closed by chance."""
+    events, ended = False, False
+    failed: FailedResponse | None = None
     async for event in stream:
         events = True
         kind = get(event, "type")
@@ -121,10 +123,19 @@ async def _read_stream(stream: Any, progress: Progress) -> None:
         elif kind == "response.output_item.done":  # calls are taken whole: their pieces name no tool
             _read_call(get(event, "item"), get(event, "output_index"), progress)
         elif kind in _ENDS:
-            _read_end(get(event, "response"), progress)
-            return
+            ended = True
+            try:
+                _read_end(get(event, "response"), progress)
+            except FailedResponse as error:
+                failed = error
         elif kind == "error":
-            raise FailedResponse(get(event, "code"))
+            failed = FailedResponse(get(event, "code"))
+        if failed is not None:
+            progress.settle(failed.fault)
+    if failed is not None:
+        raise failed
+    if ended:
+        return
     if events or "text/event-stream" in stream.response.headers.get("content-type", ""):
         progress.end("cut_stream", "CutStream")
     else:
