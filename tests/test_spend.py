@@ -479,3 +479,25 @@ def test_the_most_a_call_can_cost_bounds_every_way_to_count_its_tokens(text, sys
         assert bound is not None
         for usage in (Usage(count + 1, longest), Usage(1, longest, None, count)):
             assert book.price(usage, model, DAY) <= bound
+
+
+@pytest.mark.parametrize("fault", ["429", "hang"])
+def test_a_failover_chain_is_held_as_a_whole_and_settled_model_by_model(fault, fake, tmp_path):
+    policy = Policy.from_toml(
+        SEED.to_toml().replace(
+            'model = "gpt-4o-mini"\n', 'model = "gpt-4o-mini"\nfailover = ["gpt-4.1"]\n', 1
+        )
+    )
+    fake.by_model[MODEL] = fault
+    with Router(policy, classifier=Fixed(), data=tmp_path, max_usd_per_day=1, deadline_s=4) as client:
+        reply = client.ask("hello", max_tokens=100)
+    day = DayLedger(tmp_path).read()
+    assert (reply.decision.model_used, day.held_usd) == ("gpt-4.1", 0)
+    # A rate limit costs nothing; a model that did not answer in time counts as the most it could be.
+    bound = most([{"role": "user", "content": "hello"}], None, 100, MODEL, PriceBook(), DAY)
+    assert day.spent_usd == reply.cost_usd + (bound if fault == "hang" else 0)
+    with (
+        Router(policy, classifier=Fixed(), data=tmp_path, max_usd="0.0002", deadline_s=4) as client,
+        pytest.raises(SpendCapError),
+    ):
+        client.ask("hello", max_tokens=100)  # the second model alone could cost more
