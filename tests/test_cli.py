@@ -133,7 +133,8 @@ def test_the_exit_codes_are_those_of_the_readme() -> None:
     said = dict(re.findall(r"(\d+) ([a-z ]+)", README.split("Exit codes:", 1)[1].split("\n", 1)[0]))
     assert said["1"] == "failed" and errors.FAILED == 1
     assert said["2"] == "bad input" and errors.USAGE == 2
-    assert said["3"] == "not enough data" and errors.NOT_ENOUGH == 3
+    assert said["3"] == "not enough data or evidence" and errors.NOT_ENOUGH == 3
+    assert said["4"] == "nothing meets the condition" and errors.INFEASIBLE == 4
 
 
 # --json, and the figures
