@@ -56,6 +56,7 @@ def test_allocation_follows_size_times_spread():
     assert allocate([100, 100, 3], [0.5, 0.1, 0.5], 20).tolist() == [15, 3, 2]
     assert allocate([5, 5], [0.5, 0.5], 10).tolist() == [5, 5]
     assert allocate([1000, 4], [0.5, 0.5], 4).tolist() == [2, 2]
+    assert allocate([30, 10], [0, 0], 20).tolist() == [15, 5]
     for n in (40, 97, 333):
         sizes = rng(n).integers(1, 400, 17)
         found = allocate(sizes, rng(n).uniform(0.05, 0.5, 17), min(n, int(sizes.sum())))

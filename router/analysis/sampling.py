@@ -142,6 +142,8 @@ def allocate(sizes: ArrayLike, spread: ArrayLike, n: int) -> Counts:
     most = np.asarray(sizes, dtype=np.int64)
     least = np.minimum(most, FLOOR)
     weight = most * np.asarray(spread, dtype=np.float64)
+    if not bool((weight > 0).any()):
+        weight = most.astype(np.float64)  # no spread anywhere: by size alone
     low, high = 0.0, float(n) / float(weight[weight > 0].min()) + 1.0
     for _ in range(60):  # the scale at which the clipped shares sum to n
         middle = (low + high) / 2

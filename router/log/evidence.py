@@ -63,7 +63,10 @@ def scored(
     )
     bound: dict[str, Any] = {f"label_{k}": name for k, name in enumerate(labels)}
     bound |= {f"model_{k}": name for k, name in enumerate(models)}
-    bound |= {"limit": limit, "ids": None if ids is None else list(ids)}
+    bound |= {"limit": limit}
+    if ids is not None:
+        condition += " AND list_contains($ids, CAST(d.id AS VARCHAR))"
+        bound |= {"ids": list(ids)}
     query = (
         sql("scored").replace("{columns}", columns).replace("{joins}", joins).replace("{filter}", condition)
     )
