@@ -267,6 +267,11 @@ def test_other_queues_feed_no_promise(tmp_path: Path) -> None:
         done = run(verb, "--data", folder)
         assert (done.exit_code, done.stdout) == (3, "")
         assert "no decision of the audit queue was judged" in done.stderr
+    # 0.9 ** 22 < 0.1; the second figure is that of labels_needed
+    assert (
+        "takes 22 labels among the served without a loss, and about 152"
+        in run("certify", "--data", folder).stderr
+    )
 
 
 # calibration

@@ -57,7 +57,7 @@ def calibration(
         judged = everything[everything["queue"] == "audit"]
         if judged.empty:
             raise NotEnoughData(
-                "no decision of the audit queue was judged; draw an audit sample and judge it first"
+                "no decision of the audit queue was judged; draw some with 'routescope sample audit', judge and import them"
             )
         names = evidence.score_labels(log, picked)
         scores = evidence.scored(log, picked, names, (), _rules(policy, data)[1], ids=judged["id"].tolist())

@@ -153,7 +153,8 @@ def certificates(
     audit = Judgements.from_table(judged).audit
     if len(audit) == 0:
         raise NotEnoughData(
-            "no decision of the audit queue was judged; draw an audit sample and judge it first"
+            "no decision of the audit queue was judged; draw some with 'routescope sample audit', judge and import them. "
+            + _plan(alpha, delta)
         )
     traffic = bins(log, picked)
     wanted: dict[str, Any] = {"alpha": alpha, "delta": delta, "loss": loss, "look": look}
@@ -162,6 +163,15 @@ def certificates(
     # Labels with a line of their own do not follow the one that is asked about.
     follow = [x.name for x in rules.labels if x.threshold is None]
     return (promise(audit, traffic, follow, **wanted),)
+
+
+def _plan(alpha: float, delta: float) -> str:
+    """How many labels a promise takes."""
+    from router.analysis.binomial import labels_needed, zero_failures_needed
+
+    half = labels_needed(alpha, delta, alpha / 2)
+    more = "" if half is None else f", and about {half:,} if losses are half as many as allowed"
+    return f"A promise of {share(alpha)} takes {zero_failures_needed(alpha, delta):,} labels among the served without a loss{more}"
 
 
 def _say_uneven(judged: pd.DataFrame) -> None:
