@@ -11,11 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from router.analysis.cells import Floats
 
-Queue = Literal["audit", "estimate", "learn"]
-"""Why a decision is judged: drawn uniformly (feeds promises), by strata (feeds estimates), picked to learn from (neither)."""
-
-QUEUES: tuple[Queue, ...] = ("audit", "estimate", "learn")
-
 Loss = Literal["label", "answer"]
 """What a judgement of "wrong" means: the top label is wrong, or the answer of the label's model is not adequate."""
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from router.analysis.cells import Counts, Floats
 from router.analysis.estimates import Z95
-from router.analysis.judgements import Queue
+from router.types import Queue
 
 FLOOR = 2
 """Least labels per stratum: with one there is no variance to be seen."""

@@ -57,7 +57,7 @@ def calibration(
         judged = everything[everything["queue"] == "audit"]
         if judged.empty:
             raise NotEnoughData(
-                "no decision of the audit queue was judged; draw some with 'routescope sample audit', judge and import them"
+                "no decision of the audit queue was judged; draw some with 'routescope review next --queue audit' and give them back with 'routescope feedback'"
             )
         names = evidence.score_labels(log, picked)
         scores = evidence.scored(log, picked, names, (), _rules(policy, data)[1], ids=judged["id"].tolist())
@@ -132,7 +132,7 @@ def _estimate(judged: pd.DataFrame) -> Estimate:
     drawn = judged[
         (judged["queue"] == "estimate") & judged["inclusion_probability"].between(0, 1, inclusive="right")
     ]
-    return estimate(drawn["verdict"] == "wrong", drawn["inclusion_probability"], drawn["note"].fillna(""))
+    return estimate(drawn["verdict"] == "wrong", drawn["inclusion_probability"], drawn["stratum"].fillna(""))
 
 
 def _temperature(judged: pd.DataFrame, scores: pd.DataFrame, names: list[str], seed: int) -> Any:

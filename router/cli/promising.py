@@ -153,7 +153,7 @@ def certificates(
     audit = Judgements.from_table(judged).audit
     if len(audit) == 0:
         raise NotEnoughData(
-            "no decision of the audit queue was judged; draw some with 'routescope sample audit', judge and import them. "
+            "no decision of the audit queue was judged; draw some with 'routescope review next --queue audit', judge them and give them back with 'routescope feedback'. "
             + _plan(alpha, delta)
         )
     traffic = bins(log, picked)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from router.log import sources
 from router.log.filters import Filter, where
+from router.log.judged import judged
 from router.log.pricing import rates_table, row_cost
 from router.log.reader import Log
 from router.log.schema import sql
@@ -21,9 +22,9 @@ MOST_ROWS = 500_000
 
 
 def judgements(log: Log, chosen: Filter) -> pd.DataFrame:
-    """Judged decisions, one row for each queue; see ``judgements.sql`` and router.analysis.judgements.COLUMNS."""
-    condition, values = where(chosen)
-    return log.frame(sql("judgements").replace("{filter}", condition), values)
+    """Decisions judged right or wrong that have scores: one row for each queue that drew them; see ``router.log.judged``."""
+    table = judged(log, chosen)
+    return table[table["verdict"].isin(("right", "wrong")) & table["confidence"].notna()]
 
 
 def daily(log: Log, chosen: Filter) -> pd.DataFrame:
