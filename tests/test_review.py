@@ -19,6 +19,7 @@ from log_samples import SEED, START, Fixed, decision, run, start
 from test_owner import waits_for
 
 from router import AsyncRouter, InputError, Router
+from router.analysis.judgements import Judgements
 from router.analysis.sampling import estimate
 from router.errors import LogError, LogLocked
 from router.log import Owner, open_log
@@ -190,7 +191,7 @@ def test_what_was_drawn_keeps_its_queue_and_probability_when_it_is_judged_by_id(
     for item in learn.items:
         assert found[item.decision_id] == ("learn", None, "right")
     with open_log(data) as log:
-        assert len(analysis.Judgements.from_table(judged(log)).audit) == 6
+        assert len(Judgements.from_table(judged(log)).audit) == 6
         assert waiting(log) == []
 
 
