@@ -29,6 +29,7 @@ from router.resolve import build_classifier, load_policy
 from router.spend_caps import usd
 from router.types import (
     REPLIES,
+    UNCHARGED,
     Attempt,
     Cause,
     Choice,
@@ -406,11 +407,17 @@ class RouterBase:
         if not failed:
             return decision
         day = decision.decided_at.date()
-        failed = tuple(replace(x, cost_usd=self._cost(x.usage, x.model, day)) for x in failed)
+        failed = tuple(replace(x, cost_usd=self._failed_cost(x, day)) for x in failed)
         known = [x.cost_usd for x in failed if x.cost_usd is not None]
         return replace(
             decision, failed_attempts=failed, failed_cost_usd=sum(known, Decimal(0)) if known else None
         )
+
+    def _failed_cost(self, attempt: Attempt, day: date) -> Decimal | None:
+        tells = attempt.input_tokens is not None or attempt.output_tokens is not None
+        if not tells and attempt.outcome in UNCHARGED:
+            return Decimal(0)
+        return self._cost(attempt.usage, attempt.model, day)
 
     def _cancelled(self, decision: Decision, chain: Chain | None, error: BaseException) -> None:
         """Log a decision whose caller went away; ``chain`` None: before any model was asked."""

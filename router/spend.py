@@ -13,18 +13,16 @@ from typing import TYPE_CHECKING, Any
 from router.errors import SpendCapError
 from router.spend_caps import SpendCaps
 from router.spend_day import FILE, Day, DayLedger, dollars
-from router.types import Usage
+from router.types import UNCHARGED, Usage
 
 if TYPE_CHECKING:
     from router.prices import PriceBook
 
-__all__ = ["FILE", "FREE", "Day", "DayLedger", "SpendMeter", "most"]
+__all__ = ["FILE", "Day", "DayLedger", "SpendMeter", "most"]
 
 MESSAGE_TOKENS = 32
 """Tokens of a message's frame (role, separators), on the safe side."""
 
-FREE = frozenset({"rate_limited", "auth", "rejected", "not_found", "overloaded", "unreachable", "no_key"})
-"""Outcomes that no provider charges for. Any other without a known cost counts as the most it could be."""
 
 _ZERO = Decimal(0)
 _logger = logging.getLogger("routescope")
@@ -109,7 +107,7 @@ class SpendMeter:
             for model, cost, outcome in calls:
                 if cost is not None:
                     paid += cost
-                elif outcome not in FREE:
+                elif outcome not in UNCHARGED:
                     assumed += held.get(model, _ZERO)
             self._spent += paid + assumed
         self._settle_day(key, paid + assumed, assumed)

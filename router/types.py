@@ -55,6 +55,11 @@ Queue = Literal["audit", "estimate", "learn"]
 QUEUES: tuple[Queue, ...] = ("audit", "estimate", "learn")
 """Why a decision was drawn for review: uniformly (feeds promises), by strata (feeds estimates), to learn from (neither)."""
 
+UNCHARGED: frozenset[str] = frozenset(
+    {"rate_limited", "auth", "rejected", "not_found", "overloaded", "unreachable", "no_key", "spend_cap"}
+)
+"""Outcomes that no provider charges for: the request was refused, or never came to a model. Any other may have cost."""
+
 Grade = Literal["measured", "estimated", "assumed"]
 Durability = Literal["process", "async", "power"]
 Message = Mapping[str, Any]
@@ -147,7 +152,8 @@ class Usage:
 class Attempt:
     """A request that gave no reply and was followed by another, to the same model or to the next of a failover chain.
 
-    Token counts and cost are None where the provider told none; never read that as 0.
+    Token counts and cost are None where the provider told none; never read that as 0. The cost of an outcome that nobody charges
+    for (``UNCHARGED``) is 0.
     """
 
     model: str
