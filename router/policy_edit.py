@@ -64,6 +64,65 @@ def with_threshold_text(text: str, threshold: float, label: str | None = None) -
     return changed
 
 
+def with_patch_text(text: str, patch: str) -> str:
+    """The same text with the keys that a patch of ``routescope policy diff --toml`` sets; all other lines stay.
+
+    Parameters
+    ----------
+    patch : TOML with keys of the policy at the top, and ``[[labels]]`` tables that name a label and what changes in it.
+
+    Raises
+    ------
+    PolicyError
+        The patch is no TOML, sets a key that a patch may not set or names a label that the policy has not; or the text, or what
+        it would become, is not a valid policy.
+    """
+    import tomlkit
+
+    policy = Policy.from_toml(text)
+    changes = _parsed_patch(patch)
+    document: Any = tomlkit.parse(text)
+    for key, value in changes.items():
+        if key != "labels":
+            _set(document, key, value)
+    for change in changes.get("labels", []):
+        name = change["name"]
+        if name not in policy.by_name:
+            raise PolicyError(f"patch: no label {str(name)[:40]!r}; known: {', '.join(policy.label_names)}")
+        entry = next(x for x in document["labels"] if x["name"] == name)
+        for key, value in change.items():
+            _set(entry, key, value)
+    changed = tomlkit.dumps(document)
+    Policy.from_toml(changed)
+    return changed
+
+
+_PATCHED = ("threshold", "min_margin", "fallback_model", "baseline", "labels")
+_PATCHED_LABEL = ("name", "model", "threshold")
+
+
+def _parsed_patch(patch: str) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        found = tomllib.loads(patch)
+    except tomllib.TOMLDecodeError as error:
+        raise PolicyError(f"patch: not TOML: {error}") from None
+    labels = found.get("labels", [])
+    if not isinstance(labels, list) or not all(isinstance(x, dict) and "name" in x for x in labels):
+        raise PolicyError("patch: labels: expected [[labels]] tables, each with the name of a label")
+    unknown = [key for key in found if key not in _PATCHED]
+    unknown += [f"labels.{key}" for x in labels for key in x if key not in _PATCHED_LABEL]
+    if unknown:
+        raise PolicyError(
+            f"patch: {', '.join(dict.fromkeys(unknown))}: a patch sets {', '.join(_PATCHED[:-1])} and, in [[labels]], model and "
+            "threshold; for anything else edit the policy"
+        )
+    if not found:
+        raise PolicyError("patch: sets nothing; the two policies may differ in what a patch cannot say")
+    return found
+
+
 def diff(old: str, new: str) -> str:
     """What would change, as a unified diff; "" when nothing does."""
     lines = difflib.unified_diff(
@@ -115,6 +174,13 @@ def save(
             f"{path} cannot be written: {error.strerror or type(error).__name__}"
         ) from None
     return path
+
+
+def _set(table: Any, key: str, value: Any) -> None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        _set_number(table, key, float(value))
+    elif table.get(key) != value:
+        table[key] = value
 
 
 def _set_number(table: Any, key: str, value: float) -> None:

@@ -156,6 +156,7 @@ JSON = {
     "replay": ["replay"],
     "pairs": ["pairs", "{tmp}/pairs.csv"],
     "policy diff": ["policy", "diff", "-t", "0.6"],
+    "policy apply": ["policy", "apply", "{tmp}/patch.toml"],
     "policy show": ["policy", "show"],
     "review next": ["review", "next", "--queue", "audit", "--n", "2"],
     "review open": ["review", "open"],
@@ -173,6 +174,9 @@ JUDGED = {"certify", "calibration"}  # in test_cli_tuning.py: they need judged d
 def test_json_is_one_document_and_nothing_else(verb: str, data: Path, tmp_path: Path, fake: FakeApis) -> None:
     folder = tmp_path if verb in ("route", "ask", "ingest", "retention", "rebuild") else data
     args = [part.format(tmp=tmp_path) for part in JSON[verb]]
+    if verb == "policy apply":
+        folder = tmp_path
+        (tmp_path / "patch.toml").write_text("threshold = 0.6\n")
     if verb == "pairs":
         (tmp_path / "pairs.csv").write_text("id,weak,strong\n" + "1,0,1\n2,1,1\n3,0,1\n4,0,1\n" * 20)
         done = run(*args, "--json")

@@ -358,7 +358,7 @@ def test_replay_weighs_choices_that_were_drawn(tmp_path: Path) -> None:
     ]
 
 
-def test_a_diff_is_shown_as_table_json_and_patch(data: Path) -> None:
+def test_a_diff_is_shown_as_table_json_and_patch_which_can_be_applied(data: Path, tmp_path: Path) -> None:
     found = document("policy", "diff", "-t", "0.8", "--data", data)
     below = found["total"]["new_fallback"] - found["total"]["old_fallback"]
     assert found["total"]["crossing"] == below > 0
@@ -367,6 +367,12 @@ def test_a_diff_is_shown_as_table_json_and_patch(data: Path) -> None:
     assert "not in the log" in shown.stderr
     patch = run("policy", "diff", "-t", "0.8", "--toml", "--data", data).stdout
     assert tomllib.loads(patch) == {"threshold": 0.8}
+    own = tmp_path / "own"
+    shown = run("policy", "apply", "-", "--dry-run", "--data", own, stdin=patch.encode())
+    assert "+threshold = 0.8 " in shown.stdout and not (own / "policy.toml").exists()
+    assert run("policy", "apply", "-", "--data", own, stdin=patch.encode()).exit_code == 0
+    assert document("policy", "show", "--data", own)["threshold"] == 0.8
+    assert "nothing to change" in run("policy", "apply", "-", "--data", own, stdin=patch.encode()).stderr
     assert f"# evidence: {N} decisions from 2026-10-01 to 2026-10-28" in patch
 
 

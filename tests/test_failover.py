@@ -332,3 +332,15 @@ def test_no_message_of_a_failed_chain_holds_the_prompt_or_a_key(
     assert KEY not in str(error.value) + repr(error.value.decision)
     assert "canary" not in str(error.value) + repr(error.value.decision)
     assert KEY not in json.dumps([row.failed_attempts for row in desk.rows()])
+
+
+@pytest.mark.parametrize(("fault", "cost", "unknown"), [("429-after-200", Decimal(0), 0), ("hang", None, 1)])
+def test_a_refused_request_costs_nothing_and_one_that_may_have_been_answered_is_unknown(
+    desk: Desk, fault: str, cost: Decimal | None, unknown: int
+) -> None:
+    desk.fake.by_model["first"] = fault
+    assert desk.run(("spare",), deadline_s=0.8).decision.failed_cost_usd == cost
+    rule = desk.policy(("spare",))
+    with open_log(desk.data) as log:
+        found = spend(log, Filter(), rule, PriceBook(rule.models), baseline="first")
+    assert found["n_failed_unknown"].tolist() == [unknown]

@@ -8,7 +8,7 @@ import pytest
 
 from router.errors import ConfigurationError, PolicyError
 from router.policy import Policy, preset_toml
-from router.policy_edit import diff, save, source_text, with_threshold_text
+from router.policy_edit import diff, save, source_text, with_patch_text, with_threshold_text
 
 SEED = preset_toml("seed")
 
@@ -161,3 +161,41 @@ def test_a_file_in_place_of_the_folder_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("in the way")
     with pytest.raises(ConfigurationError, match="cannot be written"):
         save(tmp_path / "data", SEED, expected_old=None)
+
+
+def test_a_patch_changes_its_keys_alone_and_every_comment_stays() -> None:
+    patch = """
+        # evidence: 10 decisions
+        threshold = 0.8  # was 0.55
+        fallback_model = "gpt-4.1"
+        [[labels]]
+        name = "coding"
+        model = "gpt-4o"  # was "claude-sonnet-4-5"
+        threshold = 0.7
+    """
+    changed = with_patch_text(SEED, patch)
+    rules, seed = Policy.from_toml(changed), Policy.from_toml(SEED)
+    assert (rules.threshold, rules.fallback_model, rules.threshold_for("coding")) == (0.8, "gpt-4.1", 0.7)
+    assert rules.by_name["coding"].model == "gpt-4o"
+    assert rules.by_name["simple"] == seed.by_name["simple"]
+    assert [x.split("#")[1] for x in SEED.splitlines() if "#" in x] == [
+        x.split("#")[1] for x in changed.splitlines() if "#" in x
+    ]
+
+
+@pytest.mark.parametrize(
+    ("patch", "says"),
+    [
+        ("threshold = ", "not TOML"),
+        ("# nothing", "sets nothing"),
+        ("treshold = 0.5", "treshold: a patch sets threshold"),
+        ("[[labels]]\nname = 'coding'\nrubric = 'x'", "labels.rubric"),
+        ("[[labels]]\nmodel = 'gpt-4o'", "each with the name of a label"),
+        ("[[labels]]\nname = 'poems'\nmodel = 'gpt-4o'", "no label 'poems'; known: simple"),
+        ("threshold = 1.5", "threshold"),
+    ],
+    ids=["no TOML", "nothing", "typo", "rubric", "no name", "no label", "no number"],
+)
+def test_a_patch_that_cannot_be_applied_says_why(patch: str, says: str) -> None:
+    with pytest.raises(PolicyError, match=says):
+        with_patch_text(SEED, patch)

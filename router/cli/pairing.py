@@ -50,7 +50,7 @@ def pairs(
     for name, value in (("--alpha", alpha), ("--delta", delta)):
         if not 0.0 < value < 1.0:
             raise InputError(f"{name}: found {value!r}, expected a number between 0 and 1")
-    found = parse_pairs(_read(file))
+    found = parse_pairs(read_text(file))
     if len(found) == 0:
         raise NotEnoughData(f"no row with both outcomes ({found.n_missing:,} without)")
     said = report(found, rng=np.random.default_rng(seed))
@@ -96,7 +96,8 @@ def pairs(
     )
 
 
-def _read(file: str) -> str:
+def read_text(file: str) -> str:
+    """Text of a file, or of standard input for "-"; an InputError says what is wrong with it."""
     try:
         raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:

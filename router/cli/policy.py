@@ -1,4 +1,4 @@
-"""``policy show``: the policy in force."""
+"""``policy show``: the policy in force; its other verbs are in ``policy_diff``."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from router.policy import PRESETS
 if TYPE_CHECKING:
     from router.policy import Policy
 
-app = typer.Typer(no_args_is_help=True, help="Look at the policy.", rich_markup_mode=None)
+app = typer.Typer(no_args_is_help=True, help="Look at the policy and change it.", rich_markup_mode=None)
 
 
 @app.callback()
 def policy() -> None:
-    """Look at the policy."""
+    """Look at the policy and change it."""
 
 
 @app.command()

@@ -1,7 +1,8 @@
-"""``policy diff``: what another policy would change, on the log, before it is saved."""
+"""``policy diff`` and ``policy apply``: what another policy would change, on the log, and putting it in force."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,12 +13,17 @@ import typer
 from router.cli.export import chosen, reading
 from router.cli.options import Data, Json, PolicyFile, Since, Until
 from router.cli.output import emit, money, say, share, table, with_half
+from router.cli.pairing import read_text
 from router.cli.reading import _rules, enough
 from router.cli.watching import Merge, read_merges, scored_rows
 from router.errors import InputError
 
 if TYPE_CHECKING:
     from router.analysis.diff import Change, PolicyDiff
+
+
+_LEFT = re.compile(r"# (label .* is gone|\w+ is taken away; was .*)")
+"""What a patch says of a change that no key can hold."""
 
 
 def policy_diff(
@@ -91,6 +97,46 @@ def policy_diff(
     else:
         _print_diff(found)
     _say_diff(found)
+
+
+def apply(
+    patch: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATCH|-",
+            show_default=False,
+            help="What 'policy diff --toml' printed; - is standard input.",
+        ),
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the difference; write nothing.")] = False,
+    data: Data = None,
+    policy: PolicyFile = None,
+    json: Json = False,
+) -> None:
+    """Change the policy in force by a patch. Comments stay, the old file is kept beside it."""
+    from router.config import data_dir
+    from router.policy import Policy
+    from router.policy_edit import diff, save, source_text, with_patch_text
+
+    folder = data_dir(data)
+    text = source_text(policy, folder)
+    wanted = read_text(patch)
+    changed = with_patch_text(text, wanted)
+    lines = diff(text, changed)
+    path = None
+    if lines and not dry_run:
+        path = save(folder, changed, expected_old=text, policy_file=policy)
+    rules = Policy.from_toml(changed)
+    if json:
+        emit({"diff": lines, "path": path, "fingerprint": rules.fingerprint})
+    elif lines:
+        typer.echo(lines, nl=False)
+    if path is not None:
+        say(f"saved to {path}; the old one is kept beside it")
+    elif not lines:
+        say("the policy says so already; nothing to change")
+    for left in filter(None, map(_LEFT.fullmatch, wanted.splitlines())):
+        say(f"note: {left[1]}: a patch cannot do that; edit the policy")
 
 
 def _print_diff(found: PolicyDiff) -> None:
