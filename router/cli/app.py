@@ -20,6 +20,7 @@ from router.cli import (
     promising,
     query,
     reading,
+    report,
     routing,
     sample,
     tuning,
@@ -73,6 +74,7 @@ app.command()(promising.certify)
 app.command()(calibrating.calibration)
 app.command()(watching.drift)
 app.command()(watching.replay)
+app.command()(report.report)
 app.command()(pairing.pairs)
 policy.app.command("diff")(policy_diff.policy_diff)
 app.add_typer(policy.app, name="policy")

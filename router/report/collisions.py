@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 MERGED = 3
 """How many of the closest pairs are merged on trial, and shown with examples."""
 
-EXAMPLE_CHARACTERS = 400
+REPEATS = 20
+"""A prompt that comes again is shown once; so many times the wanted number is read."""
 
 
 def pairs(log: Log, chosen: Filter, policy: Policy, prices: PriceBook, examples: int) -> dict[str, Any]:
@@ -56,7 +57,8 @@ def pairs(log: Log, chosen: Filter, policy: Policy, prices: PriceBook, examples:
 
 
 def _examples(log: Log, chosen: Filter, first: str, second: str, close: float, most: int) -> dict[str, Any]:
-    table = queries.close_calls(log, chosen, first, second, close=close, limit=most)
+    table = queries.close_calls(log, chosen, first, second, close=close, limit=most * REPEATS)
+    once = table.drop_duplicates("prompt").head(most)
     rows = [
         {
             "id": row.id,
@@ -65,6 +67,6 @@ def _examples(log: Log, chosen: Filter, first: str, second: str, close: float, m
             "confidence": row.confidence,
             "margin": row.margin,
         }
-        for row in table.itertuples()
+        for row in once.itertuples()
     ]
     return {"first": first, "second": second, "rows": rows}

@@ -212,7 +212,7 @@ def _periods(days: pd.DataFrame) -> dict[str, Any]:
     if by_week:
         import pandas as pd
 
-        table["day"] = table["day"] - pd.to_timedelta(table["day"].dt.weekday, unit="D")
+        table["day"] = table["day"] - pd.to_timedelta(table["day"].dt.day_of_week, unit="D")
     names = sorted(table["label"].astype(str).unique())
     found = []
     for at, part in table.groupby("day"):
@@ -256,5 +256,3 @@ def _models(
 
 def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
-
-

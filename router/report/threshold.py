@@ -38,9 +38,7 @@ def curve(
     """The curve under ``wishes.max_fallback`` and ``wishes.seed``; ``points`` holds every 0.05, production and the optimum."""
     best, least = None, None
     if found.n:
-        best = cheapest_with_fallback(
-            found, wishes.max_fallback, rng=np.random.default_rng(wishes.seed)
-        )
+        best = cheapest_with_fallback(found, wishes.max_fallback, rng=np.random.default_rng(wishes.seed))
         least = cheapest(found)
     at = getattr(best, "threshold", None)
     wanted = {k / GRID for k in range(0, GRID + 1, TABLE_STEP)} | {policy.threshold}

@@ -50,16 +50,18 @@ def count(value: float | None) -> str:
 
 
 def share(value: float | None) -> str:
-    """A share with one decimal; what rounding would turn into none or all is said as such.
+    r"""A share with one decimal, its sign of percent behind a space that no line breaks at.
 
-    >>> [share(v) for v in (0.225, 0.0004, 0.0, 0.9999, -0.1)]
+    What rounding would turn into none or all is said as such.
+
+    >>> [share(v).replace("\xa0", " ") for v in (0.225, 0.0004, 0.0, 0.9999, -0.1)]
     ['22.5 %', '< 0.1 %', '0.0 %', '> 99.9 %', '−10.0 %']
     """
     if value is None:
         return NOT_MEASURED
     if 0 < value < 0.001:
-        return "< 0.1 %"
-    return "> 99.9 %" if 0.999 < value < 1 else _minus(f"{value * 100:.1f}") + " %"
+        return "<\xa00.1\xa0%"
+    return ">\xa099.9\xa0%" if 0.999 < value < 1 else _minus(f"{value * 100:.1f}") + "\xa0%"
 
 
 def usd(value: float | None) -> str:
@@ -103,12 +105,22 @@ def number(value: float | None, decimals: int = 3) -> str:
     return NOT_MEASURED if value is None else _minus(f"{value:,.{decimals}f}")
 
 
-def half(value: float | None, kind: str = "usd") -> str:
-    """The half-width that stands small and muted behind a figure; nothing where there is none."""
+def half(value: float | None, of: float | None = None) -> str:
+    """The half-width that stands small and muted behind a figure, as HTML; nothing where there is none.
+
+    ``of`` is the amount in USD that it belongs to, whose decimals it takes; None: a share, in points.
+
+    >>> half(0.036, 1.53), half(0.0082)
+    (' <span class="half">± 0.04</span>', ' <span class="half">± 0.8</span>')
+    """
     if value is None:
         return ""
-    text = usd(value).replace("$", "") if kind == "usd" else f"{value * 100:.1f}"
-    return f' <span class="half">± {html.escape(text)}</span>'
+    if of is None:
+        text = f"{value * 100:.1f}"
+    else:
+        decimals = 4 if 0 < abs(of) < 0.1 else 2 if abs(of) < 999.995 else 0
+        text = f"{value:,.{decimals}f}"
+    return f' <span class="half">± {text}</span>'
 
 
 def day(text: str | None, *, year: bool = True) -> str:
@@ -163,6 +175,13 @@ def plural(value: int, one: str, many: str | None = None) -> str:
     ('1 decision', '1,200 decisions')
     """
     return f"{count(value)} {one if value == 1 else many or one + 's'}"
+
+
+def within(first: str | None, last: str | None) -> str:
+    """The same after a noun: "on" one day, "from" one "to" another."""
+    if first is None or last is None:
+        return "at no known time"
+    return f"{'on' if first[:10] == last[:10] else 'from'} {period(first, last)}"
 
 
 def listed(items: list[str]) -> str:
