@@ -153,6 +153,7 @@ JSON = {
     "sample": ["sample", "audit", "-n", "5"],
     "drift": ["drift"],
     "replay": ["replay"],
+    "report": ["report"],
     "pairs": ["pairs", "{tmp}/pairs.csv"],
     "policy diff": ["policy", "diff", "-t", "0.6"],
     "policy show": ["policy", "show"],

@@ -6,6 +6,7 @@ import html
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ def test_every_picture_has_a_name_and_every_table_a_caption(page: str) -> None:
 def test_tags_are_closed_and_sections_open_with_a_sentence(page: str) -> None:
     for tag in ("section", "figure", "svg", "table", "details", "div", "span", "p", "ul", "li", "dl"):
         assert len(re.findall(rf"<{tag}[ >]", page)) == page.count(f"</{tag}>"), tag
-    leads = re.findall(r'<section><h2>[^<]+</h2><p class="lead">([^<]+)', page)
+    leads = re.findall(r'<section><h2>[^<]+</h2><p class="lead">(.+?)</p>', page)
     assert len(leads) == page.count("<section>") == 9
     assert all(x.rstrip().endswith(".") for x in leads)
 
@@ -222,6 +223,39 @@ def test_long_periods_are_told_by_week(tmp_path: Path) -> None:
     part = document(logged(tmp_path / "data", rows))["drift"]
     assert part["period"] == "week"
     assert [x["n"] for x in part["periods"]] == [4, *([7] * 18)]  # 1 October 2026 is a Thursday
+
+
+def test_what_moved_is_said_with_its_day(tmp_path: Path) -> None:
+    low = {
+        "confidence": 0.4,
+        "is_fallback": True,
+        "cause": "low_confidence",
+        "model_chosen": "gpt-4o",
+        "model_used": "gpt-4o",
+    }
+    rows = [
+        {"decided_at": FIRST + timedelta(days=day, seconds=i), **(low if day >= 13 or i == 0 else {})}
+        for day in range(18)
+        for i in range(60)
+    ]
+    part = document(logged(tmp_path / "data", rows))
+    text = plain_text(render(part))
+    assert part["drift"]["recent_from"] == "2026-10-12"  # the last decision is of 18 October
+    assert "large enough to act on" in text
+    assert "Alarm fallback share went from" in text
+    assert "since 14 Oct 2026" in text  # day 13 after 1 October
+
+
+def test_a_limit_that_no_threshold_meets_is_said(data: Path) -> None:
+    own = replace(SEED, labels=tuple(replace(x, threshold=0.9) for x in SEED.labels))
+    with open_log(data) as log:
+        part = gather(
+            log, Filter(), own, PriceBook(own.models), clock=lambda: NOW, wishes=Wishes(max_fallback=0.01)
+        )
+    text = plain_text(render(part))
+    assert part["threshold"]["optimum"] is None and part["threshold"]["no_optimum"]["reason"] == "infeasible"
+    assert "with at most 1.0 % falling back none can be called cheapest" in text
+    assert "Labels with a threshold of their own stay at it: simple 0.900" in text
 
 
 # What is missing

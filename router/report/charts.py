@@ -8,6 +8,9 @@ from typing import Any
 from router.report import words
 from router.report.svg import WIDTH, Axis, area, chart, dot, line, path, rect, spread, text, ticks
 
+CHARACTER = 7.4
+"""Width of a bold character, at most, in the sizes of the style sheet."""
+
 SLOTS = 12
 RESERVED = {"simple": 1, "coding": 2, "reasoning": 3, "creative": 4}
 """Colours of the packaged labels, the same on every picture; others take what is free, in order."""
@@ -107,21 +110,31 @@ def _cost_panel(part: Mapping[str, Any], x: Axis, xs: list[float], top: float, s
 
 
 def _candidates(part: Mapping[str, Any], x: Axis, share: Axis, top: float, bottom: float) -> list[str]:
-    """The two lines through both panels, their words in two rows above, so that they never collide."""
-    body = []
-    for at, kind in _lines(part):
+    """The two lines through both panels, their words in two rows above, each on the side away from the other line."""
+    drawn, spoken = [], []
+    lines = _lines(part)
+    for at, kind in lines:
         point = next(p for p in part["points"] if p["threshold"] == at)
         row = 14 if kind == "candidate" else 32
-        word = "cheapest within the limit" if kind == "candidate" else "production"
-        place = "start" if at < 0.5 else "end"
-        shift = 7 if place == "start" else -7
-        body.append(line(x.at(at), row - 9, x.at(at), bottom, kind))
-        said = f"{word} {words.threshold(at)}: {words.share(point['fallback_share'])} fall back"
+        sentence = f"{'cheapest within the limit' if kind == 'candidate' else kind} {words.threshold(at)}: "
+        sentence += f"{words.share(point['fallback_share'])} fall back"
         if point["cost_per_1000"] is not None:
-            said += f", {words.usd(point['cost_per_1000'])} per 1,000"
-        body.append(text(x.at(at) + shift, row, said, f"said {kind}", place))
-        body.append(dot(x.at(at), share.at(point["fallback_share"]), f"dot {kind}"))
-    return body
+            sentence += f", {words.usd(point['cost_per_1000'])} per 1,000"
+        place = _side(x.at(at), any(other < at for other, _ in lines), len(sentence) * CHARACTER)
+        drawn.append(line(x.at(at), row - 9, x.at(at), bottom, kind))
+        drawn.append(dot(x.at(at), share.at(point["fallback_share"]), f"dot {kind}"))
+        spoken.append(text(x.at(at) + (7 if place == "start" else -7), row, sentence, f"said {kind}", place))
+    return drawn + spoken
+
+
+def _side(at: float, is_right: bool, width: float) -> str:
+    """Where words of a width stand beside a line: away from the other one where there is room, else where there is more."""
+    fits_left, fits_right = at - width > 0, at + width < WIDTH
+    if (is_right and fits_right) or (not is_right and not fits_left and fits_right):
+        return "start"
+    if fits_left:
+        return "end"
+    return "start" if at < WIDTH / 2 else "end"
 
 
 def _lines(part: Mapping[str, Any]) -> list[tuple[float, str]]:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MERGED = 3
 """How many of the closest pairs are merged on trial, and shown with examples."""
 
+MOST_READ = 200_000
+"""Merges are tried on the newest decisions, at most so many: enough for a share, and a third of the memory."""
+
 REPEATS = 20
 """A prompt that comes again is shown once; so many times the wanted number is read."""
 
@@ -31,7 +34,7 @@ def pairs(log: Log, chosen: Filter, policy: Policy, prices: PriceBook, examples:
     n_read = 0
     if closest:
         rows = Scored.from_table(
-            evidence.scored(log, chosen, policy.label_names, policy.model_names, prices),
+            evidence.scored(log, chosen, policy.label_names, policy.model_names, prices, limit=MOST_READ),
             policy.label_names,
             policy.model_names,
         )

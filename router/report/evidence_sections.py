@@ -62,11 +62,11 @@ def quality(document: Document) -> str:
         figure(
             "Does confidence mean what it says?",
             "Right labels by confidence, exact 95 % bars; dotted: as it should be, dashed: the line",
-            drawing,
+            f'<div class="beside">{drawing}{_certificate(part)}</div>',
         ),
         behind("The same as a table", table("Reliability", heads, rows)),
         note(remarks),
-        note(_certificate(part)),
+        note(_holds(document)),
     )
 
 
@@ -80,24 +80,34 @@ def _promise(part: Mapping[str, Any]) -> str:
             else f"; about {words.count(made['labels_missing'])} more labels may do"
         )
         return f"no threshold can be promised ({served}){more}."
-    return f"from {words.threshold(made['threshold'])} on {served}, with a confidence of {words.share(1 - made['delta'])}."
+    return f"from {words.threshold(made['threshold'])} on {served}, a promise that at most {words.share(made['delta'])} of such samples break."
 
 
 def _certificate(part: Mapping[str, Any]) -> str:
-    made = part["certificate"]
-    if made["threshold"] is None:
-        return f"Certificate of {words.day(made['made_on'])}: none, from {words.count(made['n_labels'])} audit labels."
-    step = made["step"]
-    text = (
-        f"Certificate of {words.day(made['made_on'])}, valid until {words.day(made['valid_until'])} or a change of classifier, labels or models: "
-        f"{words.count(step['failures'])} of {words.count(step['n'])} judged at or above {words.threshold(made['threshold'])} are wrong, upper bound "
-        f"{words.share(step['upper_bound'])}; {words.share(step['share_served'])} of traffic is served"
+    """The certificate's figures beside the chart."""
+    made, step = part["certificate"], part["certificate"]["step"]
+    facts = [("Promised from", "none" if step is None else words.threshold(made["threshold"]))]
+    facts.append(("Audit labels", words.count(made["n_labels"])))
+    if step is not None:
+        facts += [
+            ("At or above it", f"{words.count(step['failures'])} of {words.count(step['n'])} wrong"),
+            ("Upper bound", words.share(step["upper_bound"])),
+            ("Traffic served", words.share(step["share_served"])),
+            ("Falls back", words.share(made["fallback_share"])),
+            ("Savings there", words.share(made["savings_share"])),
+            ("Made", words.day(made["made_on"])),
+            ("Valid until", words.day(made["valid_until"])),
+        ]
+    rows = "".join(f"<dt>{key}</dt><dd>{value}</dd>" for key, value in facts)
+    return f'<dl class="facts">{rows}</dl>'
+
+
+def _holds(document: Document) -> str:
+    text = "A promise holds for traffic like the sampled one, until a change of classifier, labels or models; fix alpha before looking."
+    moved = document["drift"]
+    return text + (
+        " Traffic moved, see below: draw a new sample." if moved is not None and moved["alarms"] else ""
     )
-    if made["fallback_share"] is not None and made["savings_share"] is not None:
-        text += (
-            f", {words.share(made['fallback_share'])} fall back, savings {words.share(made['savings_share'])}"
-        )
-    return f"{text}."
 
 
 def drift(document: Document) -> str:

@@ -122,10 +122,17 @@ def overlap(document: Document) -> str:
         table("Pairs of labels", heads, rows),
         note(
             "At stake: by how much spend would change had each close decision gone to its other label's model. "
-            f"One label instead of two: tried for the {len(merges)} closest pairs on {words.count(part['n_read_for_merges'])} decisions."
+            + _tried(part)
         ),
         _examples(part),
     )
+
+
+def _tried(part: Mapping[str, Any]) -> str:
+    if not part["merges"]:
+        return "One label instead of two: not tried, no decision has a score for each label of the policy."
+    pairs = words.plural(len(part["merges"]), "closest pair")
+    return f"One label instead of two: tried for the {pairs} on the newest {words.count(part['n_read_for_merges'])} decisions."
 
 
 def _stake(pair: Mapping[str, Any]) -> str:

@@ -84,7 +84,7 @@ def money(document: Document) -> str:
     least = min(inner, key=lambda x: x["amount_usd"], default=None)
     lead = f"From {words.usd(saved['baseline_usd'])} on one model to {words.usd(saved['paid_usd'])} as routed"
     if least is not None and least["amount_usd"] < 0:
-        lead += f"; the largest part comes from {_step(least)} ({words.signed_usd(least['amount_usd'])})"
+        lead += f'; the largest part comes from {_step(least)} <span class="whole">({words.signed_usd(least["amount_usd"])})</span>'
     rows = [(_step(x), words.signed_usd(x["amount_usd"]), words.usd(x["total_usd"])) for x in steps]
     by = "by days" if saved["units"] == "days" else "by decisions"
     remarks = [

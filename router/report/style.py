@@ -47,8 +47,11 @@ section{margin-top:36px;padding-top:26px;border-top:1px solid var(--border)}
 figure{margin:0 0 4px;padding:14px;border:1px solid var(--border);border-radius:6px;overflow-x:auto;break-inside:avoid}
 figcaption{font-size:12.5px;color:var(--muted);margin:-2px 0 10px}
 figcaption b{display:block;font-size:14px;font-weight:600;color:var(--text)}
-svg{display:block;max-width:100%;min-width:600px;height:auto;overflow:visible}
-svg.small{min-width:0;width:100%}
+svg{display:block;max-width:100%;height:auto;overflow:visible}
+svg.wide{min-width:600px}
+svg.small{width:100%;max-width:240px}
+.beside{display:flex;flex-wrap:wrap;gap:12px 36px;align-items:center}
+.beside .facts{margin:0}
 .panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(190px,1fr));gap:18px 14px}
 .panels h3{margin:0 0 2px;display:flex;gap:7px;align-items:baseline}
 .panels p{font-size:12.5px;color:var(--muted);margin:0 0 6px}
@@ -56,7 +59,8 @@ svg.small{min-width:0;width:100%}
 .panels .swatch{margin:0}
 .table{overflow-x:auto;margin:14px 0 0;border:1px solid var(--border);border-radius:6px}
 table{border-collapse:collapse;width:100%;font-size:13px}
-kbd{font:inherit;white-space:nowrap}
+kbd{font:inherit}
+kbd,.whole{white-space:nowrap}
 caption{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 th,td{padding:6px 11px;text-align:left;border-top:1px solid var(--grid);vertical-align:top}
 thead th{background:var(--card);color:var(--muted);font-weight:400;border-top:0;vertical-align:bottom;line-height:1.3}
@@ -98,10 +102,18 @@ svg .whisker{stroke:var(--control);stroke-width:2}
 svg .dot{fill:var(--page);stroke:var(--text);stroke-width:1.75}
 svg .dot.candidate{fill:var(--candidate);stroke:var(--page)}
 svg .dot.solid{fill:var(--text);stroke:var(--page)}
-@media (max-width:820px){main{padding:24px 16px 48px}.figures{grid-template-columns:1fr 1fr}.figures div{border-left:0;border-top:1px solid var(--grid)}.figures div:first-child{border-top:0}}
+@media screen and (max-width:820px){main{padding:24px 16px 48px}.figures{grid-template-columns:1fr 1fr}.figures div{border-left:0;border-top:1px solid var(--grid)}.figures div:first-child{border-top:0}}
 @media print{
 @page{margin:16mm}
-body{font-size:10.5pt}
+body{font-size:10pt}
+.figures b{font-size:15pt}
+.figures div{padding:9px 10px}
+.panels{grid-template-columns:repeat(4,1fr)}
+table{font-size:8.5pt}
+th,td{padding:4px 6px}
+svg.wide{min-width:0}
+.beside{flex-wrap:nowrap}
+.beside svg{flex:0 1 62%;min-width:0}
 main{max-width:none;padding:0}
 section{margin-top:20px;padding-top:16px}
 h2,.lead,figcaption{break-after:avoid}

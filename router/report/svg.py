@@ -47,7 +47,7 @@ def chart(
     title: str, body: Iterable[str], *, height: float, width: float = WIDTH, small: bool = False
 ) -> str:
     """A picture with its finding as its name; ``title`` is HTML already."""
-    kind = ' class="small"' if small else ""
+    kind = ' class="small"' if small else ' class="wide"' if width == WIDTH else ""
     return (
         f'<svg{kind} viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}" role="img">'
         f"<title>{title}</title>{''.join(body)}</svg>"
