@@ -176,6 +176,7 @@ def _best(part: Mapping[str, Any], here: Mapping[str, Any]) -> str:
         text += f" ({words.usd(best['cost_per_1000'])} per 1,000, {words.share(best['fallback_share'])} fall back)"
     low, high = best["plateau"]
     text += f", and {words.threshold(low)} to {words.threshold(high)} costs at most 1 % more."
+    text += " Production falls back more often than that." if best["production_value"] is None else ""
     return text + (" The curve is flat there: choose by other reasons." if best["is_flat"] else "")
 
 
