@@ -154,6 +154,7 @@ JSON = {
     "tune": ["tune"],
     "drift": ["drift"],
     "replay": ["replay"],
+    "report": ["report"],
     "pairs": ["pairs", "{tmp}/pairs.csv"],
     "policy diff": ["policy", "diff", "-t", "0.6"],
     "policy apply": ["policy", "apply", "{tmp}/patch.toml"],

@@ -21,6 +21,7 @@ from router.cli import (
     promising,
     query,
     reading,
+    report,
     review,
     routing,
     scenario,
@@ -77,6 +78,7 @@ app.command()(promising.certify)
 app.command()(calibrating.calibration)
 app.command()(watching.drift)
 app.command()(watching.replay)
+app.command()(report.report)
 app.command()(pairing.pairs)
 policy.app.command("diff")(policy_diff.policy_diff)
 policy.app.command("apply")(policy_diff.apply)

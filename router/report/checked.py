@@ -1,0 +1,68 @@
+"""The part of the document that rests on judged decisions: calibration, a certificate, or how many labels either takes."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from router.analysis.binomial import labels_needed, zero_failures_needed
+from router.analysis.calibration import calibration, isotonic_out_of_fold, meaning
+from router.analysis.certify import certify
+from router.analysis.judgements import Judgements
+from router.analysis.lapse import VALID_DAYS
+from router.analysis.sweep import operating_point
+from router.log import evidence, queries
+from router.report.plain import plain
+
+if TYPE_CHECKING:
+    from router.analysis.sweep import Sweep
+    from router.log.filters import Filter
+    from router.log.reader import Log
+    from router.policy import Policy
+
+
+def quality(
+    log: Log, chosen: Filter, policy: Policy, curve: Sweep, wishes: Any, today: date
+) -> dict[str, Any]:
+    """Calibration and the promise at ``wishes.alpha`` and ``wishes.delta``; None in both where no audit row was judged.
+
+    ``needed``: audit labels among the served that certify alpha when none is wrong, and at a true risk of alpha / 2 with a
+    power of 80 %.
+    """
+    judged = Judgements.from_table(evidence.judgements(log, chosen))
+    audit = judged.audit
+    found: dict[str, Any] = {
+        "n_judged": len(judged),
+        "n_audit": len(audit),
+        "alpha": wishes.alpha,
+        "delta": wishes.delta,
+        "needed": {
+            "none_wrong": zero_failures_needed(wishes.alpha, wishes.delta),
+            "half_of_alpha": labels_needed(wishes.alpha, wishes.delta, wishes.alpha / 2),
+        },
+        "calibration": None,
+        "meaning": None,
+        "certificate": None,
+    }
+    if len(audit) == 0:
+        return found
+    confidence, correct = audit.confidence, ~audit.loss
+    rng = np.random.default_rng(wishes.seed)
+    found["calibration"] = calibration(confidence, correct, rng=rng)
+    after = isotonic_out_of_fold(confidence, correct, rng=np.random.default_rng(wishes.seed))
+    found["meaning"] = meaning(confidence, after, correct, policy.threshold)
+    follow = [x.name for x in policy.labels if x.threshold is None]
+    promise = certify(
+        audit, queries.bins(log, chosen), follow, alpha=wishes.alpha, delta=wishes.delta, loss="label"
+    )
+    there = None if promise.threshold is None else operating_point(curve, promise.threshold)
+    found["certificate"] = plain(promise) | {
+        "step": plain(promise.step),
+        "fallback_share": None if there is None else there.fallback_share,
+        "savings_share": None if there is None else there.savings_share,
+        "made_on": today,
+        "valid_until": today + timedelta(days=VALID_DAYS),
+    }
+    return found

@@ -1,0 +1,75 @@
+"""The overlap's part of the document: which labels collide, what hangs on it, what one label instead of two would do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from router.analysis.overlap import CLOSE, overlap
+from router.analysis.overlap_scores import merge_effect
+from router.analysis.scored import Scored
+from router.log import evidence, queries
+from router.report.plain import plain
+
+if TYPE_CHECKING:
+    from router.log.filters import Filter
+    from router.log.reader import Log
+    from router.policy import Policy
+    from router.prices import PriceBook
+
+MERGED = 3
+"""How many of the closest pairs are merged on trial, and shown with examples."""
+
+MOST_READ = 200_000
+"""Merges are tried on the newest decisions, at most so many: enough for a share, and a third of the memory."""
+
+REPEATS = 20
+"""A prompt that comes again is shown once; so many times the wanted number is read."""
+
+
+def pairs(log: Log, chosen: Filter, policy: Policy, prices: PriceBook, examples: int) -> dict[str, Any]:
+    """Close calls by pair; the closest ones with what merging them would do, and ``examples`` prompts each."""
+    found = overlap(queries.pairs(log, chosen, policy, prices), policy.label_names, bound=CLOSE)
+    closest = [x for x in found.pairs if x.n_close and {x.first, x.second} <= set(policy.label_names)]
+    merges: list[Any] = []
+    n_read = 0
+    if closest:
+        rows = Scored.from_table(
+            evidence.scored(log, chosen, policy.label_names, policy.model_names, prices, limit=MOST_READ),
+            policy.label_names,
+            policy.model_names,
+        )
+        n_read = len(rows)
+        for pair in closest[:MERGED] if n_read else []:
+            effect = merge_effect(rows, policy, pair.first, pair.second, bound=found.bound)
+            merges.append(plain(effect) | {"cost_change": effect.cost_change})
+    return {
+        "bound": found.bound,
+        "n": found.n,
+        "n_close": found.n_close,
+        "close_rate": found.close_rate,
+        "margins": found.margins,
+        "pairs": found.pairs,
+        "n_read_for_merges": n_read,
+        "merges": merges,
+        "examples": [
+            _examples(log, chosen, x.first, x.second, found.bound, examples) for x in closest[:MERGED]
+        ]
+        if examples
+        else [],
+    }
+
+
+def _examples(log: Log, chosen: Filter, first: str, second: str, close: float, most: int) -> dict[str, Any]:
+    table = queries.close_calls(log, chosen, first, second, close=close, limit=most * REPEATS)
+    once = table.drop_duplicates("prompt").head(most)
+    rows = [
+        {
+            "id": row.id,
+            "prompt": row.prompt if isinstance(row.prompt, str) else None,
+            "label": row.top_label,
+            "confidence": row.confidence,
+            "margin": row.margin,
+        }
+        for row in once.itertuples()
+    ]
+    return {"first": first, "second": second, "rows": rows}

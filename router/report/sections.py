@@ -1,0 +1,221 @@
+"""Sections that a log answers by itself: the sentence of the whole, the figures, money, the threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from router.report import charts, words
+from router.report.pieces import behind, figure, gap, note, section, table
+
+Document = Mapping[str, Any]
+
+
+def summary(document: Document) -> str:
+    """The one sentence of the whole report."""
+    log, over, saved = document["log"], document["overview"], document["savings"]
+    text = f"{words.plural(log['n'], 'decision')} {words.within(log['first_at'], log['last_at'])}"
+    text += (
+        f", {words.share(over['fallback_share'])} of them fell back"
+        if over["n_scored"]
+        else ", none with scores"
+    )
+    if saved["paid_usd"] is None:
+        return f"{text}. What they cost is not measured."
+    if saved["savings_share"] is None:
+        return f"{text}. They cost {words.usd(saved['paid_usd'])}."
+    verb = "saved" if saved["savings_usd"] >= 0 else "cost"
+    size = words.share(abs(saved["savings_share"]))
+    more = "" if verb == "saved" else " more"
+    return f"{text}. Routing {verb} {words.usd(abs(saved['savings_usd']))}{more} ({size}) against all to {words.name(saved['baseline'])}."
+
+
+def figures(document: Document) -> str:
+    """The strip: five figures, each with its ground."""
+    over, saved = document["overview"], document["savings"]
+    grade = saved["grade"] or "not measured"
+    priced = f"over {words.count(saved['n_priced'])} priced, tokens {grade}"
+    without = (
+        f"{words.count(over['n_unmeasured'])} without token counts"
+        if over["n_unmeasured"]
+        else "all with token counts"
+    )
+    cells = [
+        ("Decisions", words.count(over["n"]), without),
+        (
+            "Fallback share",
+            words.share(over["fallback_share"]),
+            f"{words.count(over['n_fallback'])} decisions",
+        ),
+        ("Cost", words.usd(saved["paid_usd"]), priced),
+        (
+            "Savings",
+            words.share(saved["savings_share"]) + words.half(saved["share_half"]),
+            f"{words.usd(saved['savings_usd'])}{words.half(saved['savings_half'], saved['savings_usd'])}",
+        ),
+        (
+            "Baseline",
+            words.usd(saved["baseline_usd"]),
+            f"all to {words.name(saved['baseline'])}, same tokens",
+        ),
+    ]
+    return '<div class="figures">' + "".join(_figure(*x) for x in cells) + "</div>"
+
+
+def _figure(title: str, value: str, below: str) -> str:
+    kind = ' class="absent"' if value == words.NOT_MEASURED else ""
+    return f"<div><span>{title}</span><b{kind}>{value}</b><span>{below}</span></div>"
+
+
+def money(document: Document) -> str:
+    """Where the savings come from."""
+    saved = document["savings"]
+    if saved["paid_usd"] is None:
+        missing = "No decision has both token counts and a known price"
+        return section(
+            "Where do the savings come from?",
+            f"Not measured: {missing.lower()}.",
+            gap(
+                f"{missing}: {words.count(document['overview']['n_unmeasured'])} have no token counts, {words.count(document['overview']['n_unpriced'])} no price."
+            ),
+        )
+    steps = saved["waterfall"]
+    inner = steps[1:-1]
+    least = min(inner, key=lambda x: x["amount_usd"], default=None)
+    lead = f"From {words.usd(saved['baseline_usd'])} on one model to {words.usd(saved['paid_usd'])} as routed"
+    if least is not None and least["amount_usd"] < 0:
+        lead += f'; the largest part comes from {_step(least)} <span class="whole">({words.signed_usd(least["amount_usd"])})</span>'
+    rows = [(_step(x), words.signed_usd(x["amount_usd"]), words.usd(x["total_usd"])) for x in steps]
+    by = "by days" if saved["units"] == "days" else "by decisions"
+    remarks = [
+        f"The baseline assumes that {words.name(saved['baseline'])} would have used the same tokens. Interval {by}."
+    ]
+    if saved["n_unpriced"]:
+        remarks.append(
+            f"{words.plural(saved['n_unpriced'], 'decision')} without a known cost are left out of both sides."
+        )
+    if not (saved["classifier_known"] and saved["failed_known"]):
+        remarks.append("A part of classifier or failed attempts is not known: the cost is a lower bound.")
+    drawing = charts.waterfall(
+        steps,
+        charts.colors(document),
+        f"Baseline {words.usd(saved['baseline_usd'])}, paid {words.usd(saved['paid_usd'])}",
+    )
+    return section(
+        "Where do the savings come from?",
+        f"{lead}.",
+        figure(
+            "From the baseline to what was paid", "US dollars in the period; to the left is cheaper", drawing
+        ),
+        behind(
+            "The same as a table", table("Savings, step by step", ("Step", "Change", "Total after it"), rows)
+        ),
+        note(" ".join(remarks)),
+    )
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    return words.name(step["name"])
+
+
+def threshold(document: Document) -> str:
+    """The curve, and what it recommends under one stated objective."""
+    part = document["threshold"]
+    if part["curve"] is None:
+        return section(
+            "Where should the threshold be?", "Not measured: no decision has scores for the policy's labels."
+        )
+    here = next(x for x in part["points"] if x["threshold"] == part["production"])
+    lead = f"At {words.threshold(part['production'])}, where production is, {words.share(here['fallback_share'])} fall back"
+    if here["cost_per_1000"] is not None:
+        lead += f" at {words.usd(here['cost_per_1000'])} per 1,000 decisions"
+    lead += f"; {_best(part, here)}"
+    drawing = charts.threshold_curve(
+        part, f"Fallback share and cost over the threshold; production {words.threshold(part['production'])}"
+    )
+    marks = [
+        "candidate"
+        if part["optimum"] and x["threshold"] == part["optimum"]["threshold"]
+        else "here"
+        if x is here
+        else ""
+        for x in part["points"]
+    ]
+    rows = [
+        (
+            words.threshold(x["threshold"]) + (" (production)" if x is here else ""),
+            words.count(x["fallback"]),
+            words.share(x["fallback_share"]),
+            words.usd(x["cost_per_1000"]) + words.half(x["cost_half"], x["cost_per_1000"]),
+            words.share(x["savings_share"]) + words.half(x["savings_half"]),
+            words.count(x["changing"]),
+        )
+        for x in part["points"]
+    ]
+    heads = ("Threshold", "Fall back", "Share", "$ per 1,000", "Savings", "Change model")
+    caption = "Below the line the fallback model answers. Band: 95 % interval of the cost; blue band: within 1 % of the cheapest"
+    return section(
+        "Where should the threshold be?",
+        lead,
+        figure("What every threshold would do", caption, drawing),
+        behind("The same as a table", table("Operating points", heads, rows, marks=marks)),
+        note(" ".join(_remarks(part))),
+    )
+
+
+def _best(part: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    best, none = part["optimum"], part["no_optimum"]
+    limit = words.share(part["max_fallback"])
+    if best is None:
+        why = none["text"] if none is not None else "no decision has a known cost"
+        return f"with at most {limit} falling back none can be called cheapest: {words.safe(why, 300)}."
+    text = f"with at most {limit} falling back {words.threshold(best['threshold'])} is cheapest"
+    if best["threshold"] == part["production"]:
+        text = f"with at most {limit} falling back that is the cheapest"
+    else:
+        text += f" ({words.usd(best['cost_per_1000'])} per 1,000, {words.share(best['fallback_share'])} fall back)"
+    low, high = best["plateau"]
+    text += f", and {words.threshold(low)} to {words.threshold(high)} costs at most 1 % more."
+    text += " Production falls back more often than that." if best["production_value"] is None else ""
+    return text + (" The curve is flat there: choose by other reasons." if best["is_flat"] else "")
+
+
+def _remarks(part: Mapping[str, Any]) -> list[str]:
+    found = ["Cheapest is not best: a log of costs does not know whether the answers were good."]
+    best, ahead = part["optimum"], part["next_days"]
+    if best is not None and best["range"] is not None:
+        low, high = best["range"]
+        found.append(
+            f"On resampled traffic the cheapest lies between {words.threshold(low)} and {words.threshold(high)}."
+        )
+    if ahead["low"] is not None:
+        found.append(
+            f"At production {words.share(ahead['low'])} to {words.share(ahead['high'])} of the next {ahead['horizon']} days would fall back, "
+            f"as much as the {ahead['days']} days behind differ."
+        )
+    found += [text for zone in part["dead_zones"] if (text := _zone(zone))]
+    if part["own_thresholds"]:
+        own = [f"{words.name(k)} {words.threshold(v)}" for k, v in part["own_thresholds"].items()]
+        found.append(f"Labels with a threshold of their own stay at it: {words.listed(own)}.")
+    if part["has_margin_rule"]:
+        found.append(
+            "The policy's least margin is left out of the curve; it sends further decisions to the fallback model."
+        )
+    if part["n_left_out"]:
+        found.append(
+            f"{words.plural(part['n_left_out'], 'decision')} left out: their label is not one of the policy's."
+        )
+    return found
+
+
+def _zone(zone: Mapping[str, Any]) -> str:
+    label = words.name(zone["label"]) if zone["label"] is not None else ""
+    if zone["kind"] == "never_fires":
+        return f"Up to {words.threshold(zone['low'] if zone['high'] is None else zone['high'])} nothing falls back."
+    if zone["kind"] == "always_fires":
+        return f"From {words.threshold(zone['low'])} on everything does."
+    if zone["kind"] == "never_wins":
+        return f"{label} never wins a decision."
+    if zone["kind"] == "never_followed":
+        return f"{label} wins {words.plural(zone['n'], 'decision')} and always falls back."
+    return f"{words.plural(zone['n'], 'decision')} ({words.share(zone['share'])}) share one confidence at {words.threshold(zone['low'])} and cross the line together."
