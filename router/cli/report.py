@@ -28,7 +28,7 @@ from router.cli.export import (
 from router.cli.options import Data, Json, PolicyFile, Since, Until
 from router.cli.output import say, waiting
 from router.cli.promising import Alpha, Delta, Seed
-from router.cli.reading import _enough, _rules
+from router.cli.reading import enough, _rules
 from router.errors import InputError
 
 DEFAULT = "report.html"
@@ -92,7 +92,7 @@ def report(
     wishes = Wishes(max_fallback=max_fallback, alpha=alpha, delta=delta, examples=examples, seed=seed)
     with reading(data) as log, waiting("reading the log"):
         document = gather(log, picked, rules, book, clock=_now, wishes=wishes)
-        _enough(document["log"]["n"], log, picked, "")
+        enough(document["log"]["n"], log, picked, "")
     as_json = orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n"
     if json:
         _to_standard_output(as_json)

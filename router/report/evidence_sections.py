@@ -30,7 +30,7 @@ def quality(document: Document) -> str:
         return section(
             title,
             "Not measured: no decision of a uniform audit sample was judged.",
-            gap(f"{labels}.{judged} Draw them with <kbd>routescope sample audit</kbd>."),
+            gap(f"{labels}.{judged} Draw them with <kbd>routescope review next --queue audit</kbd>."),
         )
     found, said = part["calibration"], part["meaning"]
     verdict = "above" if found["is_miscalibrated"] else "not above"
