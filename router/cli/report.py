@@ -28,7 +28,7 @@ from router.cli.export import (
 from router.cli.options import Data, Json, PolicyFile, Since, Until
 from router.cli.output import say, waiting
 from router.cli.promising import Alpha, Delta, Seed
-from router.cli.reading import enough, _rules
+from router.cli.reading import _rules, enough
 from router.errors import InputError
 
 DEFAULT = "report.html"
