@@ -8,18 +8,18 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from router.calls import CallingRouter
 from router.errors import SpendCapError
 from router.failover import Chain, ask_options
 from router.prompts import Asked, ready
 from router.reply_stream import ReplyStream, settle
-from router.routing import RouterBase
 from router.types import Decision, Prompt, Queue, Reply, ToolChoice, Tools, Verdict
 
 if TYPE_CHECKING:
     from router.providers.call import Options
 
 
-class Router(RouterBase):
+class Router(CallingRouter):
     """Routes prompts and logs every decision. Thread-safe; use as a context manager."""
 
     def route(self, prompt: Prompt, *, model: str | None = None, session_id: str | None = None) -> Decision:
@@ -166,7 +166,7 @@ class Router(RouterBase):
         self.close()
 
 
-class AsyncRouter(RouterBase):
+class AsyncRouter(CallingRouter):
     """``Router`` for asyncio: the model call is awaited on the caller's event loop.
 
     So is a classifier that has a coroutine ``aclassify`` (ScaleDown's); another runs in a thread.
