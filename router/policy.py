@@ -124,7 +124,7 @@ class Policy:
             text = file.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise PolicyError(
-                "no such file; write one with 'routescope policy show --toml'", str(file)
+                "no such file; write one with 'routescope policy show --preset seed --toml'", str(file)
             ) from None
         except IsADirectoryError:
             raise PolicyError("a folder, expected a TOML file", str(file)) from None
@@ -132,6 +132,11 @@ class Policy:
             raise PolicyError(f"not UTF-8 at byte {error.start}; save it as UTF-8", str(file)) from None
         except OSError as error:
             raise PolicyError(f"cannot be read: {error.strerror}", str(file)) from None
+        if not text.strip():
+            raise PolicyError(
+                "the file is empty; remove it, or write one with 'routescope policy show --preset seed --toml'",
+                str(file),
+            )
         return cls.from_toml(text, source=str(file))
 
     @classmethod

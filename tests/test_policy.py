@@ -550,3 +550,9 @@ def test_an_edit_of_the_threshold_keeps_the_logs_settings():
     changed = with_threshold_text(text, 0.6)
     assert '[log]\nprompts = "hash"  # by contract\n' in changed
     assert Policy.from_toml(changed).log.prompts == "hash"
+
+
+def test_an_empty_file_is_called_empty(tmp_path):
+    (tmp_path / "policy.toml").write_text("\n")
+    with pytest.raises(PolicyError, match="the file is empty; remove it, or write one"):
+        Policy.load(tmp_path / "policy.toml")
