@@ -353,7 +353,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"scores": [0.5]}, "scores: no object of labels and numbers"),
     ({"scores": {"a": SECRET}}, "scores: no number"),
     ({"scores": SECRET}, "scores: no object of labels and numbers"),
-    ({"cause": SECRET}, "cause: none of routed, low_confidence, low_margin, classifier_error, classifier_timeout, forced"),
+    ({"cause": SECRET}, "cause: none of routed, low_confidence, low_margin, classifier_error, classifier_timeout, forced, explored"),
     ({"is_fallback": "maybe"}, "is_fallback: neither true nor false"),
     ({"input_tokens": -1}, "input_tokens: no whole number from 0 to 2,147,483,647"),
     ({"input_tokens": 2**31}, "input_tokens: no whole number from 0 to 2,147,483,647"),

@@ -11,6 +11,9 @@ from router.types import Grade
 Z95 = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""
 
+_ROUNDING = 1e-13
+"""Relative to the sums: some hundred times what doubles lose, and an interval of 3e-7 of the figure."""
+
 Number = Any
 """A float or an array of them: the formulas below take both."""
 
@@ -24,7 +27,7 @@ def mean_half_width(n: Number, total: Number, squares: Number) -> Number:
     as independent; where days differ much, it is too narrow.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
-        variance = np.maximum(squares - total * total / n, 0.0) / (n - 1)
+        variance = _above_rounding(squares - total * total / n, squares) / (n - 1)
         return np.where(np.greater(n, 1), Z95 * np.sqrt(variance / n), np.nan)
 
 
@@ -44,9 +47,15 @@ def ratio_half_width(
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = top / bottom
-        residual = np.maximum(top_sq - 2 * ratio * product + ratio * ratio * bottom_sq, 0.0) / (n - 1)
+        squares = top_sq - 2 * ratio * product + ratio * ratio * bottom_sq
+        residual = _above_rounding(squares, top_sq + ratio * ratio * bottom_sq) / (n - 1)
         half = Z95 * np.sqrt(residual / n) * n / np.abs(bottom)
         return np.where(np.greater(n, 1) & np.not_equal(bottom, 0), half, np.nan)
+
+
+def _above_rounding(difference: Number, size: Number) -> Number:
+    """A difference of sums that are as large as ``size``; 0 where nothing is left of it but rounding."""
+    return np.where(difference > _ROUNDING * size, difference, 0.0)
 
 
 def known(value: float) -> float | None:
