@@ -16,7 +16,7 @@ from router.errors import (
     MissingKeyError,
     SpendCapError,
 )
-from router.failover import Chain, Link
+from router.failover import Chain, Link, last_attempt
 from router.prompts import Asked
 from router.types import (
     REPLIES,
@@ -138,18 +138,21 @@ class CallingRouter(RouterBase):
             self._log(error.decision)
             raise
 
-    def _settle(self, decision: Decision, calls: Iterable[tuple[str, Decimal | None, Outcome]]) -> None:
+    def _settle(self, decision: Decision, requests: Iterable[Attempt]) -> None:
         """End the hold of a call, before its row is written: a crash in between has counted what was paid."""
         if self._spend is not None:
-            self._spend.settle(decision.id, [*calls])
+            self._spend.settle(decision.id, [(x.model, x.cost_usd) for x in requests])
 
     def _finish(self, decision: Decision, completion: Completion, chain: Chain) -> Reply:
         """Log how the call ended; the reply, or a ProviderError that carries the decision."""
         usage = completion.usage
-        cost = self._cost(usage, completion.model, decision.decided_at.date())
+        day = decision.decided_at.date()
+        cost = self._cost(usage, completion.model, day)
         decision = self._with_failed(decision, (*chain.failed, *completion.failed))
-        calls = [(x.model, x.cost_usd, x.outcome) for x in decision.failed_attempts]
-        self._settle(decision, [*calls, (completion.model, cost, completion.outcome)])
+        last = last_attempt(completion)
+        self._settle(
+            decision, [*decision.failed_attempts, replace(last, cost_usd=self._failed_cost(last, day))]
+        )
         done = replace(
             decision,
             model_used=completion.model,
@@ -202,8 +205,7 @@ class CallingRouter(RouterBase):
             decision, model_used=chain.model.name, total_ms=spent_ms, attempts=chain.attempts + 1
         )
         decision = self._with_failed(decision, chain.failed)
-        calls = [(x.model, x.cost_usd, x.outcome) for x in decision.failed_attempts]
-        self._settle(decision, [*calls, (chain.model.name, None, "cancelled")])
+        self._settle(decision, [*decision.failed_attempts, Attempt(chain.model.name, "cancelled")])
         self._log(decision)
 
     def _close_providers(self) -> None:

@@ -4,7 +4,7 @@ One deadline holds for the whole chain. Each model but the last gets an equal sh
 (left / models left), so that one that hangs leaves time for the next; what it does not use goes to those behind it.
 
 A chain moves on after what another provider can mend: no answer in its share of the time, rate limit, overload, no
-connection or a server error, a refused key or account, a model that is not known, a missing key, a reply that cannot be
+connection, one that broke off, a server error, a refused key or account, a model that is not known, a missing key, a reply that cannot be
 read or holds nothing, a stream that ended before any of it reached the caller. It does not after what the model or the
 caller meant (refusal, content filter, token limit, tool call, cancelled), after a request that was refused as such
 (``rejected``: another model would be sent the same), nor after a failure that nobody can name (``error``: it may be the
@@ -30,7 +30,9 @@ MOVES_ON: frozenset[Outcome] = frozenset(
         "timeout",
         "rate_limited",
         "overloaded",
+        "server_error",
         "unreachable",
+        "broken_off",
         "auth",
         "not_found",
         "no_key",

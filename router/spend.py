@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from router.errors import SpendCapError
 from router.spend_caps import SpendCaps
 from router.spend_day import FILE, Day, DayLedger, dollars
-from router.types import UNCHARGED, Usage
+from router.types import Usage
 
 if TYPE_CHECKING:
     from router.prices import PriceBook
@@ -94,8 +94,8 @@ class SpendMeter:
             self.settle(key, [])
             raise
 
-    def settle(self, key: str, calls: Sequence[tuple[str, Decimal | None, str | None]]) -> None:
-        """Count what a decision's calls cost, each by (model, cost, outcome); one of unknown cost counts as the most it could be.
+    def settle(self, key: str, calls: Sequence[tuple[str, Decimal | None]]) -> None:
+        """Count what a decision's calls cost, each by (model, cost); one of unknown cost counts as the most it could be.
 
         Never raises: the reply is there, and its hold stays until the file can be written.
         """
@@ -104,10 +104,10 @@ class SpendMeter:
             if held is None:
                 return
             paid = assumed = _ZERO
-            for model, cost, outcome in calls:
+            for model, cost in calls:
                 if cost is not None:
                     paid += cost
-                elif outcome not in UNCHARGED:
+                else:
                     assumed += held.get(model, _ZERO)
             self._spent += paid + assumed
         self._settle_day(key, paid + assumed, assumed)

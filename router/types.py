@@ -39,13 +39,20 @@ Outcome = Literal[
     "rejected",
     "not_found",
     "overloaded",
+    "server_error",
     "unreachable",
+    "broken_off",
     "cancelled",
     "no_key",
     "spend_cap",
     "error",
 ]
-"""How a model call ended. NULL in the log: no call was made through Routescope."""
+"""How a model call ended. NULL in the log: no call was made through Routescope.
+
+``server_error``: a status 5xx. ``unreachable``: no connection came about, so nothing was sent. ``broken_off``: the request
+was sent or taken, then the connection or the server failed before any text, so that it may have been charged; after some
+text that is ``cut_stream``.
+"""
 
 Verdict = Literal["right", "wrong", "unsure"]
 VERDICTS: tuple[Verdict, ...] = ("right", "wrong", "unsure")
@@ -56,7 +63,17 @@ QUEUES: tuple[Queue, ...] = ("audit", "estimate", "learn")
 """Why a decision was drawn for review: uniformly (feeds promises), by strata (feeds estimates), to learn from (neither)."""
 
 UNCHARGED: frozenset[str] = frozenset(
-    {"rate_limited", "auth", "rejected", "not_found", "overloaded", "unreachable", "no_key", "spend_cap"}
+    {
+        "rate_limited",
+        "auth",
+        "rejected",
+        "not_found",
+        "overloaded",
+        "server_error",
+        "unreachable",
+        "no_key",
+        "spend_cap",
+    }
 )
 """Outcomes that no provider charges for: the request was refused, or never came to a model. Any other may have cost."""
 

@@ -334,7 +334,11 @@ def test_no_message_of_a_failed_chain_holds_the_prompt_or_a_key(
     assert KEY not in json.dumps([row.failed_attempts for row in desk.rows()])
 
 
-@pytest.mark.parametrize(("fault", "cost", "unknown"), [("429-after-200", Decimal(0), 0), ("hang", None, 1)])
+@pytest.mark.parametrize(("fault", "cost", "unknown"), [
+    ("429-after-200", Decimal(0), 0), ("500", Decimal(0), 0), ("hang", None, 1),
+    ("closed", None, 1),  # the connection is lost after the request was sent
+    ("short_body", None, 1),  # a 200 whose body breaks
+])  # fmt: skip
 def test_a_refused_request_costs_nothing_and_one_that_may_have_been_answered_is_unknown(
     desk: Desk, fault: str, cost: Decimal | None, unknown: int
 ) -> None:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from log_samples import SEED, Fixed, environment
 
 from router import AsyncRouter, Policy, Router
-from router.errors import ConfigurationError, PolicyError, ProviderError, SpendCapError
+from router.errors import ConfigurationError, PolicyError, ProviderError, ProviderUnreachable, SpendCapError
 from router.log import open_log
 from router.prices import PriceBook
 from router.spend import FILE, DayLedger, SpendMeter, most
@@ -326,7 +326,7 @@ def test_a_settled_cost_that_cannot_be_written_stays_held_and_is_written_later(t
     meter.hold("a", Decimal("0.4"), MODEL)
     whole = (tmp_path / FILE).read_bytes()
     (tmp_path / FILE).write_bytes(b"{")
-    meter.settle("a", [(MODEL, Decimal("0.1"), "ok")])
+    meter.settle("a", [(MODEL, Decimal("0.1"))])
     assert "still held against the cap" in caplog.text
     (tmp_path / FILE).write_bytes(whole)
     assert DayLedger(tmp_path).read().held_usd == Decimal("0.4")
@@ -401,7 +401,7 @@ def test_threads_of_one_router_share_the_cap_of_the_run(tmp_path):
         thread.join()
     assert len(made) == 5
     for key in made:
-        meter.settle(key, [(MODEL, Decimal("0.01"), "ok")])
+        meter.settle(key, [(MODEL, Decimal("0.01"))])
     assert meter.spent_usd == Decimal("0.05")
 
 
@@ -413,14 +413,24 @@ def test_a_second_model_of_one_decision_adds_to_its_hold(tmp_path):
     with pytest.raises(SpendCapError):
         meter.hold("a", Decimal("0.4"), "gpt-4o")
     # The first timed out, so it counts as the most it could be; the second says what it cost.
-    meter.settle("a", [(MODEL, None, "timeout"), ("gpt-4o", Decimal("0.1"), "ok")])
+    meter.settle("a", [(MODEL, None), ("gpt-4o", Decimal("0.1"))])
     day = DayLedger(tmp_path).read()
     assert (day.held_usd, day.spent_usd, day.assumed_usd) == (0, Decimal("0.4"), Decimal("0.3"))
     assert meter.spent_usd == Decimal("0.4")
     meter.hold("b", Decimal("0.3"), MODEL)
     meter.hold("b", Decimal("0.3"), "gpt-4o")
-    meter.settle("b", [(MODEL, None, "overloaded"), ("gpt-4o", Decimal("0.1"), "ok")])
+    meter.settle("b", [(MODEL, Decimal(0)), ("gpt-4o", Decimal("0.1"))])
     assert meter.spent_usd == Decimal("0.5")
+
+
+@pytest.mark.parametrize(("fault", "charged"), [("short_body", True), ("closed", True), ("500", False)])
+def test_a_request_that_may_have_been_charged_counts_against_the_cap(fault, charged, fake, tmp_path):
+    fake.always(fault)
+    with router(tmp_path, max_usd_per_day=1) as client, pytest.raises(ProviderUnreachable) as failed:
+        client.ask("hello", max_tokens=100)
+    bound = most([{"role": "user", "content": "hello"}], None, 100, MODEL, PriceBook(), DAY)
+    assert failed.value.outcome == ("broken_off" if charged else "server_error")
+    assert DayLedger(tmp_path).read().spent_usd == (3 * bound if charged else 0)  # three requests
 
 
 def test_models_asked_in_turn_are_held_all_or_none(tmp_path):

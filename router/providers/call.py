@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 from router.providers.deadline import MAX_WAIT_S, retry_after_s
@@ -95,6 +95,8 @@ class Progress:
     failed: list[Attempt] = field(default_factory=list)
     asked_at: float = field(default_factory=time.monotonic)
     corrected: set[str] = field(default_factory=set)
+    begun: bool = False
+    """The provider has begun to answer: what fails from here on may have been charged."""
     late: Fault = Fault("timeout", "TimeoutError")
     outcome: Outcome | None = None
     error_type: str | None = None
@@ -239,6 +241,15 @@ def get(source: Any, name: str) -> Any:
     return source.get(name) if isinstance(source, Mapping) else getattr(source, name, None)
 
 
+def broken(fault: Fault, *, shown: bool) -> Fault:
+    """The fault of a provider that had begun to answer. ``shown``: some of the reply is here."""
+    if fault.outcome in ("rate_limited", "overloaded", "server_error", "unreachable"):
+        fault = replace(fault, outcome="broken_off")
+    if shown and fault.outcome in ("broken_off", "timeout"):
+        fault = replace(fault, outcome="cut_stream")
+    return fault
+
+
 def status_fault(
     status: int, headers: Mapping[str, str], error_type: str, said: str, *, spent: bool = False
 ) -> Fault:
@@ -250,7 +261,7 @@ def status_fault(
     if status == 408:
         return Fault("timeout", error_type, again, wait)
     if status >= 500:
-        return Fault("overloaded" if status in (503, 529) else "unreachable", error_type, again, wait)
+        return Fault("overloaded" if status in (503, 529) else "server_error", error_type, again, wait)
     if status in (401, 402, 403):
         return Fault("auth", error_type)
     if status == 404:
