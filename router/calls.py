@@ -20,7 +20,6 @@ from router.failover import Chain, Link, last_attempt
 from router.prompts import Asked
 from router.types import (
     REPLIES,
-    UNCHARGED,
     Attempt,
     Completion,
     Decision,
@@ -33,6 +32,9 @@ if TYPE_CHECKING:
     from router.providers.base import Provider
     from router.providers.call import Options
 from router.routing import RouterBase
+
+SETTLE_WAIT_S = 0.1
+"""How long the end of a call waits for the day's spend at least, its deadline over or not."""
 
 
 class CallingRouter(RouterBase):
@@ -113,6 +115,8 @@ class CallingRouter(RouterBase):
             return
         from router.spend import most
 
+        meter = self._spend
+        given["may_ask_again"] = lambda model, left_s: meter.hold_again(decision.id, model, left_s)
         texts = [*asked.messages, *({"tools": x} for x in given.get("tools") or ())]
         day = decision.decided_at.date()
         try:
@@ -130,7 +134,7 @@ class CallingRouter(RouterBase):
                 )
                 for x in chain.models
             ]
-            self._spend.hold_all(decision.id, models)
+            self._spend.hold_all(decision.id, models, chain.left_s)
         except SpendCapError as error:
             error.decision = replace(
                 decision, model_used=None, outcome="spend_cap", error_type=type(error).__name__
@@ -138,10 +142,14 @@ class CallingRouter(RouterBase):
             self._log(error.decision)
             raise
 
-    def _settle(self, decision: Decision, requests: Iterable[Attempt]) -> None:
-        """End the hold of a call, before its row is written: a crash in between has counted what was paid."""
+    def _settle(self, decision: Decision, requests: Iterable[Attempt], chain: Chain | None = None) -> None:
+        """End the hold of a call, before its row is written: a crash in between has counted what was paid.
+
+        The day's file is waited for as long as the call has time left, and a moment at least; else it is written later.
+        """
         if self._spend is not None:
-            self._spend.settle(decision.id, [(x.model, x.cost_usd) for x in requests])
+            wait_s = SETTLE_WAIT_S if chain is None else max(chain.left_s, SETTLE_WAIT_S)
+            self._spend.settle(decision.id, [(x.model, x.cost_usd) for x in requests], wait_s)
 
     def _finish(self, decision: Decision, completion: Completion, chain: Chain) -> Reply:
         """Log how the call ended; the reply, or a ProviderError that carries the decision."""
@@ -150,9 +158,8 @@ class CallingRouter(RouterBase):
         cost = self._cost(usage, completion.model, day)
         decision = self._with_failed(decision, (*chain.failed, *completion.failed))
         last = last_attempt(completion)
-        self._settle(
-            decision, [*decision.failed_attempts, replace(last, cost_usd=self._failed_cost(last, day))]
-        )
+        last = replace(last, cost_usd=self._failed_cost(last, day))
+        self._settle(decision, [*decision.failed_attempts, last], chain)
         done = replace(
             decision,
             model_used=completion.model,
@@ -188,10 +195,7 @@ class CallingRouter(RouterBase):
         )
 
     def _failed_cost(self, attempt: Attempt, day: date) -> Decimal | None:
-        tells = attempt.input_tokens is not None or attempt.output_tokens is not None
-        if not tells and attempt.outcome in UNCHARGED:
-            return Decimal(0)
-        return self._cost(attempt.usage, attempt.model, day)
+        return self._cost(attempt.usage, attempt.model, day) if attempt.may_be_charged else Decimal(0)
 
     def _cancelled(self, decision: Decision, chain: Chain | None, error: BaseException) -> None:
         """Log a decision whose caller went away; ``chain`` None: before any model was asked."""
@@ -209,6 +213,8 @@ class CallingRouter(RouterBase):
         self._log(decision)
 
     def _close_providers(self) -> None:
+        if self._spend is not None:
+            self._spend.close()
         self._by_model.clear()
         while self._providers:
             self._providers.popitem()[1].close()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from router.calls import CallingRouter
 from router.errors import SpendCapError
@@ -17,6 +18,9 @@ from router.types import Decision, Prompt, Queue, Reply, ToolChoice, Tools, Verd
 
 if TYPE_CHECKING:
     from router.providers.call import Options
+
+
+T = TypeVar("T")
 
 
 class Router(CallingRouter):
@@ -203,9 +207,9 @@ class AsyncRouter(CallingRouter):
                 if not chain.moves_on(completion):
                     break
         except asyncio.CancelledError as error:
-            self._cancelled(decision, chain, error)
+            await self._settled(partial(self._cancelled, decision, chain, error))
             raise
-        return self._finish(decision, completion, chain)
+        return await self._settled(partial(self._finish, decision, completion, chain))
 
     async def stream(
         self,
@@ -234,7 +238,19 @@ class AsyncRouter(CallingRouter):
                 pieces = chain.provider.astream(chain.model, asked.messages, **chain.options(given))
         finally:
             await pieces.aclose()
-            settle(self, decision, pieces.completion, chain)
+            await self._settled(partial(settle, self, decision, pieces.completion, chain))
+
+    async def _settled(self, end: Callable[[], T]) -> T:
+        """Log the end of a call; in a thread where the day's spend may be locked by another process."""
+        if self._spend is None or self._spend.ledger is None:
+            return end()
+        ending = asyncio.ensure_future(asyncio.to_thread(end))
+        try:
+            return await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            with contextlib.suppress(Exception):  # the row is written all the same
+                await ending
+            raise
 
     async def _ready_chain(self, decision: Decision) -> Chain:
         """The chain of a decision; in a thread while an SDK may have to be imported."""
@@ -258,7 +274,7 @@ class AsyncRouter(CallingRouter):
         except asyncio.CancelledError as error:
             with contextlib.suppress(SpendCapError):
                 await holding
-                self._cancelled(decision, None, error)
+                await self._settled(partial(self._cancelled, decision, None, error))
             raise
         return chain
 

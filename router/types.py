@@ -203,6 +203,12 @@ class Attempt:
         )
 
     @property
+    def may_be_charged(self) -> bool:
+        """Whether a provider may charge for it: its outcome is none that is free, or it told tokens."""
+        told = self.input_tokens is not None or self.output_tokens is not None
+        return told or self.outcome not in UNCHARGED
+
+    @property
     def usage(self) -> Usage:
         """Its tokens in the form that is priced."""
         return Usage(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import subprocess
@@ -431,6 +432,94 @@ def test_a_request_that_may_have_been_charged_counts_against_the_cap(fault, char
     bound = most([{"role": "user", "content": "hello"}], None, 100, MODEL, PriceBook(), DAY)
     assert failed.value.outcome == ("broken_off" if charged else "server_error")
     assert DayLedger(tmp_path).read().spent_usd == (3 * bound if charged else 0)  # three requests
+
+
+@pytest.mark.parametrize("fault", ["408", "closed"])
+def test_a_request_is_made_again_only_where_the_cap_has_room_for_both(fault, fake, tmp_path):
+    bound = most([{"role": "user", "content": "hello"}], None, 100, MODEL, PriceBook(), DAY)
+    fake.always(fault)
+    for room, n in ((1.5, 1), (2, 2), (9, 3)):
+        fake.requests.clear()
+        data = tmp_path / str(room)
+        cap = bound * Decimal(room)
+        with router(data, max_usd_per_day=cap, max_usd=cap) as client, pytest.raises(ProviderError) as failed:
+            client.ask("hello", max_tokens=100)
+        day = DayLedger(data).read()
+        assert (len(fake.requests), failed.value.decision.attempts) == (n, n)
+        assert (day.spent_usd, day.held_usd, client._spend.spent_usd) == (n * bound, 0, n * bound)
+
+
+def test_a_hold_for_a_call_that_has_ended_is_not_kept(tmp_path):
+    meter = SpendMeter(SpendCaps(per_day_usd=Decimal(1)), tmp_path)
+    assert not meter.hold_again("never", MODEL)
+    meter.hold("a", Decimal("0.4"), MODEL)
+    assert meter.hold_again("a", MODEL)
+    assert not meter.hold_again("a", MODEL)  # a third would pass the cap
+    meter.settle("a", [(MODEL, None), (MODEL, None)])
+    assert not meter.hold_again("a", MODEL)
+    day = DayLedger(tmp_path).read()
+    assert (day.spent_usd, day.held_usd, day.n) == (Decimal("0.8"), 0, 1)
+
+
+def locked_for(data, seconds):
+    """The day's file in the hands of another; the thread lets go."""
+    fd = os.open(data / FILE, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    timer = threading.Timer(seconds, os.close, [fd])
+    timer.start()
+    return timer
+
+
+def test_the_days_file_is_waited_for_within_the_calls_deadline(fake, tmp_path):
+    with router(tmp_path, max_usd_per_day=1, deadline_s=0.5) as client:
+        client.ask("warm")
+        timer = locked_for(tmp_path, 2)
+        started = time.monotonic()
+        with pytest.raises(SpendCapError, match="was locked by another process"):
+            client.ask("hello")
+        assert time.monotonic() - started < 1
+        timer.join()
+
+
+def test_an_end_that_finds_the_days_file_locked_holds_up_neither_the_caller_nor_the_loop(fake, tmp_path):
+    async def run():
+        gaps = []
+
+        async def beat():
+            last = time.monotonic()
+            while True:
+                await asyncio.sleep(0.01)
+                now = time.monotonic()
+                gaps.append(now - last)
+                last = now
+
+        async with AsyncRouter(
+            SEED, classifier=Fixed(), data=tmp_path, max_usd_per_day=1, deadline_s=1.5
+        ) as client:
+            await client.ask("warm")
+            fake.always("hang")
+            n = len(fake.requests)
+            beating = asyncio.create_task(beat())
+            asking = asyncio.create_task(client.ask("hello"))
+            while len(fake.requests) == n:
+                await asyncio.sleep(0.01)
+            timer = locked_for(tmp_path, 4)
+            started = time.monotonic()
+            with pytest.raises(ProviderError) as failed:
+                await asking
+            spent_s = time.monotonic() - started
+            beating.cancel()
+            timer.cancel()
+            timer.function(*timer.args)
+        return failed.value.outcome, spent_s, max(gaps)
+
+    outcome, spent_s, gap = asyncio.run(run())
+    assert outcome == "timeout"
+    assert spent_s < 2.5
+    assert gap < 0.75
+    day = DayLedger(tmp_path).read()  # written when the router was closed
+    assert (day.n, day.held_usd) == (2, 0)
+    assert day.assumed_usd > 0
 
 
 def test_models_asked_in_turn_are_held_all_or_none(tmp_path):

@@ -161,6 +161,9 @@ class SdkProvider:
             if not fault.retriable or progress.attempts >= limit or wait is None:
                 progress.end(fault.outcome, fault.error_type)
                 return
+            if failed.may_be_charged and not await _granted(request, progress.left):
+                progress.end(fault.outcome, fault.error_type)
+                return
             await asyncio.sleep(wait)
             progress.again(failed)
 
@@ -179,3 +182,10 @@ class SdkProvider:
     def _corrects(self, request: Request, fault: Fault, progress: Progress) -> bool:
         """Whether the next request will differ because of what this one was told; once a parameter and call."""
         return False
+
+
+async def _granted(request: Request, left_s: float) -> bool:
+    """Whether another request may be paid for."""
+    if request.may_ask_again is None:
+        return True
+    return await asyncio.to_thread(request.may_ask_again, request.model, left_s)

@@ -42,6 +42,8 @@ class Options(TypedDict, total=False):
     max_tokens : longest reply; None: as the model's settings say.
     tools, tool_choice : in the form of chat completions, Responses or messages; each provider is sent its own.
     patience_s : a server that asks to wait longer is not waited for.
+    may_ask_again : asked in a thread, with the model's name and the seconds left, before a request is made again that
+        may have been charged; False ends the call with what it has come to.
     """
 
     deadline_s: Required[float]
@@ -50,6 +52,7 @@ class Options(TypedDict, total=False):
     tools: Tools | None
     tool_choice: ToolChoice | None
     patience_s: float
+    may_ask_again: Callable[[str, float], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class Request:
     tools: Tools | None = field(default=None, repr=False)
     tool_choice: ToolChoice | None = field(default=None, repr=False)
     patience_s: float = MAX_WAIT_S
+    may_ask_again: Callable[[str, float], bool] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +215,7 @@ def begin(model: Model, messages: Sequence[Mapping[str, Any]], options: Options)
         options.get("tools") or None,
         options.get("tool_choice"),
         options.get("patience_s", MAX_WAIT_S),
+        options.get("may_ask_again"),
     )
     span = min(max(options["deadline_s"], 0.0), MAX_DEADLINE_S)
     return request, Progress(model.name, deadline=time.monotonic() + span)
