@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from router import config
 from router.endings import failure
@@ -117,19 +117,19 @@ class CallingRouter(RouterBase):
 
         meter = self._spend
         given["may_ask_again"] = lambda model, left_s: meter.hold_again(decision.id, model, left_s)
-        texts = [*asked.messages, *({"tools": x} for x in given.get("tools") or ())]
         day = decision.decided_at.date()
         try:
             models = [
                 (
                     x.name,
                     most(
-                        texts,
+                        asked.messages,
                         given.get("system"),
                         given.get("max_tokens") or x.max_tokens,
                         x.name,
                         self.prices,
                         day,
+                        given.get("tools") or (),
                     ),
                 )
                 for x in chain.models
@@ -170,13 +170,14 @@ class CallingRouter(RouterBase):
             reasoning_tokens=None if usage is None else usage.reasoning_tokens,
             usage_grade=None if usage is None else usage.grade,
             cost_usd=cost,
-            price_version=None if cost is None else self.prices.version,
+            price_version=None if cost is None else self._price_version(completion.model, day),
             first_token_ms=completion.first_token_ms,
             total_ms=completion.total_ms,
             finish_reason=completion.finish_reason,
             outcome=completion.outcome,
             error_type=completion.error_type or decision.error_type,
             attempts=chain.attempts + completion.attempts,
+            extra=_with_long_writes(decision.extra, usage),
         )
         self._log(done)
         if completion.outcome not in REPLIES:
@@ -219,8 +220,18 @@ class CallingRouter(RouterBase):
         while self._providers:
             self._providers.popitem()[1].close()
 
+    def _price_version(self, model: str, day: date) -> str | None:
+        rate = self.prices.rate(model, day)
+        return None if rate is None else rate.version
+
     def _cost(self, usage: Usage | None, model: str, day: date) -> Decimal | None:
         return None if usage is None else self.prices.price(usage, model, day)
+
+
+def _with_long_writes(extra: Mapping[str, Any], usage: Usage | None) -> Mapping[str, Any]:
+    """What a row says besides its columns: also the part of its cache writes that cost more than the others."""
+    long = None if usage is None else usage.cache_write_1h_tokens
+    return {**extra, "cache_write_1h_tokens": long} if long else extra
 
 
 def _outcome_of(error: ConfigurationError) -> Outcome:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from router.errors import SpendCapError
 from router.spend_caps import SpendCaps
 from router.spend_day import FILE, LOCK_SECONDS, Day, DayLedger, dollars
-from router.types import Usage
+from router.types import Tools, Usage
 
 if TYPE_CHECKING:
     from router.prices import PriceBook
@@ -25,6 +25,37 @@ __all__ = ["FILE", "Day", "DayLedger", "SpendMeter", "most"]
 MESSAGE_TOKENS = 32
 """Tokens of a message's frame (role, separators), on the safe side."""
 
+
+TOOLS_TOKENS = 1_024
+"""Tokens of the instructions that a provider adds where tools are offered, on the safe side: Anthropic states up to some 800."""
+
+_TEXT_PARTS = frozenset(
+    {
+        "text",
+        "input_text",
+        "output_text",
+        "refusal",
+        "tool_use",
+        "tool_result",
+        "thinking",
+        "redacted_thinking",
+    }
+)
+_OTHER_PARTS = frozenset(
+    {
+        "image_url",
+        "input_image",
+        "image",
+        "file",
+        "input_file",
+        "input_audio",
+        "audio",
+        "video_url",
+        "document",
+        "search_result",
+    }
+)
+_TEXT_TOOLS = frozenset({"function", "custom"})
 
 _ZERO = Decimal(0)
 _logger = logging.getLogger("routescope")
@@ -173,20 +204,71 @@ def most(
     model: str,
     prices: PriceBook,
     day: date,
+    tools: Tools = (),
 ) -> Decimal | None:
     """USD that a call can cost at most; None when the model has no known price.
 
     A token is at least one byte of text, so the bytes of the messages bound the input; the output is bounded by
     ``max_tokens``. Where writing to the cache costs more than plain input, all input is taken to be written.
+
+    Raises
+    ------
+    SpendCapError
+        A part that is not text (an image, a file, audio), or a tool that the provider runs itself: what either costs has no
+        bound that is known here.
     """
+    _check_bounded(messages, tools)
     rate = prices.rate(model, day)
     if rate is None:
         return None
     size = len((system or "").encode("utf-8", "replace")) + sum(_size(x) + MESSAGE_TOKENS for x in messages)
+    size += TOOLS_TOKENS + sum(_size(x) + MESSAGE_TOKENS for x in tools) if tools else 0
     plain = rate.cost(Usage(size + MESSAGE_TOKENS, max_tokens))
-    written = rate.cost(Usage(0, max_tokens, None, size + MESSAGE_TOKENS))
-    assert plain is not None and written is not None  # both counts are there
-    return max(plain, written)
+    long = size + MESSAGE_TOKENS if any(_keeps_an_hour(x) for x in (*messages, *tools)) else None
+    written = rate.cost(Usage(0, max_tokens, None, size + MESSAGE_TOKENS, cache_write_1h_tokens=long))
+    return None if plain is None or written is None else max(plain, written)
+
+
+def _keeps_an_hour(value: Any) -> bool:
+    """Whether a message or tool asks for the cache's long life, whose writes cost more."""
+    if isinstance(value, Mapping):
+        return value.get("ttl") == "1h" or any(_keeps_an_hour(item) for item in value.values())
+    return isinstance(value, list | tuple) and any(_keeps_an_hour(item) for item in value)
+
+
+def _check_bounded(messages: Sequence[Mapping[str, Any]], tools: Tools) -> None:
+    for message in messages:
+        kind = "audio" if message.get("audio") else _unbounded(message.get("content"))
+        if kind is not None:
+            found = (
+                f"the messages hold a part of type {kind!r}"
+                if kind in _OTHER_PARTS
+                else "the messages hold a part"
+            )
+            raise SpendCapError(
+                f"{found} that is not text, and what it costs has no bound that is known, so it cannot be held against the "
+                "cap; the call was not made. Send text alone, or take the cap away."
+            )
+    if any(
+        isinstance(tool, Mapping) and str(tool.get("type", "custom")) not in _TEXT_TOOLS for tool in tools
+    ):
+        raise SpendCapError(
+            "a tool is one that the provider runs or brings itself, and what it costs has no bound that is known, so it cannot "
+            "be held against the cap; the call was not made. Offer functions alone, or take the cap away."
+        )
+
+
+def _unbounded(content: Any) -> str | None:
+    """The type of the first part that is not text; None where all are."""
+    for part in content if isinstance(content, list | tuple) else ():
+        if not isinstance(part, Mapping):
+            continue
+        kind = part.get("type", "text")
+        if not isinstance(kind, str) or kind not in _TEXT_PARTS:
+            return str(kind)
+        if kind == "tool_result" and (inner := _unbounded(part.get("content"))) is not None:
+            return inner
+    return None
 
 
 def _size(value: Any) -> int:

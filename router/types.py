@@ -154,7 +154,8 @@ class Choice:
 class Usage:
     """Token counts in disjoint buckets, but for ``reasoning_tokens``, which is a part of ``output_tokens``.
 
-    ``input_tokens`` are the uncached ones. None means that the provider did not say; never read it as 0.
+    ``input_tokens`` are the uncached ones; ``cache_write_1h_tokens`` those of the cache writes that live for an hour, which cost
+    more. None means that the provider did not say; never read it as 0.
     """
 
     input_tokens: int | None
@@ -163,6 +164,7 @@ class Usage:
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
     grade: Grade = "measured"
+    cache_write_1h_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,7 @@ class Attempt:
     reasoning_tokens: int | None = None
     cost_usd: Decimal | None = None
     total_ms: float | None = None
+    cache_write_1h_tokens: int | None = None
 
     @classmethod
     def of(
@@ -200,6 +203,7 @@ class Attempt:
             told.output_tokens,
             told.reasoning_tokens,
             total_ms=total_ms,
+            cache_write_1h_tokens=told.cache_write_1h_tokens,
         )
 
     @property
@@ -217,6 +221,7 @@ class Attempt:
             self.cache_read_tokens,
             self.cache_write_tokens,
             self.reasoning_tokens,
+            cache_write_1h_tokens=self.cache_write_1h_tokens,
         )
 
 

@@ -522,6 +522,51 @@ def test_an_end_that_finds_the_days_file_locked_holds_up_neither_the_caller_nor_
     assert day.assumed_usd > 0
 
 
+def test_a_request_that_asks_for_an_hour_in_the_cache_is_held_at_that_price(tmp_path):
+    def bound(ttl, model="claude-sonnet-4-5"):
+        part = {"type": "text", "text": "x" * 1000, "cache_control": {"type": "ephemeral", "ttl": ttl}}
+        return most([{"role": "user", "content": [part]}], None, 10, model, PriceBook(), DAY)
+
+    assert bound("1h") > bound("5m") * Decimal("1.5")
+    assert bound("1h", MODEL) is None  # nobody states a price for it
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"type": "text", "text": "what is it"}, PICTURE],
+        [{"type": "input_file", "file_id": "file-1"}],
+        [{"type": "tool_result", "tool_use_id": "a", "content": [{"type": "image", "source": {}}]}, {"type": "text", "text": "?"}],
+        [{"type": "text", "text": "?"}, {"type": "something-new"}],
+    ],
+    ids=["picture", "file", "picture of a tool", "unknown"],
+)  # fmt: skip
+def test_a_part_whose_cost_has_no_bound_is_refused_under_a_cap(content, fake, tmp_path):
+    prompt = [{"role": "user", "content": content}, {"role": "user", "content": "hello"}]
+    with router(tmp_path / "capped", max_usd_per_day=1000) as client:
+        with pytest.raises(SpendCapError, match="no bound that is known"):
+            client.ask(prompt)
+        assert fake.requests == []
+    assert rows(tmp_path / "capped", "outcome, model_used") == [("spend_cap", None)]
+    with router(tmp_path / "free") as client:
+        assert client.ask(prompt).outcome == "ok"
+
+
+def test_a_tool_that_the_provider_runs_is_refused_under_a_cap_and_a_function_is_bounded(fake, tmp_path):
+    function = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+    own = {"name": "add", "input_schema": {"type": "object"}}
+    with router(tmp_path, max_usd_per_day=1) as client:
+        with pytest.raises(SpendCapError, match="no bound that is known"):
+            client.ask("hello", tools=[{"type": "web_search"}])
+        assert client.ask("hello", tools=[function, own]).outcome == "ok"
+    messages = [{"role": "user", "content": "hello"}]
+    without = most(messages, None, 100, MODEL, PriceBook(), DAY)
+    assert most(messages, None, 100, MODEL, PriceBook(), DAY, [own]) > without
+
+
 def test_models_asked_in_turn_are_held_all_or_none(tmp_path):
     meter = SpendMeter(SpendCaps(per_day_usd=Decimal(1)), tmp_path)
     with pytest.raises(SpendCapError):
