@@ -206,10 +206,12 @@ class CallingRouter(RouterBase):
             self._log(replace(decision, model_used=None))
             return
         spent_ms = (time.monotonic() - chain.started) * 1000
+        now = chain.so_far()
+        made, earlier = (1, ()) if now is None else (max(now.attempts, 1), now.failed)
         decision = replace(
-            decision, model_used=chain.model.name, total_ms=spent_ms, attempts=chain.attempts + 1
+            decision, model_used=chain.model.name, total_ms=spent_ms, attempts=chain.attempts + made
         )
-        decision = self._with_failed(decision, chain.failed)
+        decision = self._with_failed(decision, (*chain.failed, *earlier))
         self._settle(decision, [*decision.failed_attempts, Attempt(chain.model.name, "cancelled")])
         self._log(decision)
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from router.calls import CallingRouter
-from router.errors import SpendCapError
+from router.errors import ProviderError, SpendCapError
 from router.failover import Chain, ask_options
 from router.prompts import Asked, ready
 from router.reply_stream import ReplyStream, settle
@@ -40,7 +40,7 @@ class Router(CallingRouter):
             Not text, or a message list without a user turn.
         """
         asked = ready(prompt)
-        decision = self._decide(asked, self._classify(asked), model, session_id)
+        decision = self._decide(asked, self._classify(asked, model, session_id), model, session_id)
         self._log(decision)
         return decision
 
@@ -68,6 +68,8 @@ class Router(CallingRouter):
 
         Raises
         ------
+        InputError
+            No text and no messages, or messages or tools that hold what no API can be sent (bytes, sets).
         MissingKeyError
             No key and no base URL for any model that may answer; the decision is logged all the same.
         SpendCapError
@@ -76,9 +78,9 @@ class Router(CallingRouter):
             The call ended without a usable reply (timeout, rate limit, ...); logged, as ``error.decision``.
         """
         asked = ready(prompt)
-        decision = self._decide(asked, self._classify(asked), model, session_id)
-        chain = self._chain(decision)
         given = ask_options(system, max_tokens, tools, tool_choice)
+        decision = self._decide(asked, self._classify(asked, model, session_id), model, session_id)
+        chain = self._chain(decision)
         self._hold(decision, chain, asked, given)
         try:
             while True:
@@ -103,9 +105,9 @@ class Router(CallingRouter):
     ) -> ReplyStream:
         """Like ``ask``, text as it arrives: iterate, then read ``reply``. Logged at the end, also of a stream cut short."""
         asked = ready(prompt)
-        decision = self._decide(asked, self._classify(asked), model, session_id)
-        chain = self._chain(decision)
         given = ask_options(system, max_tokens, tools, tool_choice)
+        decision = self._decide(asked, self._classify(asked, model, session_id), model, session_id)
+        chain = self._chain(decision)
         self._hold(decision, chain, asked, given)
         return ReplyStream(
             self,
@@ -196,8 +198,8 @@ class AsyncRouter(CallingRouter):
         session_id: str | None = None,
     ) -> Reply:
         """See ``Router.ask``. A cancelled task logs its decision with outcome ``cancelled``."""
-        asked, decision = await self._decided(prompt, model, session_id)
         given = ask_options(system, max_tokens, tools, tool_choice)
+        asked, decision = await self._decided(prompt, model, session_id)
         chain = await self._opened_chain(decision, asked, given)
         try:
             while True:
@@ -223,8 +225,8 @@ class AsyncRouter(CallingRouter):
         session_id: str | None = None,
     ) -> AsyncIterator[str]:
         """Text as it arrives; logged at the end, also when the consumer stops early."""
-        asked, decision = await self._decided(prompt, model, session_id)
         given = ask_options(system, max_tokens, tools, tool_choice)
+        asked, decision = await self._decided(prompt, model, session_id)
         chain = await self._opened_chain(decision, asked, given)
         shown = False
         pieces = chain.provider.astream(chain.model, asked.messages, **chain.options(given))
@@ -236,9 +238,14 @@ class AsyncRouter(CallingRouter):
                 if not chain.moves_on(pieces.completion, shown=shown):
                     break
                 pieces = chain.provider.astream(chain.model, asked.messages, **chain.options(given))
-        finally:
+        except (
+            BaseException
+        ):  # the consumer stopped: what it raises is not to be replaced by how the call ended
             await pieces.aclose()
-            await self._settled(partial(settle, self, decision, pieces.completion, chain))
+            with contextlib.suppress(ProviderError):
+                await self._settled(partial(settle, self, decision, pieces.completion, chain))
+            raise
+        await self._settled(partial(settle, self, decision, pieces.completion, chain))
 
     async def _settled(self, end: Callable[[], T]) -> T:
         """Log the end of a call; in a thread where the day's spend may be locked by another process."""
@@ -306,10 +313,14 @@ class AsyncRouter(CallingRouter):
     ) -> tuple[Asked, Decision]:
         asked = ready(prompt)
         own = None if self._classifier is None else getattr(self._classifier, "aclassify", None)
-        if own is None:
-            answer = await asyncio.to_thread(self._classify, asked)
-        else:
-            answer = await self._aclassify(asked, own)
+        try:
+            if own is None:
+                answer = await asyncio.to_thread(self._classify, asked)
+            else:
+                answer = await self._aclassify(asked, own)
+        except asyncio.CancelledError as error:
+            self._gone(asked, error, model, session_id)
+            raise
         return asked, self._decide(asked, answer, model, session_id)
 
     async def flush(self) -> None:

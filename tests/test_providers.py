@@ -185,6 +185,26 @@ def test_text_usage_and_finish_reason_of_a_good_reply(lab: Lab, sdk: str) -> Non
     assert (completion.model, completion.attempts, completion.error_type) == ("model-one", 1, None)
 
 
+def test_a_count_that_ran_along_is_not_the_output_of_a_stream_that_was_cut(lab: Lab) -> None:
+    lab.fake.running_usage = True
+    assert streamed(lab["openai"])[1].usage == Usage(12, 7)
+    lab.fake.always("cut_stream")
+    _, completion = streamed(lab["openai"])
+    assert (completion.outcome, completion.usage) == ("cut_stream", Usage(12, None))
+    assert completion.text != ""
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+def test_text_that_took_no_tokens_has_no_known_usage(
+    lab: Lab, sdk: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lab.fake, "usage", {"input": 12, "output": 0})
+    assert lab[sdk].complete(MODEL, MESSAGES, deadline_s=5).usage is None
+    assert streamed(lab[sdk])[1].usage is None
+    lab.fake.always("empty_content")
+    assert lab[sdk].complete(MODEL, MESSAGES, deadline_s=5).usage == Usage(12, 0)
+
+
 @pytest.mark.parametrize("sdk", SDKS)
 def test_a_stream_gives_the_same_as_a_whole_reply(lab: Lab, sdk: str) -> None:
     pieces, completion = streamed(lab[sdk])

@@ -44,6 +44,7 @@ class Options(TypedDict, total=False):
     patience_s : a server that asks to wait longer is not waited for.
     may_ask_again : asked in a thread, with the model's name and the seconds left, before a request is made again that
         may have been charged; False ends the call with what it has come to.
+    watch : given the call's progress as it begins, for a caller that goes away before it ends.
     """
 
     deadline_s: Required[float]
@@ -53,6 +54,7 @@ class Options(TypedDict, total=False):
     tool_choice: ToolChoice | None
     patience_s: float
     may_ask_again: Callable[[str, float], bool]
+    watch: Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +142,25 @@ class Progress:
             ToolCall(id, name, arguments or "{}") for _, (id, name, arguments) in sorted(self.calls.items())
         )
 
+    @property
+    def told(self) -> Usage | None:
+        """The tokens as far as they can be relied on.
+
+        A count that runs along in a stream is not the output of one that ended before its end; and a reply that is there
+        was not made of no tokens.
+        """
+        usage = self.usage
+        if usage is None:
+            return None
+        if self.emit is not None and self.finish_reason is None:
+            cut = replace(usage, output_tokens=None, reasoning_tokens=None)
+            return None if cut.input_tokens is None else cut
+        return None if usage.output_tokens == 0 and (self.calls or "".join(self.pieces).strip()) else usage
+
     def failing(self, fault: Fault) -> Attempt:
         """The record of the request that has just failed."""
         spent_ms = (time.monotonic() - self.asked_at) * 1000
-        return Attempt.of(self.model, fault.outcome, fault.error_type, self.usage, spent_ms)
+        return Attempt.of(self.model, fault.outcome, fault.error_type, self.told, spent_ms)
 
     def again(self, failed: Attempt) -> None:
         """Keep a request as one that failed; the next begins now."""
@@ -193,7 +210,7 @@ class Progress:
             text="".join(self.pieces),
             model=self.model,
             outcome=self.outcome or "error",
-            usage=self.usage,
+            usage=self.told,
             finish_reason=self.finish_reason,
             first_token_ms=self.first_token_ms,
             total_ms=(time.monotonic() - self.started) * 1000,
@@ -218,7 +235,10 @@ def begin(model: Model, messages: Sequence[Mapping[str, Any]], options: Options)
         options.get("may_ask_again"),
     )
     span = min(max(options["deadline_s"], 0.0), MAX_DEADLINE_S)
-    return request, Progress(model.name, deadline=time.monotonic() + span)
+    progress = Progress(model.name, deadline=time.monotonic() + span)
+    if (watch := options.get("watch")) is not None:
+        watch(progress)
+    return request, progress
 
 
 def clean(text: str) -> str:
