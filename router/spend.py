@@ -115,10 +115,11 @@ class SpendMeter:
             held = self._held.setdefault(key, {})
             hold = held.setdefault(model, _Hold(usd))
             hold.usd += usd
+        until = time.monotonic() + wait_s
         try:
             self._settle_late(wait_s)
             if self.ledger is not None and self.caps.per_day_usd is not None:
-                self.ledger.hold(key, usd, self.caps.per_day_usd, wait_s)
+                self.ledger.hold(key, usd, self.caps.per_day_usd, max(until - time.monotonic(), 0.0))
         except BaseException:
             with self._lock:
                 hold.usd -= usd
@@ -173,7 +174,7 @@ class SpendMeter:
                 else:
                     assumed += held[model].one if model in held else _ZERO
             self._spent += paid + assumed
-        self._settle_day(key, paid + assumed, assumed, wait_s)
+        self._settle_day(key, paid + assumed, assumed, wait_s, n=1 if calls else 0)
 
     def close(self) -> None:
         """Write what could not be written yet. Idempotent."""

@@ -571,7 +571,7 @@ def test_models_asked_in_turn_are_held_all_or_none(tmp_path):
     meter = SpendMeter(SpendCaps(per_day_usd=Decimal(1)), tmp_path)
     with pytest.raises(SpendCapError):
         meter.hold_all("a", [(MODEL, Decimal("0.6")), ("gpt-4o", Decimal("0.6"))])
-    assert DayLedger(tmp_path).read().held_usd == 0
+    assert (DayLedger(tmp_path).read().held_usd, DayLedger(tmp_path).read().n) == (0, 0)  # no call was made
     meter.hold_all("b", [(MODEL, Decimal("0.5")), ("gpt-4o", Decimal("0.5"))])
     assert DayLedger(tmp_path).read().held_usd == 1
 
