@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from router import config
 from router.endings import failure
@@ -16,11 +16,10 @@ from router.errors import (
     MissingKeyError,
     SpendCapError,
 )
-from router.failover import Chain, Link
+from router.failover import Chain, Link, last_attempt
 from router.prompts import Asked
 from router.types import (
     REPLIES,
-    UNCHARGED,
     Attempt,
     Completion,
     Decision,
@@ -33,6 +32,9 @@ if TYPE_CHECKING:
     from router.providers.base import Provider
     from router.providers.call import Options
 from router.routing import RouterBase
+
+SETTLE_WAIT_S = 0.1
+"""How long the end of a call waits for the day's spend at least, its deadline over or not."""
 
 
 class CallingRouter(RouterBase):
@@ -113,24 +115,26 @@ class CallingRouter(RouterBase):
             return
         from router.spend import most
 
-        texts = [*asked.messages, *({"tools": x} for x in given.get("tools") or ())]
+        meter = self._spend
+        given["may_ask_again"] = lambda model, left_s: meter.hold_again(decision.id, model, left_s)
         day = decision.decided_at.date()
         try:
             models = [
                 (
                     x.name,
                     most(
-                        texts,
+                        asked.messages,
                         given.get("system"),
                         given.get("max_tokens") or x.max_tokens,
                         x.name,
                         self.prices,
                         day,
+                        given.get("tools") or (),
                     ),
                 )
                 for x in chain.models
             ]
-            self._spend.hold_all(decision.id, models)
+            self._spend.hold_all(decision.id, models, chain.left_s)
         except SpendCapError as error:
             error.decision = replace(
                 decision, model_used=None, outcome="spend_cap", error_type=type(error).__name__
@@ -138,18 +142,24 @@ class CallingRouter(RouterBase):
             self._log(error.decision)
             raise
 
-    def _settle(self, decision: Decision, calls: Iterable[tuple[str, Decimal | None, Outcome]]) -> None:
-        """End the hold of a call, before its row is written: a crash in between has counted what was paid."""
+    def _settle(self, decision: Decision, requests: Iterable[Attempt], chain: Chain | None = None) -> None:
+        """End the hold of a call, before its row is written: a crash in between has counted what was paid.
+
+        The day's file is waited for as long as the call has time left, and a moment at least; else it is written later.
+        """
         if self._spend is not None:
-            self._spend.settle(decision.id, [*calls])
+            wait_s = SETTLE_WAIT_S if chain is None else max(chain.left_s, SETTLE_WAIT_S)
+            self._spend.settle(decision.id, [(x.model, x.cost_usd) for x in requests], wait_s)
 
     def _finish(self, decision: Decision, completion: Completion, chain: Chain) -> Reply:
         """Log how the call ended; the reply, or a ProviderError that carries the decision."""
         usage = completion.usage
-        cost = self._cost(usage, completion.model, decision.decided_at.date())
+        day = decision.decided_at.date()
+        cost = self._cost(usage, completion.model, day)
         decision = self._with_failed(decision, (*chain.failed, *completion.failed))
-        calls = [(x.model, x.cost_usd, x.outcome) for x in decision.failed_attempts]
-        self._settle(decision, [*calls, (completion.model, cost, completion.outcome)])
+        last = last_attempt(completion)
+        last = replace(last, cost_usd=self._failed_cost(last, day))
+        self._settle(decision, [*decision.failed_attempts, last], chain)
         done = replace(
             decision,
             model_used=completion.model,
@@ -160,13 +170,14 @@ class CallingRouter(RouterBase):
             reasoning_tokens=None if usage is None else usage.reasoning_tokens,
             usage_grade=None if usage is None else usage.grade,
             cost_usd=cost,
-            price_version=None if cost is None else self.prices.version,
+            price_version=None if cost is None else self._price_version(completion.model, day),
             first_token_ms=completion.first_token_ms,
             total_ms=completion.total_ms,
             finish_reason=completion.finish_reason,
             outcome=completion.outcome,
             error_type=completion.error_type or decision.error_type,
             attempts=chain.attempts + completion.attempts,
+            extra=_with_long_writes(decision.extra, usage),
         )
         self._log(done)
         if completion.outcome not in REPLIES:
@@ -185,10 +196,7 @@ class CallingRouter(RouterBase):
         )
 
     def _failed_cost(self, attempt: Attempt, day: date) -> Decimal | None:
-        tells = attempt.input_tokens is not None or attempt.output_tokens is not None
-        if not tells and attempt.outcome in UNCHARGED:
-            return Decimal(0)
-        return self._cost(attempt.usage, attempt.model, day)
+        return self._cost(attempt.usage, attempt.model, day) if attempt.may_be_charged else Decimal(0)
 
     def _cancelled(self, decision: Decision, chain: Chain | None, error: BaseException) -> None:
         """Log a decision whose caller went away; ``chain`` None: before any model was asked."""
@@ -198,21 +206,34 @@ class CallingRouter(RouterBase):
             self._log(replace(decision, model_used=None))
             return
         spent_ms = (time.monotonic() - chain.started) * 1000
+        now = chain.so_far()
+        made, earlier = (1, ()) if now is None else (max(now.attempts, 1), now.failed)
         decision = replace(
-            decision, model_used=chain.model.name, total_ms=spent_ms, attempts=chain.attempts + 1
+            decision, model_used=chain.model.name, total_ms=spent_ms, attempts=chain.attempts + made
         )
-        decision = self._with_failed(decision, chain.failed)
-        calls = [(x.model, x.cost_usd, x.outcome) for x in decision.failed_attempts]
-        self._settle(decision, [*calls, (chain.model.name, None, "cancelled")])
+        decision = self._with_failed(decision, (*chain.failed, *earlier))
+        self._settle(decision, [*decision.failed_attempts, Attempt(chain.model.name, "cancelled")])
         self._log(decision)
 
     def _close_providers(self) -> None:
+        if self._spend is not None:
+            self._spend.close()
         self._by_model.clear()
         while self._providers:
             self._providers.popitem()[1].close()
 
+    def _price_version(self, model: str, day: date) -> str | None:
+        rate = self.prices.rate(model, day)
+        return None if rate is None else rate.version
+
     def _cost(self, usage: Usage | None, model: str, day: date) -> Decimal | None:
         return None if usage is None else self.prices.price(usage, model, day)
+
+
+def _with_long_writes(extra: Mapping[str, Any], usage: Usage | None) -> Mapping[str, Any]:
+    """What a row says besides its columns: also the part of its cache writes that cost more than the others."""
+    long = None if usage is None else usage.cache_write_1h_tokens
+    return {**extra, "cache_write_1h_tokens": long} if long else extra
 
 
 def _outcome_of(error: ConfigurationError) -> Outcome:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from router.calls import CallingRouter
-from router.errors import SpendCapError
+from router.errors import ProviderError, SpendCapError
 from router.failover import Chain, ask_options
 from router.prompts import Asked, ready
 from router.reply_stream import ReplyStream, settle
@@ -17,6 +18,9 @@ from router.types import Decision, Prompt, Queue, Reply, ToolChoice, Tools, Verd
 
 if TYPE_CHECKING:
     from router.providers.call import Options
+
+
+T = TypeVar("T")
 
 
 class Router(CallingRouter):
@@ -36,7 +40,7 @@ class Router(CallingRouter):
             Not text, or a message list without a user turn.
         """
         asked = ready(prompt)
-        decision = self._decide(asked, self._classify(asked), model, session_id)
+        decision = self._decide(asked, self._classify(asked, model, session_id), model, session_id)
         self._log(decision)
         return decision
 
@@ -64,6 +68,8 @@ class Router(CallingRouter):
 
         Raises
         ------
+        InputError
+            No text and no messages, or messages or tools that hold what no API can be sent (bytes, sets).
         MissingKeyError
             No key and no base URL for any model that may answer; the decision is logged all the same.
         SpendCapError
@@ -72,9 +78,9 @@ class Router(CallingRouter):
             The call ended without a usable reply (timeout, rate limit, ...); logged, as ``error.decision``.
         """
         asked = ready(prompt)
-        decision = self._decide(asked, self._classify(asked), model, session_id)
-        chain = self._chain(decision)
         given = ask_options(system, max_tokens, tools, tool_choice)
+        decision = self._decide(asked, self._classify(asked, model, session_id), model, session_id)
+        chain = self._chain(decision)
         self._hold(decision, chain, asked, given)
         try:
             while True:
@@ -99,9 +105,9 @@ class Router(CallingRouter):
     ) -> ReplyStream:
         """Like ``ask``, text as it arrives: iterate, then read ``reply``. Logged at the end, also of a stream cut short."""
         asked = ready(prompt)
-        decision = self._decide(asked, self._classify(asked), model, session_id)
-        chain = self._chain(decision)
         given = ask_options(system, max_tokens, tools, tool_choice)
+        decision = self._decide(asked, self._classify(asked, model, session_id), model, session_id)
+        chain = self._chain(decision)
         self._hold(decision, chain, asked, given)
         return ReplyStream(
             self,
@@ -192,8 +198,8 @@ class AsyncRouter(CallingRouter):
         session_id: str | None = None,
     ) -> Reply:
         """See ``Router.ask``. A cancelled task logs its decision with outcome ``cancelled``."""
-        asked, decision = await self._decided(prompt, model, session_id)
         given = ask_options(system, max_tokens, tools, tool_choice)
+        asked, decision = await self._decided(prompt, model, session_id)
         chain = await self._opened_chain(decision, asked, given)
         try:
             while True:
@@ -203,9 +209,9 @@ class AsyncRouter(CallingRouter):
                 if not chain.moves_on(completion):
                     break
         except asyncio.CancelledError as error:
-            self._cancelled(decision, chain, error)
+            await self._settled(partial(self._cancelled, decision, chain, error))
             raise
-        return self._finish(decision, completion, chain)
+        return await self._settled(partial(self._finish, decision, completion, chain))
 
     async def stream(
         self,
@@ -219,8 +225,8 @@ class AsyncRouter(CallingRouter):
         session_id: str | None = None,
     ) -> AsyncIterator[str]:
         """Text as it arrives; logged at the end, also when the consumer stops early."""
-        asked, decision = await self._decided(prompt, model, session_id)
         given = ask_options(system, max_tokens, tools, tool_choice)
+        asked, decision = await self._decided(prompt, model, session_id)
         chain = await self._opened_chain(decision, asked, given)
         shown = False
         pieces = chain.provider.astream(chain.model, asked.messages, **chain.options(given))
@@ -232,9 +238,26 @@ class AsyncRouter(CallingRouter):
                 if not chain.moves_on(pieces.completion, shown=shown):
                     break
                 pieces = chain.provider.astream(chain.model, asked.messages, **chain.options(given))
-        finally:
+        except (
+            BaseException
+        ):  # the consumer stopped: what it raises is not to be replaced by how the call ended
             await pieces.aclose()
-            settle(self, decision, pieces.completion, chain)
+            with contextlib.suppress(ProviderError):
+                await self._settled(partial(settle, self, decision, pieces.completion, chain))
+            raise
+        await self._settled(partial(settle, self, decision, pieces.completion, chain))
+
+    async def _settled(self, end: Callable[[], T]) -> T:
+        """Log the end of a call; in a thread where the day's spend may be locked by another process."""
+        if self._spend is None or self._spend.ledger is None:
+            return end()
+        ending = asyncio.ensure_future(asyncio.to_thread(end))
+        try:
+            return await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            with contextlib.suppress(Exception):  # the row is written all the same
+                await ending
+            raise
 
     async def _ready_chain(self, decision: Decision) -> Chain:
         """The chain of a decision; in a thread while an SDK may have to be imported."""
@@ -258,7 +281,7 @@ class AsyncRouter(CallingRouter):
         except asyncio.CancelledError as error:
             with contextlib.suppress(SpendCapError):
                 await holding
-                self._cancelled(decision, None, error)
+                await self._settled(partial(self._cancelled, decision, None, error))
             raise
         return chain
 
@@ -290,10 +313,14 @@ class AsyncRouter(CallingRouter):
     ) -> tuple[Asked, Decision]:
         asked = ready(prompt)
         own = None if self._classifier is None else getattr(self._classifier, "aclassify", None)
-        if own is None:
-            answer = await asyncio.to_thread(self._classify, asked)
-        else:
-            answer = await self._aclassify(asked, own)
+        try:
+            if own is None:
+                answer = await asyncio.to_thread(self._classify, asked)
+            else:
+                answer = await self._aclassify(asked, own)
+        except asyncio.CancelledError as error:
+            self._gone(asked, error, model, session_id)
+            raise
         return asked, self._decide(asked, answer, model, session_id)
 
     async def flush(self) -> None:

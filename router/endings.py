@@ -27,7 +27,9 @@ _FAILURES: Mapping[str, type[ProviderError]] = {
     "rejected": ProviderRejected,
     "not_found": ProviderRejected,
     "overloaded": ProviderUnreachable,
+    "server_error": ProviderUnreachable,
     "unreachable": ProviderUnreachable,
+    "broken_off": ProviderUnreachable,
 }
 
 
@@ -75,6 +77,9 @@ def failure(decision: Decision, completion: Completion, deadline_s: float) -> Pr
         why = {
             "auth": "the key or its account was refused; check both",
             "rate_limited": "the provider asked to slow down; try later",
+            "server_error": "the provider failed (HTTP 5xx) and charges nothing for it; try later",
+            "unreachable": "no connection came about; check the network and base_url",
+            "broken_off": "the request was sent, then the connection or the provider failed; it may have been charged",
             "not_found": "the provider does not know this model; check its name in the policy",
         }
         text = f"{model} gave no usable reply ({outcome}): {why.get(outcome, 'the decision is logged, try again')}."

@@ -14,7 +14,7 @@
     │   ├── ProviderTimeout
     │   ├── ProviderRateLimited
     │   ├── ProviderRejected      the request or the key was refused (4xx)
-    │   └── ProviderUnreachable   connection failures and 5xx
+    │   └── ProviderUnreachable   connection failures, broken connections and 5xx
     ├── UnknownPriceError         a price was asked for that no source has
     ├── SpendCapError             a call was not made: it could pass a spend cap, or none could be kept
     └── LogError                  the decision log cannot be read
@@ -104,7 +104,7 @@ class ProviderRejected(ProviderError):
 
 
 class ProviderUnreachable(ProviderError):
-    """The provider could not be reached or failed (connection, 5xx)."""
+    """The provider could not be reached, failed (5xx), or broke off; ``outcome`` says which."""
 
     def __init__(self, message: str, *, outcome: str = "unreachable") -> None:
         super().__init__(message, outcome=outcome)

@@ -31,8 +31,9 @@ _RELEASED = {"0.2.3": date(2026, 11, 10)}
 """Upload dates of genai-prices releases: the data carries no date of its own, so its release is the date it held."""
 
 _RATES = ("input", "output", "cache_read", "cache_write")
+_LONG = "cache_write_1h"
 _BATCH = {"processing": "batch"}
-_KEYS = {name: f"{name}_mtok" for name in _RATES}
+_KEYS = {name: f"{name}_mtok" for name in (*_RATES, _LONG)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,8 @@ class Rate:
     Attributes
     ----------
     input, output, cache_read, cache_write : rates up to ``tier_from``. Where a source states no cache rate, cached
-        tokens cost as much as uncached ones. Cache writes are those of the short (5 minute) life.
+        tokens cost as much as uncached ones. ``cache_write`` is that of the short (5 minute) life.
+    cache_write_1h : of the long life (1 hour); None where no source states one: the cost of such a request is then unknown.
     tier_from : a request whose input tokens, cached ones included, are *above* this pays the ``tier_*`` rates on all
         its tokens. None: one rate at every length.
     source : where the rate stands. ``as_of``: the date it is known to have held; None when nobody states one.
@@ -62,6 +64,8 @@ class Rate:
     tier_output: Decimal | None = None
     tier_cache_read: Decimal | None = None
     tier_cache_write: Decimal | None = None
+    cache_write_1h: Decimal | None = None
+    tier_cache_write_1h: Decimal | None = None
 
     def cost(self, usage: Usage) -> Decimal | None:
         """USD of one request, exact to 12 decimals; None when its usage is unknown (see :func:`countable`)."""
@@ -71,6 +75,11 @@ class Rate:
         total_input = counts["input"] + counts["cache_read"] + counts["cache_write"]
         prefix = "tier_" if self.tier_from is not None and total_input > self.tier_from else ""
         cost = sum((getattr(self, prefix + name) * counts[name] for name in _RATES), Decimal(0))
+        if usage.cache_write_1h_tokens:
+            dearer: Decimal | None = getattr(self, prefix + _LONG)
+            if dearer is None or usage.cache_write_1h_tokens > counts["cache_write"]:
+                return None
+            cost += (dearer - getattr(self, prefix + "cache_write")) * usage.cache_write_1h_tokens
         return (cost / MILLION).quantize(QUANTUM)
 
     def is_stale(self, today: date) -> bool:
@@ -234,7 +243,7 @@ class PriceBook:
         if batch and not _has_batch(info, noon):
             return None
         prices = info.get_prices(noon, _BATCH if batch else None)
-        found = {name: _base_and_tiers(getattr(prices, key)) for name, key in _KEYS.items()}
+        found = {name: _base_and_tiers(getattr(prices, key, None)) for name, key in _KEYS.items()}
         if found["input"] is None or found["output"] is None:
             return None
         for name in ("cache_read", "cache_write"):

@@ -6,6 +6,8 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
+from os import PathLike
 from typing import Any
 
 from router.errors import InputError
@@ -59,12 +61,31 @@ def whole(value: Any) -> Any:
     return value
 
 
+def not_sendable(value: Any) -> str | None:
+    """What no API can be sent (bytes, a set, a key that is no text), by its type; None where there is nothing of it.
+
+    Objects that an SDK can write out stay: its own models, dates, and files.
+    """
+    if value is None or isinstance(value, str | int | float):
+        return None
+    if isinstance(value, Mapping):
+        if (key := next((key for key in value if not isinstance(key, str)), None)) is not None:
+            return f"a key of type {type(key).__name__}"
+        return next((found for item in value.values() if (found := not_sendable(item)) is not None), None)
+    if isinstance(value, list | tuple):
+        return next((found for item in value if (found := not_sendable(item)) is not None), None)
+    written = isinstance(value, date | PathLike) or hasattr(value, "model_dump") or hasattr(value, "read")
+    return None if written else f"a value of type {type(value).__name__}"
+
+
 def _last_user_turn(prompt: Sequence[Any]) -> tuple[str, list[dict[str, Any]]]:
     messages = []
     text: str | None = None
     for number, message in enumerate(prompt, 1):
         if not isinstance(message, Mapping) or "role" not in message:
             raise InputError(f"message {number} is not a mapping with a role and content")
+        if (found := not_sendable(message)) is not None:
+            raise InputError(f"message {number} holds {found}; expected text, numbers, lists and mappings")
         messages.append({key: whole(value) for key, value in message.items()})
         if message["role"] == "user" and not _only_tool_results(message.get("content")):
             text = _content_text(message.get("content"), number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from router.errors import ProviderError
@@ -43,10 +44,15 @@ class ReplyStream:
                     shown = True
                     yield piece
                 if not self._chain.moves_on(self._pieces.completion, shown=shown):
-                    return
+                    break
                 self._pieces = self._begin()
-        finally:
-            self._finish()
+        except (
+            BaseException
+        ):  # the caller stopped: what it raises is not to be replaced by how the call ended
+            with contextlib.suppress(ProviderError):
+                self._finish()
+            raise
+        self._finish()
 
     def close(self) -> None:
         """Stop early: the call is logged as cancelled."""
@@ -55,8 +61,14 @@ class ReplyStream:
     def __enter__(self) -> ReplyStream:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except ProviderError:
+            if kind is None:
+                raise
 
     def __del__(self) -> None:
         # Dropped without being read: the decision was made and the call begun, so the log must say so.

@@ -16,6 +16,7 @@ from router.errors import (
     ClassifierError,
     ClassifierTimeout,
     ConfigurationError,
+    InputError,
     ScoresError,
 )
 from router.exploration import EXPLORED_FROM, explore
@@ -149,14 +150,20 @@ class RouterBase:
 
         return of_process(self._writer)
 
-    def _classify(self, asked: Asked) -> _Answer:
-        """Ask the classifier; whatever goes wrong comes back as a ClassifierError, so that the request still goes out."""
+    def _classify(self, asked: Asked, model: str | None = None, session_id: str | None = None) -> _Answer:
+        """Ask the classifier; whatever goes wrong comes back as a ClassifierError, so that the request still goes out.
+
+        ``model`` and ``session_id`` are for the row of a request whose caller goes away meanwhile (Ctrl+C).
+        """
         if not asked.text.strip():
             return _empty()
         try:
             return _scored(self.classifier.classify(asked.text, self.policy.labels))
         except Exception as error:
             return self._unscored(asked, error)
+        except BaseException as error:
+            self._gone(asked, error, model, session_id)
+            raise
 
     async def _aclassify(self, asked: Asked, ask: Callable[..., Awaitable[Classification]]) -> _Answer:
         """``_classify`` through a classifier's own coroutine."""
@@ -166,6 +173,12 @@ class RouterBase:
             return _scored(await ask(asked.text, self.policy.labels))
         except Exception as error:
             return self._unscored(asked, error)
+
+    def _gone(self, asked: Asked, error: BaseException, model: str | None, session_id: str | None) -> None:
+        """Log a request whose caller went away before there was a score; no model was asked."""
+        unscored = named(ClassifierError("the caller went away"), type(error).__name__)
+        decision = self._decide(asked, unscored, model, session_id)
+        self._log(replace(decision, model_used=None, outcome="cancelled"))
 
     def _unscored(self, asked: Asked, error: Exception) -> ClassifierError:
         """What a classifier's exception comes to."""
@@ -259,6 +272,11 @@ class RouterBase:
         from router.log.judging import Judgement
 
         judgement = Judgement(decision_id, verdict, **said)
+        label, known = judgement.correct_label, self.policy.label_names
+        if label is not None and label not in known:
+            raise InputError(
+                f"correct_label: found {label[:40]!r}, expected one of the policy's labels: {', '.join(known)}"
+            )
         return self._writer is not None and self._writer.judge(judgement, self._now())
 
     def _now(self) -> datetime:

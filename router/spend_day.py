@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FILE = "spend.json"
 LOCK_SECONDS = 10.0
-"""How long a call waits for the file; whoever holds it needs a few milliseconds."""
+"""How long a call waits for the file at most; whoever holds it needs a few milliseconds."""
 
 ELSEWHERE_SECONDS = 3_600.0
 """What another machine holds is given back after this long: nobody here can see whether its process lives."""
@@ -92,7 +92,7 @@ class DayLedger:
         """
         return self._living(self._load())
 
-    def hold(self, key: str, usd: Decimal, cap: Decimal) -> None:
+    def hold(self, key: str, usd: Decimal, cap: Decimal, wait_s: float = LOCK_SECONDS) -> None:
         """Hold what a call can cost at most; more for one key adds up.
 
         Raises
@@ -100,7 +100,7 @@ class DayLedger:
         SpendCapError
             The day's sum, calls under way included, would pass ``cap``; or the file cannot be used.
         """
-        with self._alone():
+        with self._alone(wait_s):
             day = self._living(self._load())
             taken = day.spent_usd + day.held_usd
             if taken + usd > cap:
@@ -113,9 +113,11 @@ class DayLedger:
             mine = Held(before + usd, socket.gethostname(), os.getpid(), _born(os.getpid()), self._clock())
             self._store(replace(day, held={**day.held, key: mine}))
 
-    def settle(self, key: str, cost: Decimal, assumed: Decimal = _ZERO) -> None:
-        """Count what a call cost; ``assumed`` of it is not known and stands for the most it could be. Its hold ends."""
-        with self._alone():
+    def settle(
+        self, key: str, cost: Decimal, assumed: Decimal = _ZERO, wait_s: float = LOCK_SECONDS, *, n: int = 1
+    ) -> None:
+        """Count what ``n`` calls cost; ``assumed`` of it is not known and stands for the most it could be. Its hold ends."""
+        with self._alone(wait_s):
             day = self._living(self._load())
             self._store(
                 replace(
@@ -123,15 +125,16 @@ class DayLedger:
                     held={name: held for name, held in day.held.items() if name != key},
                     spent_usd=day.spent_usd + cost,
                     assumed_usd=day.assumed_usd + assumed,
-                    n=day.n + 1,
+                    n=day.n + n,
                 )
             )
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self, wait_s: float) -> Iterator[None]:
         from router.log.forks import no_fork
 
-        until = time.monotonic() + LOCK_SECONDS
+        wait_s = min(wait_s, LOCK_SECONDS)
+        until = time.monotonic() + wait_s
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             while True:
@@ -145,7 +148,7 @@ class DayLedger:
                         return
                 if time.monotonic() > until:
                     raise SpendCapError(
-                        f"{self.path} was locked by another process for {LOCK_SECONDS:g} s; the call was not made, "
+                        f"{self.path} was locked by another process for {wait_s:.3g} s; the call was not made, "
                         "because its cap could not be kept. Try again."
                     )
                 time.sleep(0.001)

@@ -39,13 +39,20 @@ Outcome = Literal[
     "rejected",
     "not_found",
     "overloaded",
+    "server_error",
     "unreachable",
+    "broken_off",
     "cancelled",
     "no_key",
     "spend_cap",
     "error",
 ]
-"""How a model call ended. NULL in the log: no call was made through Routescope."""
+"""How a model call ended. NULL in the log: no call was made through Routescope.
+
+``server_error``: a status 5xx. ``unreachable``: no connection came about, so nothing was sent. ``broken_off``: the request
+was sent or taken, then the connection or the server failed before any text, so that it may have been charged; after some
+text that is ``cut_stream``.
+"""
 
 Verdict = Literal["right", "wrong", "unsure"]
 VERDICTS: tuple[Verdict, ...] = ("right", "wrong", "unsure")
@@ -56,7 +63,17 @@ QUEUES: tuple[Queue, ...] = ("audit", "estimate", "learn")
 """Why a decision was drawn for review: uniformly (feeds promises), by strata (feeds estimates), to learn from (neither)."""
 
 UNCHARGED: frozenset[str] = frozenset(
-    {"rate_limited", "auth", "rejected", "not_found", "overloaded", "unreachable", "no_key", "spend_cap"}
+    {
+        "rate_limited",
+        "auth",
+        "rejected",
+        "not_found",
+        "overloaded",
+        "server_error",
+        "unreachable",
+        "no_key",
+        "spend_cap",
+    }
 )
 """Outcomes that no provider charges for: the request was refused, or never came to a model. Any other may have cost."""
 
@@ -137,7 +154,8 @@ class Choice:
 class Usage:
     """Token counts in disjoint buckets, but for ``reasoning_tokens``, which is a part of ``output_tokens``.
 
-    ``input_tokens`` are the uncached ones. None means that the provider did not say; never read it as 0.
+    ``input_tokens`` are the uncached ones; ``cache_write_1h_tokens`` those of the cache writes that live for an hour, which cost
+    more. None means that the provider did not say; never read it as 0.
     """
 
     input_tokens: int | None
@@ -146,6 +164,7 @@ class Usage:
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
     grade: Grade = "measured"
+    cache_write_1h_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +185,7 @@ class Attempt:
     reasoning_tokens: int | None = None
     cost_usd: Decimal | None = None
     total_ms: float | None = None
+    cache_write_1h_tokens: int | None = None
 
     @classmethod
     def of(
@@ -183,7 +203,14 @@ class Attempt:
             told.output_tokens,
             told.reasoning_tokens,
             total_ms=total_ms,
+            cache_write_1h_tokens=told.cache_write_1h_tokens,
         )
+
+    @property
+    def may_be_charged(self) -> bool:
+        """Whether a provider may charge for it: its outcome is none that is free, or it told tokens."""
+        told = self.input_tokens is not None or self.output_tokens is not None
+        return told or self.outcome not in UNCHARGED
 
     @property
     def usage(self) -> Usage:
@@ -194,6 +221,7 @@ class Attempt:
             self.cache_read_tokens,
             self.cache_write_tokens,
             self.reasoning_tokens,
+            cache_write_1h_tokens=self.cache_write_1h_tokens,
         )
 
 

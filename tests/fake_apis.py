@@ -113,6 +113,8 @@ class FakeApis:
         self.text = "The capital of Japan is Tokyo."
         self.drip_s = 0.03
         self.usage: dict[str, Any] = {"input": 12, "output": 7}
+        self.running_usage = False
+        """Whether each chunk of a chat stream tells the tokens so far, as vLLM can: here always one of output."""
         self.scores: dict[str, Any] | Callable[[dict[str, Any]], Any] | None = None
         """Label to score; or a function of the classify request that gives the whole reply; None: first label 0.7."""
         self.stopping = threading.Event()
@@ -167,6 +169,7 @@ class FakeApis:
             self.by_model.clear()
             self.requests.clear()
             self.scores = None
+            self.running_usage = False
 
     def _check(self, names: tuple[str, ...]) -> None:
         if unknown := set(names) - set(FAULTS):
@@ -458,7 +461,8 @@ def _pieces(text: str) -> list[str]:
 
 def _openai_events(fake: FakeApis, name: str, body: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     whole = _openai(fake, name, body)
-    base = {**whole, "object": "chat.completion.chunk", "usage": None}
+    so_far = {"prompt_tokens": fake.usage["input"], "completion_tokens": 1}
+    base = {**whole, "object": "chat.completion.chunk", "usage": so_far if fake.running_usage else None}
 
     def chunk(delta: dict[str, Any], finish: str | None = None) -> tuple[str, Any]:
         return "", {**base, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}

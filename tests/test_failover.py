@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
+import gc
 import json
 import time
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ from router.failover import MOVES_ON, PATIENCE_S
 from router.log import open_log
 from router.log.queries import Filter, spend
 from router.prices import PriceBook
+from router.providers.streams import CompletionStream
 from router.routing import RouterBase
 from router.types import Reply
 
@@ -90,6 +93,10 @@ class Desk:
                 text = "".join([piece async for piece in router.stream(PROMPT, **options)])
         row = self.rows()[-1]
         return Reply(row, text, None, row.cost_usd, row.outcome)
+
+    def ended(self, pieces: CompletionStream) -> None:
+        """Wait until a call is over, whatever of it has been read."""
+        concurrent.futures.wait([pieces._future], 5)
 
     def rows(self) -> list[Any]:
         names = "model_chosen, model_used, outcome, attempts, failed_attempts, failed_cost_usd, cost_usd, total_ms"
@@ -307,6 +314,68 @@ def test_a_stream_closed_on_the_second_model_is_logged_as_cancelled(desk: Desk) 
     ]
 
 
+@pytest.mark.parametrize("mode", ["ask", "stream"])
+def test_a_task_that_is_cancelled_is_logged_with_the_requests_to_its_own_model(desk: Desk, mode: str) -> None:
+    desk.fake.then("503", "408")
+    desk.fake.always("hang")
+
+    async def asked(router: AsyncRouter) -> None:
+        if mode == "ask":
+            await router.ask(PROMPT)
+        else:
+            async for _ in router.stream(PROMPT):
+                pass
+
+    async def cancelled() -> None:
+        async with AsyncRouter(desk.policy(()), classifier=Fixed({"simple": 0.9}), data=desk.data) as router:
+            task = asyncio.create_task(asked(router))
+            while len(desk.fake.requests) < 3:
+                await asyncio.sleep(0.005)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(cancelled())
+    (row,) = desk.rows()
+    assert (row.model_used, row.outcome, row.attempts) == ("first", "cancelled", 3)
+    assert row.failed == [("first", "overloaded"), ("first", "timeout")]
+
+
+def test_an_error_of_the_caller_in_a_stream_is_not_replaced_by_how_the_call_ended(desk: Desk) -> None:
+    desk.fake.always("cut_stream")
+    with Router(desk.policy(()), classifier=Fixed({"simple": 0.9}), data=desk.data) as router:
+        with pytest.raises(ZeroDivisionError), router.stream(PROMPT) as stream:
+            for _ in stream:
+                desk.ended(stream._pieces)
+                raise ZeroDivisionError
+        with pytest.raises(ProviderError), router.stream(PROMPT) as stream:
+            desk.ended(stream._pieces)  # nobody's error but the call's
+    assert [row.outcome for row in desk.rows()] == ["cut_stream"] * 2
+
+
+def test_leaving_an_async_stream_that_was_cut_leaves_no_unread_exception(desk: Desk) -> None:
+    desk.fake.always("cut_stream")
+    unread: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unread.append(context))
+        async with AsyncRouter(desk.policy(()), classifier=Fixed({"simple": 0.9}), data=desk.data) as router:
+            async for _ in router.stream(PROMPT):
+                await asyncio.sleep(0.3)  # the rest arrives, and its end
+                break
+            gc.collect()
+            await asyncio.sleep(0.05)
+
+    asyncio.run(main())
+    gc.collect()
+    assert unread == []
+    assert [row.outcome for row in desk.rows()] == ["cut_stream"]
+
+
+def test_a_row_names_the_version_of_the_price_that_was_used(desk: Desk) -> None:
+    assert desk.run(()).decision.price_version == "policy"
+
+
 def test_what_cannot_be_mended_elsewhere_is_never_tried_elsewhere() -> None:
     assert not MOVES_ON & {
         "ok",
@@ -334,7 +403,11 @@ def test_no_message_of_a_failed_chain_holds_the_prompt_or_a_key(
     assert KEY not in json.dumps([row.failed_attempts for row in desk.rows()])
 
 
-@pytest.mark.parametrize(("fault", "cost", "unknown"), [("429-after-200", Decimal(0), 0), ("hang", None, 1)])
+@pytest.mark.parametrize(("fault", "cost", "unknown"), [
+    ("429-after-200", Decimal(0), 0), ("500", Decimal(0), 0), ("hang", None, 1),
+    ("closed", None, 1),  # the connection is lost after the request was sent
+    ("short_body", None, 1),  # a 200 whose body breaks
+])  # fmt: skip
 def test_a_refused_request_costs_nothing_and_one_that_may_have_been_answered_is_unknown(
     desk: Desk, fault: str, cost: Decimal | None, unknown: int
 ) -> None:

@@ -30,7 +30,7 @@ MAY = {
     "router.analysis": {"policy", "prices", "types", "errors"},
     "router.demo": {"errors", "log"},
     "router.prompts": {"errors", "types"},
-    "router.failover": {"policy", "providers", "types"},
+    "router.failover": {"errors", "policy", "prompts", "providers", "types"},
     "router.reply_stream": {"errors", "failover", "providers", "types"},
     "router.endings": {"errors", "policy", "prompts", "types"},
     "router.resolve": {"classifiers", "config", "policy", "types"},

@@ -55,6 +55,29 @@ def test_price_equals_that_of_genai_prices_with_cached_tokens_and_tiers(
     assert BOOK.price(Usage(fresh, output, read, write), model, day) == theirs
 
 
+def test_a_cache_write_that_lives_for_an_hour_has_a_price_of_its_own():
+    # 70,000 x $10 + 30,000 x $6.25 + 10 x $5 + 10 x $25 per million
+    usage = Usage(10, 10, None, 100_000, cache_write_1h_tokens=70_000)
+    assert BOOK.price(usage, "claude-opus-4-6", DAY) == Decimal("0.8878")
+    theirs = genai_prices.calc_price(
+        genai_prices.Usage(
+            input_tokens=100_010, cache_write_tokens=100_000, cache_write_1h_tokens=70_000, output_tokens=10
+        ),
+        "claude-opus-4-6",
+        genai_request_timestamp=datetime(2026, 11, 20, 12),
+    ).total_price
+    assert theirs == Decimal("0.8878")
+
+
+def test_without_a_price_for_an_hour_in_the_cache_the_cost_is_unknown():
+    usage = Usage(10, 10, None, 100, cache_write_1h_tokens=100)
+    own = Model("own", price=PriceOverride(Decimal(1), Decimal(2), cache_write=Decimal("1.25")))
+    book = PriceBook({"own": own})
+    assert book.price(usage, "own", DAY) is None
+    assert book.price(usage, "gpt-4o", DAY) is None
+    assert book.price(Usage(10, 10, None, 100), "own", DAY) == Decimal("0.000155")
+
+
 def test_hand_worked_price_of_the_guides_dearest_model():
     # 500 x $5 and 500 x $25 per million
     assert BOOK.price(Usage(500, 500), "claude-opus-4-6", DAY) == Decimal("0.015")

@@ -73,21 +73,21 @@ STATUS_OUTCOMES = {
     "404": "not_found", "408": "timeout", "409": "rejected", "413": "rejected", "422": "rejected",
     "429": "rate_limited", "429-after-1": "rate_limited", "429-after-3": "rate_limited", "429-after-200": "rate_limited",
     "429-after-minus": "rate_limited", "429-after-nan": "rate_limited", "429-after-huge": "rate_limited",
-    "429-after-past": "rate_limited", "500": "unreachable", "502": "unreachable", "503": "overloaded",
+    "429-after-past": "rate_limited", "500": "server_error", "502": "server_error", "503": "overloaded",
     "529": "overloaded",
 }  # fmt: skip
 SAME_OUTCOMES = STATUS_OUTCOMES | {
     "cut_json": "malformed", "empty_body": "malformed", "html": "malformed", "null": "malformed",
     "object": "malformed", "list": "malformed", "text_body": "malformed", "not_utf8": "malformed",
-    "closed": "unreachable", "hang": "timeout", "drip": "timeout", "drip_headers": "timeout", "gzip": "malformed", "gzip_error": "rate_limited",
-    "short_body": "unreachable", "huge": "malformed", "ok": "ok", "empty_content": "empty", "whitespace": "empty", "refusal": "refusal",
+    "closed": "broken_off", "hang": "timeout", "drip": "timeout", "drip_headers": "timeout", "gzip": "malformed", "gzip_error": "rate_limited",
+    "short_body": "broken_off", "huge": "malformed", "ok": "ok", "empty_content": "empty", "whitespace": "empty", "refusal": "refusal",
     "tool_call": "tool_call", "thinking_first": "ok", "no_usage": "ok", "bad_usage": "ok", "length": "length",
     "surrogate": "ok", "too_many_tokens": "rejected", "tool_named": "tool_call",
 }  # fmt: skip
 STREAM_OUTCOMES = {
-    "cut_stream": "cut_stream", "cut_chunk": "cut_stream", "cut_before": "unreachable", "silent_end": "cut_stream",
-    "error_event": "overloaded", "bad_json_event": "malformed", "stall": "timeout",
-    "stall_at_end": "ok", "error_first": "overloaded",
+    "cut_stream": "cut_stream", "cut_chunk": "cut_stream", "cut_before": "broken_off", "silent_end": "cut_stream",
+    "error_event": "cut_stream", "bad_json_event": "malformed", "stall": "timeout",
+    "stall_at_end": "ok", "error_first": "broken_off",
 }  # fmt: skip
 OWN = {
     ("openai", False, "null_content"): "empty",
@@ -110,11 +110,11 @@ OWN = {
 # Where the Responses API differs: its last event holds everything about the end, and a reply may say that it failed.
 RESPONSES = {
     "null_content": "empty", "no_choices": "empty", "content_filter": "content_filter", "reject_max_tokens": "ok",
-    "failed_reply": "unreachable", "failed_image": "rejected",
+    "failed_reply": "broken_off", "failed_image": "rejected",
 }  # fmt: skip
 RESPONSES_STREAM = RESPONSES | {
     "error_event": "cut_stream",
-    "error_first": "unreachable",
+    "error_first": "broken_off",
     "stall_at_end": "timeout",
 }
 OWN |= {("responses", False, fault): outcome for fault, outcome in RESPONSES.items()}
@@ -183,6 +183,26 @@ def test_text_usage_and_finish_reason_of_a_good_reply(lab: Lab, sdk: str) -> Non
     assert completion.usage == Usage(12, 7)
     assert completion.finish_reason == {"openai": "stop", "anthropic": "end_turn"}[sdk]
     assert (completion.model, completion.attempts, completion.error_type) == ("model-one", 1, None)
+
+
+def test_a_count_that_ran_along_is_not_the_output_of_a_stream_that_was_cut(lab: Lab) -> None:
+    lab.fake.running_usage = True
+    assert streamed(lab["openai"])[1].usage == Usage(12, 7)
+    lab.fake.always("cut_stream")
+    _, completion = streamed(lab["openai"])
+    assert (completion.outcome, completion.usage) == ("cut_stream", Usage(12, None))
+    assert completion.text != ""
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+def test_text_that_took_no_tokens_has_no_known_usage(
+    lab: Lab, sdk: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lab.fake, "usage", {"input": 12, "output": 0})
+    assert lab[sdk].complete(MODEL, MESSAGES, deadline_s=5).usage is None
+    assert streamed(lab[sdk])[1].usage is None
+    lab.fake.always("empty_content")
+    assert lab[sdk].complete(MODEL, MESSAGES, deadline_s=5).usage == Usage(12, 0)
 
 
 @pytest.mark.parametrize("sdk", SDKS)

@@ -139,6 +139,7 @@ BAD = [
     pytest.param((SOME_ID, "wrong"), {"correct_label": " "}, "correct_label: found nothing", id="empty label"),
     pytest.param((SOME_ID, "wrong"), {"note": "x" * 10_001}, "note: found 10,001 characters", id="long note"),
     pytest.param((SOME_ID, "wrong"), {"judged_by": 3}, "judged_by: found a value of type int", id="name of another type"),
+    pytest.param((SOME_ID, "wrong"), {"correct_label": "hard"}, "found 'hard', expected one of the policy's labels: simple, coding", id="label of no policy"),
     pytest.param((SOME_ID, "wrong"), {"queue": "all"}, "queue: found 'all'", id="queue"),
     pytest.param((SOME_ID, "wrong"), {"queue": "audit"}, "'audit' needs it", id="audit without a probability"),
     pytest.param((SOME_ID, "wrong"), {"queue": "learn", "inclusion_probability": 0.5}, "only decisions", id="learn with one"),

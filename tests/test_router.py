@@ -490,6 +490,85 @@ def test_a_configuration_error_of_a_coroutine_reaches_its_owner_too(tmp_path):
     assert rows(tmp_path, "cause, error_type") == [("classifier_error", "MissingKeyError")]
 
 
+@pytest.mark.parametrize("method", ["route", "ask", "stream"])
+def test_ctrl_c_while_the_classifier_works_is_logged(tmp_path, method):
+    with (
+        Router(SEED, classifier=Raising(KeyboardInterrupt()), data=tmp_path) as router,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        getattr(router, method)("hello", session_id="s")
+    found = rows(tmp_path, "outcome, cause, error_type, model_used, session_id, attempts")
+    assert found == [("cancelled", "classifier_error", "KeyboardInterrupt", None, "s", None)]
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["thread", "coroutine"])
+@pytest.mark.parametrize("method", ["route", "ask", "stream"])
+def test_a_task_that_is_cancelled_while_the_classifier_works_is_logged(tmp_path, method, own):
+    class Slow(Fixed):
+        def classify(self, text, labels):
+            begun.set()
+            end.wait(5)
+            return super().classify(text, labels)
+
+    class Own(Fixed):
+        async def aclassify(self, text, labels):
+            begun.set()
+            await asyncio.sleep(5)
+
+    async def asked(router):
+        if method == "stream":
+            return [piece async for piece in router.stream("hello", session_id="s")]
+        return await getattr(router, method)("hello", session_id="s")
+
+    async def main():
+        async with AsyncRouter(SEED, classifier=Own() if own else Slow(), data=tmp_path) as router:
+            task = asyncio.create_task(asked(router))
+            await asyncio.to_thread(begun.wait, 5)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            end.set()
+
+    begun, end = threading.Event(), threading.Event()
+    asyncio.run(main())
+    found = rows(tmp_path, "outcome, error_type, model_used, session_id")
+    assert found == [("cancelled", "CancelledError", None, "s")]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "said"),
+    [
+        ([{"role": "user", "content": [{"type": "image", "data": SECRET.encode()}]}], {}, "message 1 holds a value of type bytes"),
+        ([{"role": "user", "content": "x", "note": {SECRET}}], {}, "message 1 holds a value of type set"),
+        ([{"role": "user", "content": "x", "note": {7: SECRET}}], {}, "message 1 holds a key of type int"),
+        ("x", {"tools": [SECRET]}, "tools: found str, expected a list of mappings"),
+        ("x", {"tools": [{"type": "function", "function": {"parameters": {SECRET}}}]}, "tools holds a value of type set"),
+        ("x", {"tool_choice": {"type": SECRET.encode()}}, "tool_choice holds a value of type bytes"),
+        ("x", {"system": SECRET.encode()}, "system: found bytes, expected text"),
+        ("x", {"max_tokens": SECRET}, "max_tokens: found str, expected a whole number"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_what_no_api_can_be_sent_is_the_callers_error_before_anything_is_decided(
+    tmp_path, prompt, options, said, asynchronous
+):
+    classifier = Fixed()
+
+    async def main():
+        async with AsyncRouter(SEED, classifier=classifier, data=tmp_path) as router:
+            await router.ask(prompt, **options)
+
+    with pytest.raises(InputError, match=said) as error:
+        if asynchronous:
+            asyncio.run(main())
+        else:
+            with Router(SEED, classifier=classifier, data=tmp_path) as router:
+                router.ask(prompt, **options)
+    assert SECRET not in str(error.value)
+    assert classifier.seen == []
+    assert rows(tmp_path) == []
+
+
 def test_every_error_of_the_router_has_one_base():
     assert issubclass(InputError, RouterError)
     assert issubclass(ClassifierTimeout, ClassifierError)

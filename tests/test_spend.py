@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import subprocess
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from log_samples import SEED, Fixed, environment
 
 from router import AsyncRouter, Policy, Router
-from router.errors import ConfigurationError, PolicyError, ProviderError, SpendCapError
+from router.errors import ConfigurationError, PolicyError, ProviderError, ProviderUnreachable, SpendCapError
 from router.log import open_log
 from router.prices import PriceBook
 from router.spend import FILE, DayLedger, SpendMeter, most
@@ -326,7 +327,7 @@ def test_a_settled_cost_that_cannot_be_written_stays_held_and_is_written_later(t
     meter.hold("a", Decimal("0.4"), MODEL)
     whole = (tmp_path / FILE).read_bytes()
     (tmp_path / FILE).write_bytes(b"{")
-    meter.settle("a", [(MODEL, Decimal("0.1"), "ok")])
+    meter.settle("a", [(MODEL, Decimal("0.1"))])
     assert "still held against the cap" in caplog.text
     (tmp_path / FILE).write_bytes(whole)
     assert DayLedger(tmp_path).read().held_usd == Decimal("0.4")
@@ -401,7 +402,7 @@ def test_threads_of_one_router_share_the_cap_of_the_run(tmp_path):
         thread.join()
     assert len(made) == 5
     for key in made:
-        meter.settle(key, [(MODEL, Decimal("0.01"), "ok")])
+        meter.settle(key, [(MODEL, Decimal("0.01"))])
     assert meter.spent_usd == Decimal("0.05")
 
 
@@ -413,21 +414,172 @@ def test_a_second_model_of_one_decision_adds_to_its_hold(tmp_path):
     with pytest.raises(SpendCapError):
         meter.hold("a", Decimal("0.4"), "gpt-4o")
     # The first timed out, so it counts as the most it could be; the second says what it cost.
-    meter.settle("a", [(MODEL, None, "timeout"), ("gpt-4o", Decimal("0.1"), "ok")])
+    meter.settle("a", [(MODEL, None), ("gpt-4o", Decimal("0.1"))])
     day = DayLedger(tmp_path).read()
     assert (day.held_usd, day.spent_usd, day.assumed_usd) == (0, Decimal("0.4"), Decimal("0.3"))
     assert meter.spent_usd == Decimal("0.4")
     meter.hold("b", Decimal("0.3"), MODEL)
     meter.hold("b", Decimal("0.3"), "gpt-4o")
-    meter.settle("b", [(MODEL, None, "overloaded"), ("gpt-4o", Decimal("0.1"), "ok")])
+    meter.settle("b", [(MODEL, Decimal(0)), ("gpt-4o", Decimal("0.1"))])
     assert meter.spent_usd == Decimal("0.5")
+
+
+@pytest.mark.parametrize(("fault", "charged"), [("short_body", True), ("closed", True), ("500", False)])
+def test_a_request_that_may_have_been_charged_counts_against_the_cap(fault, charged, fake, tmp_path):
+    fake.always(fault)
+    with router(tmp_path, max_usd_per_day=1) as client, pytest.raises(ProviderUnreachable) as failed:
+        client.ask("hello", max_tokens=100)
+    bound = most([{"role": "user", "content": "hello"}], None, 100, MODEL, PriceBook(), DAY)
+    assert failed.value.outcome == ("broken_off" if charged else "server_error")
+    assert DayLedger(tmp_path).read().spent_usd == (3 * bound if charged else 0)  # three requests
+
+
+@pytest.mark.parametrize("fault", ["408", "closed"])
+def test_a_request_is_made_again_only_where_the_cap_has_room_for_both(fault, fake, tmp_path):
+    bound = most([{"role": "user", "content": "hello"}], None, 100, MODEL, PriceBook(), DAY)
+    fake.always(fault)
+    for room, n in ((1.5, 1), (2, 2), (9, 3)):
+        fake.requests.clear()
+        data = tmp_path / str(room)
+        cap = bound * Decimal(room)
+        with router(data, max_usd_per_day=cap, max_usd=cap) as client, pytest.raises(ProviderError) as failed:
+            client.ask("hello", max_tokens=100)
+        day = DayLedger(data).read()
+        assert (len(fake.requests), failed.value.decision.attempts) == (n, n)
+        assert (day.spent_usd, day.held_usd, client._spend.spent_usd) == (n * bound, 0, n * bound)
+
+
+def test_a_hold_for_a_call_that_has_ended_is_not_kept(tmp_path):
+    meter = SpendMeter(SpendCaps(per_day_usd=Decimal(1)), tmp_path)
+    assert not meter.hold_again("never", MODEL)
+    meter.hold("a", Decimal("0.4"), MODEL)
+    assert meter.hold_again("a", MODEL)
+    assert not meter.hold_again("a", MODEL)  # a third would pass the cap
+    meter.settle("a", [(MODEL, None), (MODEL, None)])
+    assert not meter.hold_again("a", MODEL)
+    day = DayLedger(tmp_path).read()
+    assert (day.spent_usd, day.held_usd, day.n) == (Decimal("0.8"), 0, 1)
+
+
+def locked_for(data, seconds):
+    """The day's file in the hands of another; the thread lets go."""
+    fd = os.open(data / FILE, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    timer = threading.Timer(seconds, os.close, [fd])
+    timer.start()
+    return timer
+
+
+def test_the_days_file_is_waited_for_within_the_calls_deadline(fake, tmp_path):
+    with router(tmp_path, max_usd_per_day=1, deadline_s=0.5) as client:
+        client.ask("warm")
+        timer = locked_for(tmp_path, 2)
+        started = time.monotonic()
+        with pytest.raises(SpendCapError, match="was locked by another process"):
+            client.ask("hello")
+        assert time.monotonic() - started < 1
+        timer.join()
+
+
+@pytest.mark.parametrize(
+    ("fault", "deadline_s", "outcome", "at_most_s"),
+    [("429-after-1", 6, "ok", 3.5), ("hang", 1.5, "timeout", 2.5)],
+    ids=["waits in time", "over the deadline"],
+)
+def test_an_end_that_finds_the_days_file_locked_holds_up_neither_the_caller_nor_the_loop(
+    fault, deadline_s, outcome, at_most_s, fake, tmp_path
+):
+    gaps = []
+
+    async def beat():
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(0.01)
+            now = time.monotonic()
+            gaps.append(now - last)
+            last = now
+
+    async def run():
+        async with AsyncRouter(
+            SEED, classifier=Fixed(), data=tmp_path, max_usd_per_day=1, deadline_s=deadline_s
+        ) as client:
+            await client.ask("warm")
+            fake.then(fault)
+            beating = asyncio.create_task(beat())
+            asking = asyncio.create_task(client.ask("hello"))
+            while len(fake.requests) == 1:
+                await asyncio.sleep(0.01)
+            timer = locked_for(tmp_path, 2.5)
+            started = time.monotonic()
+            try:
+                ended = (await asking).outcome
+            except ProviderError as error:
+                ended = error.outcome
+            spent_s = time.monotonic() - started
+            await asyncio.sleep(0.05)  # the beat that was held up is counted
+            beating.cancel()
+            await asyncio.to_thread(timer.join)
+        return ended, spent_s
+
+    ended, spent_s = asyncio.run(run())
+    assert ended == outcome
+    assert spent_s < at_most_s
+    assert max(gaps) < 0.75
+    day = DayLedger(tmp_path).read()  # what could not be written in time is, when the router is closed
+    assert (day.n, day.held_usd) == (2, 0)
+    assert (day.assumed_usd > 0) == (outcome == "timeout")
+
+
+def test_a_request_that_asks_for_an_hour_in_the_cache_is_held_at_that_price(tmp_path):
+    def bound(ttl, model="claude-sonnet-4-5"):
+        part = {"type": "text", "text": "x" * 1000, "cache_control": {"type": "ephemeral", "ttl": ttl}}
+        return most([{"role": "user", "content": [part]}], None, 10, model, PriceBook(), DAY)
+
+    assert bound("1h") > bound("5m") * Decimal("1.5")
+    assert bound("1h", MODEL) is None  # nobody states a price for it
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"type": "text", "text": "what is it"}, PICTURE],
+        [{"type": "input_file", "file_id": "file-1"}],
+        [{"type": "tool_result", "tool_use_id": "a", "content": [{"type": "image", "source": {}}]}, {"type": "text", "text": "?"}],
+        [{"type": "text", "text": "?"}, {"type": "something-new"}],
+    ],
+    ids=["picture", "file", "picture of a tool", "unknown"],
+)  # fmt: skip
+def test_a_part_whose_cost_has_no_bound_is_refused_under_a_cap(content, fake, tmp_path):
+    prompt = [{"role": "user", "content": content}, {"role": "user", "content": "hello"}]
+    with router(tmp_path / "capped", max_usd_per_day=1000) as client:
+        with pytest.raises(SpendCapError, match="no bound that is known"):
+            client.ask(prompt)
+        assert fake.requests == []
+    assert rows(tmp_path / "capped", "outcome, model_used") == [("spend_cap", None)]
+    with router(tmp_path / "free") as client:
+        assert client.ask(prompt).outcome == "ok"
+
+
+def test_a_tool_that_the_provider_runs_is_refused_under_a_cap_and_a_function_is_bounded(fake, tmp_path):
+    function = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+    own = {"name": "add", "input_schema": {"type": "object"}}
+    with router(tmp_path, max_usd_per_day=1) as client:
+        with pytest.raises(SpendCapError, match="no bound that is known"):
+            client.ask("hello", tools=[{"type": "web_search"}])
+        assert client.ask("hello", tools=[function, own]).outcome == "ok"
+    messages = [{"role": "user", "content": "hello"}]
+    without = most(messages, None, 100, MODEL, PriceBook(), DAY)
+    assert most(messages, None, 100, MODEL, PriceBook(), DAY, [own]) > without
 
 
 def test_models_asked_in_turn_are_held_all_or_none(tmp_path):
     meter = SpendMeter(SpendCaps(per_day_usd=Decimal(1)), tmp_path)
     with pytest.raises(SpendCapError):
         meter.hold_all("a", [(MODEL, Decimal("0.6")), ("gpt-4o", Decimal("0.6"))])
-    assert DayLedger(tmp_path).read().held_usd == 0
+    assert (DayLedger(tmp_path).read().held_usd, DayLedger(tmp_path).read().n) == (0, 0)  # no call was made
     meter.hold_all("b", [(MODEL, Decimal("0.5")), ("gpt-4o", Decimal("0.5"))])
     assert DayLedger(tmp_path).read().held_usd == 1
 

@@ -87,6 +87,35 @@ OPENAI = {
 
 # What servers that speak chat completions send, in the shapes that their documentation or source shows.
 COMPATIBLE = {
+    "cached tokens at the top": (
+        {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110, "cached_tokens": 60}, Usage(40, 10, 60),
+    ),
+    "Anthropic's names for the cache, inside the input": (
+        {
+            "prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110,
+            "cache_read_input_tokens": 60, "cache_creation_input_tokens": 20,
+        },
+        Usage(20, 10, 60, 20),
+    ),
+    "Anthropic's names for the cache, beside the input": (
+        {
+            "prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 190,
+            "cache_read_input_tokens": 60, "cache_creation_input_tokens": 20,
+        },
+        Usage(100, 10, 60, 20),
+    ),
+    "LiteLLM, which tells it twice": (
+        {
+            "prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110, "cache_read_input_tokens": 60,
+            "prompt_tokens_details": {"cached_tokens": 60, "cache_creation_tokens": 20}, "cache_creation_input_tokens": 20,
+        },
+        Usage(20, 10, 60, 20),
+    ),
+    "two counts of the cache that differ": (
+        {"prompt_tokens": 100, "completion_tokens": 10, "cached_tokens": 60, "prompt_tokens_details": {"cached_tokens": 50}},
+        None,
+    ),
+    "more cached at the top than input": ({"prompt_tokens": 100, "completion_tokens": 10, "cached_tokens": 160}, None),
     "vLLM": (
         {"prompt_tokens": 34, "total_tokens": 134, "completion_tokens": 100, "prompt_tokens_details": None},
         Usage(34, 100),
@@ -221,11 +250,11 @@ ANTHROPIC = {
             "input_tokens": 12, "output_tokens": 7, "cache_creation_input_tokens": 300,
             "cache_creation": {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 200},
         },
-        Usage(12, 7, None, 300),
+        Usage(12, 7, None, 300, cache_write_1h_tokens=200),
     ),
     "split alone": (
         {"input_tokens": 12, "output_tokens": 7, "cache_creation": {"ephemeral_1h_input_tokens": 200}},
-        Usage(12, 7, None, 200),
+        Usage(12, 7, None, 200, cache_write_1h_tokens=200),
     ),
     "split that does not add up": (
         {

@@ -92,13 +92,10 @@ def ask(
 
 
 def _streamed(router: Router, prompt: str, system: str | None, max_tokens: int | None) -> Reply:
-    stream = router.stream(prompt, system=system, max_tokens=max_tokens)
-    try:
+    with router.stream(prompt, system=system, max_tokens=max_tokens) as stream:
         for piece in stream:
             typer.echo(_safe(piece), nl=False)
             sys.stdout.flush()
-    finally:
-        stream.close()
     typer.echo()
     assert stream.reply is not None  # set when the last piece was taken; anything else has raised
     return stream.reply

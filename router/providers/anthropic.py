@@ -14,7 +14,7 @@ from anthropic.types import Message
 
 from router.providers.base import SdkProvider
 from router.providers.call import Fault, Progress, Request, cleaned, get, status_fault
-from router.providers.http import http_client, timeouts, unfit
+from router.providers.http import http_client, timeouts, unfit, was_sent
 from router.providers.tools import messages_choice, messages_messages, messages_tools
 from router.providers.usage import anthropic_usage
 
@@ -68,10 +68,10 @@ class AnthropicProvider(SdkProvider):
         if (cause := unfit(error)) is not None:
             return Fault("malformed", type(cause).__name__)
         if isinstance(error, anthropic.APITimeoutError):
-            connecting = isinstance(error.__cause__, httpx2.ConnectTimeout)
-            return Fault("unreachable", name, True) if connecting else Fault("timeout", name)
-        if isinstance(error, (anthropic.APIConnectionError, httpx2.HTTPError)):
-            return Fault("unreachable", name, True)
+            sent = was_sent(error.__cause__ or error)
+            return Fault("timeout", name) if sent else Fault("unreachable", name, True)
+        if isinstance(error, anthropic.APIConnectionError | httpx2.HTTPError):
+            return Fault("broken_off" if was_sent(error.__cause__ or error) else "unreachable", name, True)
         if isinstance(error, anthropic.APIStatusError):
             if error.status_code == 200:  # an error event inside a stream
                 return _event_fault(error.type, name)
@@ -139,6 +139,7 @@ async def _read_stream(stream: Any, progress: Progress) -> None:
     async for event in stream:
         events = True
         kind = get(event, "type")
+        progress.begun = progress.begun or kind != "ping"
         if kind == "message_start":
             usage |= _stated(get(get(event, "message"), "usage"))
             # The output count of the first event is a placeholder: should the stream be cut, it was never told.
@@ -171,6 +172,4 @@ def _event_fault(kind: str | None, name: str) -> Fault:
         return Fault("overloaded", name, True)
     if kind == "rate_limit_error":
         return Fault("rate_limited", name, True)
-    return (
-        Fault("unreachable", name, True) if kind in ("api_error", "timeout_error") else Fault("error", name)
-    )
+    return Fault("broken_off", name, True) if kind in ("api_error", "timeout_error") else Fault("error", name)

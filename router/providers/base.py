@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Unpack, runtime_checkable
 
 from router.config import Endpoint
-from router.providers.call import Fault, Options, Progress, Request, begin
+from router.providers.call import Fault, Options, Progress, Request, begin, broken
 from router.providers.deadline import Background, background, backoff_s, leave_behind, run
 from router.providers.loops import LoopClients
 from router.providers.streams import AsyncCompletionStream, CompletionStream
@@ -136,6 +136,7 @@ class SdkProvider:
         while True:
             progress.attempts += 1
             progress.usage = None
+            progress.begun = False
             progress.calls.clear()
             progress.late = Fault("timeout", "TimeoutError")
             try:
@@ -143,9 +144,11 @@ class SdkProvider:
                 return
             except Exception as error:
                 fault = self._fault(error)
-            if progress.pieces or progress.finish_reason is not None:
-                cut = fault.outcome in ("unreachable", "timeout")
-                progress.end("cut_stream" if cut else fault.outcome, fault.error_type)
+            shown = bool(progress.pieces) or progress.finish_reason is not None
+            if shown or progress.begun:
+                fault = broken(fault, shown=shown)
+            if shown:
+                progress.end(fault.outcome, fault.error_type)
                 return
             failed = progress.failing(fault)
             if self._corrects(request, fault, progress):
@@ -156,6 +159,9 @@ class SdkProvider:
                 progress.attempts, fault.wait_s, progress.left, random.random(), request.patience_s
             )
             if not fault.retriable or progress.attempts >= limit or wait is None:
+                progress.end(fault.outcome, fault.error_type)
+                return
+            if failed.may_be_charged and not await _granted(request, progress.left):
                 progress.end(fault.outcome, fault.error_type)
                 return
             await asyncio.sleep(wait)
@@ -176,3 +182,10 @@ class SdkProvider:
     def _corrects(self, request: Request, fault: Fault, progress: Progress) -> bool:
         """Whether the next request will differ because of what this one was told; once a parameter and call."""
         return False
+
+
+async def _granted(request: Request, left_s: float) -> bool:
+    """Whether another request may be paid for."""
+    if request.may_ask_again is None:
+        return True
+    return await asyncio.to_thread(request.may_ask_again, request.model, left_s)

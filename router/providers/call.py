@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 from router.providers.deadline import MAX_WAIT_S, retry_after_s
@@ -42,6 +42,9 @@ class Options(TypedDict, total=False):
     max_tokens : longest reply; None: as the model's settings say.
     tools, tool_choice : in the form of chat completions, Responses or messages; each provider is sent its own.
     patience_s : a server that asks to wait longer is not waited for.
+    may_ask_again : asked in a thread, with the model's name and the seconds left, before a request is made again that
+        may have been charged; False ends the call with what it has come to.
+    watch : given the call's progress as it begins, for a caller that goes away before it ends.
     """
 
     deadline_s: Required[float]
@@ -50,6 +53,8 @@ class Options(TypedDict, total=False):
     tools: Tools | None
     tool_choice: ToolChoice | None
     patience_s: float
+    may_ask_again: Callable[[str, float], bool]
+    watch: Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,7 @@ class Request:
     tools: Tools | None = field(default=None, repr=False)
     tool_choice: ToolChoice | None = field(default=None, repr=False)
     patience_s: float = MAX_WAIT_S
+    may_ask_again: Callable[[str, float], bool] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,8 @@ class Progress:
     failed: list[Attempt] = field(default_factory=list)
     asked_at: float = field(default_factory=time.monotonic)
     corrected: set[str] = field(default_factory=set)
+    begun: bool = False
+    """The provider has begun to answer: what fails from here on may have been charged."""
     late: Fault = Fault("timeout", "TimeoutError")
     outcome: Outcome | None = None
     error_type: str | None = None
@@ -134,10 +142,25 @@ class Progress:
             ToolCall(id, name, arguments or "{}") for _, (id, name, arguments) in sorted(self.calls.items())
         )
 
+    @property
+    def told(self) -> Usage | None:
+        """The tokens as far as they can be relied on.
+
+        A count that runs along in a stream is not the output of one that ended before its end; and a reply that is there
+        was not made of no tokens.
+        """
+        usage = self.usage
+        if usage is None:
+            return None
+        if self.emit is not None and self.finish_reason is None:
+            cut = replace(usage, output_tokens=None, reasoning_tokens=None)
+            return None if cut.input_tokens is None else cut
+        return None if usage.output_tokens == 0 and (self.calls or "".join(self.pieces).strip()) else usage
+
     def failing(self, fault: Fault) -> Attempt:
         """The record of the request that has just failed."""
         spent_ms = (time.monotonic() - self.asked_at) * 1000
-        return Attempt.of(self.model, fault.outcome, fault.error_type, self.usage, spent_ms)
+        return Attempt.of(self.model, fault.outcome, fault.error_type, self.told, spent_ms)
 
     def again(self, failed: Attempt) -> None:
         """Keep a request as one that failed; the next begins now."""
@@ -187,7 +210,7 @@ class Progress:
             text="".join(self.pieces),
             model=self.model,
             outcome=self.outcome or "error",
-            usage=self.usage,
+            usage=self.told,
             finish_reason=self.finish_reason,
             first_token_ms=self.first_token_ms,
             total_ms=(time.monotonic() - self.started) * 1000,
@@ -209,9 +232,13 @@ def begin(model: Model, messages: Sequence[Mapping[str, Any]], options: Options)
         options.get("tools") or None,
         options.get("tool_choice"),
         options.get("patience_s", MAX_WAIT_S),
+        options.get("may_ask_again"),
     )
     span = min(max(options["deadline_s"], 0.0), MAX_DEADLINE_S)
-    return request, Progress(model.name, deadline=time.monotonic() + span)
+    progress = Progress(model.name, deadline=time.monotonic() + span)
+    if (watch := options.get("watch")) is not None:
+        watch(progress)
+    return request, progress
 
 
 def clean(text: str) -> str:
@@ -239,6 +266,15 @@ def get(source: Any, name: str) -> Any:
     return source.get(name) if isinstance(source, Mapping) else getattr(source, name, None)
 
 
+def broken(fault: Fault, *, shown: bool) -> Fault:
+    """The fault of a provider that had begun to answer. ``shown``: some of the reply is here."""
+    if fault.outcome in ("rate_limited", "overloaded", "server_error", "unreachable"):
+        fault = replace(fault, outcome="broken_off")
+    if shown and fault.outcome in ("broken_off", "timeout"):
+        fault = replace(fault, outcome="cut_stream")
+    return fault
+
+
 def status_fault(
     status: int, headers: Mapping[str, str], error_type: str, said: str, *, spent: bool = False
 ) -> Fault:
@@ -250,7 +286,7 @@ def status_fault(
     if status == 408:
         return Fault("timeout", error_type, again, wait)
     if status >= 500:
-        return Fault("overloaded" if status in (503, 529) else "unreachable", error_type, again, wait)
+        return Fault("overloaded" if status in (503, 529) else "server_error", error_type, again, wait)
     if status in (401, 402, 403):
         return Fault("auth", error_type)
     if status == 404:

@@ -14,6 +14,16 @@ CONNECT_S = 5.0
 """Longest wait for one connection; a host that does not answer is then tried again while the deadline allows."""
 
 
+_NOT_SENT = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.ProxyError,
+    httpx2.UnsupportedProtocol,
+    httpx2.LocalProtocolError,
+)
+
+
 class UnfitReply(Exception):
     """A reply that is not read at all."""
 
@@ -59,6 +69,11 @@ def unfit(error: BaseException | None) -> UnfitReply | None:
     while error is not None and not isinstance(error, UnfitReply):
         error = error.__cause__ or error.__context__
     return error
+
+
+def was_sent(error: BaseException) -> bool:
+    """Whether a request that failed on its connection may have come to the server."""
+    return not isinstance(error, _NOT_SENT)
 
 
 def timeouts(left: float) -> httpx2.Timeout:

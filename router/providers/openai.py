@@ -15,7 +15,7 @@ from router.config import Endpoint
 from router.providers import responses
 from router.providers.base import SdkProvider
 from router.providers.call import Fault, Progress, Request, cleaned, get, status_fault
-from router.providers.http import http_client, timeouts, unfit
+from router.providers.http import http_client, timeouts, unfit, was_sent
 from router.providers.tools import chat_choice, chat_messages, chat_tools
 from router.providers.usage import openai_usage
 
@@ -112,18 +112,16 @@ class OpenAIProvider(SdkProvider):
         if (cause := unfit(error)) is not None:
             return Fault("malformed", type(cause).__name__)
         if isinstance(error, openai.APITimeoutError):
-            connecting = isinstance(error.__cause__, httpx2.ConnectTimeout)
-            return Fault("unreachable", name, True) if connecting else Fault("timeout", name)
-        if isinstance(error, openai.APIConnectionError):
-            return Fault("unreachable", name, True)
+            sent = was_sent(error.__cause__ or error)
+            return Fault("timeout", name) if sent else Fault("unreachable", name, True)
+        if isinstance(error, openai.APIConnectionError | httpx2.HTTPError):
+            return Fault("broken_off" if was_sent(error.__cause__ or error) else "unreachable", name, True)
         if isinstance(error, openai.APIStatusError):
             said = f"{error.param or ''} {error.code or ''} {error.message}"[:4000].lower()
             spent = error.code == "insufficient_quota"
             return status_fault(error.status_code, error.response.headers, name, said, spent=spent)
         if isinstance(error, openai.APIError):  # an error event inside a stream; the HTTP status was 200
             return _event_fault(f"{error.type or ''} {error.code or ''}", name)
-        if isinstance(error, httpx2.HTTPError):
-            return Fault("unreachable", name, True)
         return Fault("malformed" if isinstance(error, _MALFORMED) else "error", name)
 
     def _corrects(self, request: Request, fault: Fault, progress: Progress) -> bool:
@@ -145,7 +143,7 @@ class OpenAIProvider(SdkProvider):
 async def _read_stream(stream: Any, progress: Progress) -> None:
     events = False
     async for chunk in stream:
-        events = True
+        events = progress.begun = True
         if (usage := get(chunk, "usage")) is not None:
             progress.usage = openai_usage(usage)
         choices = get(chunk, "choices")
@@ -183,4 +181,4 @@ def _event_fault(kind: str, name: str) -> Fault:
         return Fault("rate_limited", name, True)
     if "overloaded" in kind or "unavailable" in kind:
         return Fault("overloaded", name, True)
-    return Fault("unreachable", name, True) if "server_error" in kind else Fault("error", name)
+    return Fault("broken_off", name, True) if "server_error" in kind else Fault("error", name)

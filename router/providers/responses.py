@@ -26,7 +26,7 @@ class FailedResponse(Exception):
         if "rate_limit" in self.code:
             return Fault("rate_limited", name, True)
         if self.code in ("", "server_error"):
-            return Fault("unreachable", name, True)
+            return Fault("broken_off", name, True)
         refused = self.code.startswith(("invalid_", "image_", "empty_", "unsupported_"))
         return Fault("rejected" if refused else "error", name)
 
@@ -61,6 +61,7 @@ async def send(client: Any, request: Request, progress: Progress) -> None:
             await _read_stream(stream, progress)
         return
     reply = await client.responses.create(**arguments)
+    progress.begun = True
     output = get(reply, "output")
     if not isinstance(reply, Response) or not isinstance(output, list):
         progress.end("malformed", "MalformedReply")
@@ -115,6 +116,7 @@ async def _read_stream(stream: Any, progress: Progress) -> None:
     async for event in stream:
         events = True
         kind = get(event, "type")
+        progress.begun = progress.begun or kind != "error"
         if kind == "response.output_text.delta":
             progress.add(get(event, "delta"))
         elif kind == "response.refusal.delta":

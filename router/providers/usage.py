@@ -1,13 +1,14 @@
 """Token counts of any provider in one normal form with disjoint buckets.
 
 OpenAI's ``prompt_tokens`` include what was read from and written to the cache, Anthropic's ``input_tokens`` do not;
-both count reasoning as output. Some compatible servers do not, which their total tells. DeepSeek names cached tokens in
-words of its own. Counts that contradict themselves give None: unknown, never zero.
+both count reasoning as output. Some compatible servers do not, which their total tells. DeepSeek and others
+name cached tokens in words of their own. Counts that contradict themselves give None: unknown, never zero.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from router.types import Usage
@@ -32,15 +33,19 @@ def openai_usage(raw: Any) -> Usage | None:
         made = _count(raw, "completion_tokens", "output_tokens")
         details = _get(raw, "prompt_tokens_details", "input_tokens_details")
         read = _read_from_cache(raw, details, given)
-        written = _count(details, "cache_write_tokens")
+        written = _count(details, "cache_write_tokens", "cache_creation_tokens")
         split = _get(details, "cache_write_tokens_details")
         parts = [_count(split, f"ttl_{span}_tokens") for span in ("30m", "12h")]
         if any(part is not None for part in parts):
             written = _agreed(written, sum(part or 0 for part in parts))
+        if (made_there := _count(raw, "cache_creation_input_tokens")) is not None:
+            written = _agreed(written, made_there)
         reasoning = _count(
             _get(raw, "completion_tokens_details", "output_tokens_details"), "reasoning_tokens"
         )
-        made = _all_output(given, made, reasoning, _count(raw, "total_tokens"))
+        total = _count(raw, "total_tokens")
+        given = _all_input(raw, given, made, (read or 0) + (written or 0), total)
+        made = _all_output(given, made, reasoning, total)
         fresh = given
         if given is not None:
             fresh = given - (read or 0) - (written or 0)
@@ -59,13 +64,14 @@ def anthropic_usage(raw: Any) -> Usage | None:
         parts = [_count(split, f"ephemeral_{span}_input_tokens") for span in ("5m", "1h")]
         if any(part is not None for part in parts):
             written = _agreed(written, sum(part or 0 for part in parts))
-        return _usage(
+        usage = _usage(
             _count(raw, "input_tokens"),
             _count(raw, "output_tokens"),
             _count(raw, "cache_read_input_tokens"),
             written,
             _count(_get(raw, "output_tokens_details"), "thinking_tokens", "reasoning_tokens"),
         )
+        return usage if usage is None or not parts[1] else replace(usage, cache_write_1h_tokens=parts[1])
     except _Contradiction:
         return None
 
@@ -75,7 +81,17 @@ def _read_from_cache(raw: Any, details: Any, given: int | None) -> int | None:
     missed = _count(raw, "prompt_cache_miss_tokens")
     if None not in (hit, missed, given) and (hit or 0) + (missed or 0) != given:
         raise _Contradiction
-    return read if hit is None else _agreed(read, hit)
+    for told in (hit, _count(raw, "cached_tokens"), _count(raw, "cache_read_input_tokens")):
+        read = read if told is None else _agreed(read, told)
+    return read
+
+
+def _all_input(raw: Any, given: int | None, made: int | None, cached: int, total: int | None) -> int | None:
+    """The input with what is cached, which a gateway that keeps Anthropic's names may count beside it, as its total tells."""
+    beside = _get(raw, "cache_read_input_tokens", "cache_creation_input_tokens") is not None
+    if beside and given is not None and made is not None and total == given + made + cached:
+        return given + cached
+    return given
 
 
 def _agreed(stated: int | None, added: int) -> int:
