@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from router.log.queries import Filter, bins, cells
 from router.log.record import feedback_payload
 from router.log.spool import Spool
 from router.log.writer import Writer
-from router.policy import decide
+from router.policy import Policy, decide
 from router.prices import PriceBook
 
 N, DAYS, JUDGED = 900, 28, 400
@@ -50,6 +51,7 @@ def written(
     moved_from: int | None = None,
     queue: str = "audit",
     explored: float = 0.0,
+    policy: Policy = SEED,
 ) -> Path:
     """Four weeks of decisions with calibrated scores, a uniform part of them judged.
 
@@ -77,7 +79,7 @@ def written(
         )  # fmt: skip
         ids.append(one.id)
         right.append(choice.top_label == SEED.label_names[truth])
-        writer.log(one, SEED)
+        writer.log(replace(one, policy_fingerprint=policy.fingerprint), policy)
     writer.close()
     spool = Spool(folder)
     for i in rng.permutation(N)[:judged].tolist():
@@ -356,6 +358,21 @@ def test_replay_weighs_choices_that_were_drawn(tmp_path: Path) -> None:
     assert document("replay", "--data", written(tmp_path / "few", judged=60, explored=0.3))["off_policy"][
         "refused"
     ]
+
+
+def test_replay_gives_no_value_for_a_model_that_the_log_never_tried(tmp_path: Path) -> None:
+    exploring = replace(SEED, exploration=0.3)
+    folder = written(tmp_path / "data", judged=700, explored=0.3, policy=exploring)
+    labels = tuple(replace(x, model="claude-haiku-4-5") if x.name == "simple" else x for x in SEED.labels)
+    new = tmp_path / "new.toml"
+    new.write_text(replace(exploring, labels=labels).to_toml(), encoding="utf-8")
+    found = document("replay", "--policy", new, "--data", folder)["off_policy"]
+    assert (found["ips"], found["snips"], found["dr"]) == (None, None, None)
+    assert 0.1 < found["unsupported"] < 0.5
+    assert "no chance to try" in run("replay", "--policy", new, "--data", folder).stderr
+    same = document("replay", "--data", folder)["off_policy"]
+    assert same["unsupported"] == 0.0
+    assert abs(same["dr"]["value"] - same["snips"]["value"]) < same["snips"]["half"]
 
 
 def test_a_diff_is_shown_as_table_json_and_patch_which_can_be_applied(data: Path, tmp_path: Path) -> None:

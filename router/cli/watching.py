@@ -18,8 +18,6 @@ from router.cli.reading import _rules, enough
 from router.errors import InputError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from router.analysis.drift import Drift, Shift
     from router.analysis.off_policy import OffPolicy
     from router.analysis.replay import Reproduction
@@ -111,7 +109,10 @@ def replay(
 
     First the log's own policies are replayed: they must choose every model again.
     """
+    import numpy as np
+
     from router.analysis.replay import replay as again
+    from router.analysis.replay import value
     from router.analysis.scored import merged_policy
     from router.log.evidence import judgements
 
@@ -122,15 +123,16 @@ def replay(
         rows = scored_rows(log, picked, rules.label_names, rules.model_names, book)
         enough(len(rows), log, picked, "with a score for each label of the policy")
         check = _reproduction(log, picked, book)
-        judged = judgements(log, picked)
-    value = None if merges else _value(rows, rules, judged)
+        judged, logged_by = judgements(log, picked), _policies(log)
+    audit = judged[judged["queue"] == "audit"]
+    worth = None if merges else value(rows, rules, audit, logged_by, rng=np.random.default_rng(0))
     found = again(rows.merged(merges), merged_policy(rules, merges)) if merges else again(rows, rules)
     if json:
         models = [{"model": name, "n": n} for name, n in found.models]
         emit(
             asdict(found)
             | {"models": models, "reproduction": asdict(check), "merges": merges}
-            | {"off_policy": None if value is None else asdict(value)}
+            | {"off_policy": None if worth is None else asdict(worth)}
         )
     else:
         table(
@@ -156,8 +158,8 @@ def replay(
         f"costs are over {found.n_priced:,} decisions, of the tokens that were used; another model may use others"
     )
     say_reproduction(check)
-    if value is not None:
-        _say_value(value)
+    if worth is not None:
+        _say_value(worth)
 
 
 def scored_rows(log: Log, picked: Filter, labels: Any, models: Any, book: PriceBook) -> Scored:
@@ -206,23 +208,6 @@ def say_reproduction(check: Reproduction) -> None:
     say(text + (f" ({check.n_unknown:,} not checked)" if check.n_unknown else ""))
 
 
-def _value(rows: Scored, rules: Policy, judged: pd.DataFrame) -> OffPolicy | None:
-    """Share of answers judged right had this policy chosen, from audit rows whose choice was drawn; None where none was."""
-    import numpy as np
-
-    from router.analysis.off_policy import evaluate
-
-    audit = judged[judged["queue"] == "audit"].set_index("id")["verdict"]
-    verdict = rows.meta["id"].map(audit)
-    drawn = rows.meta["propensity"].notna().to_numpy() & verdict.notna().to_numpy()
-    if not drawn.any():
-        return None
-    part = rows.of(drawn)
-    same = part.decide(rules).model == part.meta["model_chosen"].to_numpy(dtype=object)
-    reward = (verdict[drawn] == "right").to_numpy(dtype=np.float64)
-    return evaluate(reward, part.meta["propensity"].to_numpy(dtype=np.float64), same.astype(np.float64))
-
-
 def _say_value(value: OffPolicy) -> None:
     if value.refused is not None or value.ips is None or value.snips is None:
         say(f"what answers would have been worth is not known: {value.refused}")
@@ -231,23 +216,21 @@ def _say_value(value: OffPolicy) -> None:
         f"of answers judged, {share(value.snips.value)} ± {share(value.snips.half)} would have been right under this policy (self-normalised; "
         f"IPS {share(value.ips.value)} ± {share(value.ips.half)}; effective sample size {value.ess:,.0f} of {value.n:,})"
     )
+    if value.n_left_out:
+        say(
+            f"note: {value.n_left_out:,} judged decisions left out there: their choice was not drawn by chance"
+        )
+    if value.unsupported:
+        say(f"note: {share(value.unsupported)} of them would go to a model that the log never tried there")
 
 
 def _reproduction(log: Log, picked: Filter, book: PriceBook) -> Reproduction:
     from router.analysis.replay import Reproduction, reproduce
     from router.analysis.scored import Scored
-    from router.errors import PolicyError
     from router.log.evidence import score_labels, scored
-    from router.log.queries import count, policies_seen
-    from router.policy import Policy
+    from router.log.queries import count
 
-    policies = {}
-    for entry in policies_seen(log):
-        if entry["toml"]:
-            try:
-                policies[entry["fingerprint"]] = Policy.from_toml(entry["toml"])
-            except PolicyError:  # of a newer or older version
-                continue
+    policies = _policies(log)
     names = set(score_labels(log, picked))
     known = {key: rules for key, rules in policies.items() if set(rules.label_names) <= names}
     # Labels come and go: each policy is replayed on the rows that have its own ones.
@@ -268,6 +251,22 @@ def _reproduction(log: Log, picked: Filter, book: PriceBook) -> Reproduction:
         count(log, picked) - n,
         tuple(name for x in parts for name in x.unlike)[:20],
     )
+
+
+def _policies(log: Log) -> dict[str, Policy]:
+    """The policies that the log holds and this version reads, by fingerprint."""
+    from router.errors import PolicyError
+    from router.log.queries import policies_seen
+    from router.policy import Policy
+
+    found = {}
+    for entry in policies_seen(log):
+        if entry["toml"]:
+            try:
+                found[entry["fingerprint"]] = Policy.from_toml(entry["toml"])
+            except PolicyError:  # of a newer or older version
+                continue
+    return found
 
 
 def _read_certificate(file: Path) -> dict[str, Any]:
