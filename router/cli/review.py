@@ -100,7 +100,7 @@ def next_items(
         facts = {"queue": which, "seed": chance, "n": len(drawn.items), "n_left": drawn.n_left}
         _show(log, drawn.items, target, json, facts)
     say(f"{len(drawn.items):,} of {drawn.n_left:,} decisions drawn for queue {which}, seed {chance}")
-    _say_how(output)
+    _say_how(output, which)
 
 
 @app.command("open")
@@ -123,7 +123,7 @@ def open_items(
         _show(log, items, target, json, {"queue": which, "n": len(items)})
     say(f"{len(items):,} {'decision waits' if len(items) == 1 else 'decisions wait'} for a judgement")
     if items:
-        _say_how(output)
+        _say_how(output, which)
 
 
 def _show(log: Log, items: Sequence[Drawn], target: Path | None, json: bool, facts: dict[str, Any]) -> None:
@@ -213,10 +213,10 @@ def _nothing_left(queue: Queue, n_scored: int) -> str:
     )
 
 
-def _say_how(output: str | None) -> None:
+def _say_how(output: str | None, queue: Queue | None) -> None:
     words = "|".join(VERDICTS)
     if output is None:
-        say(f"judge one with: routescope feedback ID {words}")
+        say(f"judge one with: routescope feedback ID {words} --queue {queue or 'QUEUE'}")
     else:
         say(f'fill in "verdict" ({words}), then: routescope feedback --from {output}')
 

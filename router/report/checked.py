@@ -31,10 +31,10 @@ def quality(
     ``needed``: audit labels among the served that certify alpha when none is wrong, and at a true risk of alpha / 2 with a
     power of 80 %.
     """
-    judged = Judgements.from_table(evidence.judgements(log, chosen))
-    audit = judged.audit
+    table = evidence.judgements(log, chosen)
+    audit = Judgements.from_table(table).audit
     found: dict[str, Any] = {
-        "n_judged": len(judged),
+        "n_judged": int(table["id"].nunique()),
         "n_audit": len(audit),
         "alpha": wishes.alpha,
         "delta": wishes.delta,
