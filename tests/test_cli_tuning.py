@@ -52,6 +52,7 @@ def written(
     queue: str = "audit",
     explored: float = 0.0,
     policy: Policy = SEED,
+    source: Callable[[int], str] | None = None,
 ) -> Path:
     """Four weeks of decisions with calibrated scores, a uniform part of them judged.
 
@@ -79,6 +80,7 @@ def written(
         )  # fmt: skip
         ids.append(one.id)
         right.append(choice.top_label == SEED.label_names[truth])
+        one = one if source is None else replace(one, source=source(i))
         writer.log(replace(one, policy_fingerprint=policy.fingerprint), policy)
     writer.close()
     spool = Spool(folder)

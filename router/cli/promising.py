@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from router.cli.errors import INFEASIBLE, NOT_ENOUGH, NotEnoughData
-from router.cli.export import chosen, reading
+from router.cli.export import MadeBy, Source, chosen, reading
 from router.cli.options import Data, Json, PolicyFile, Since, Until
 from router.cli.output import emit, say, share, table, with_half
 from router.cli.reading import _rules, enough
 from router.errors import InputError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from router.analysis.auditing import Sample
     from router.analysis.certify import Certificate
     from router.analysis.sweep import Sweep
+    from router.log.audits import AuditRows
+    from router.log.drawn import Traffic
     from router.log.queries import Filter
     from router.log.reader import Log
     from router.policy import Policy
@@ -37,6 +38,22 @@ LossKind = Annotated[
         help="What 'wrong' was judged: the label, or the answer of its model. Answers are known above the line that ran alone.",
     ),
 ]
+Partial = Annotated[
+    bool,
+    typer.Option(
+        "--partial",
+        help="Accept an audit of which more than 5 % wait for a verdict; what waits is no random part.",
+    ),
+]
+Look = Annotated[
+    int | None,
+    typer.Option(
+        "--look",
+        min=1,
+        show_default=False,
+        help="The k-th look at a growing sample; delta is split so that any number is allowed. Default: the only one.",
+    ),
+]
 Seed = Annotated[
     int, typer.Option("--seed", help="Seed of everything that is drawn; the same seed prints the same.")
 ]
@@ -49,45 +66,41 @@ def certify(
     per_label: Annotated[
         bool, typer.Option("--per-label", help="A promise for each label; they share delta.")
     ] = False,
-    look: Annotated[
-        int | None,
-        typer.Option(
-            "--look",
-            min=1,
-            show_default=False,
-            help="The k-th look at a growing sample; delta is split so that any number is allowed. Default: the only one.",
-        ),
-    ] = None,
+    look: Look = None,
+    partial: Partial = False,
     since: Since = None,
     until: Until = None,
+    source: Source = None,
+    made_by: MadeBy = None,
     data: Data = None,
     policy: PolicyFile = None,
     json: Json = False,
 ) -> None:
     """Find the lowest threshold that can be promised. At most alpha of what is served is a loss, says the audit sample.
 
-    Only decisions drawn uniformly (queue 'audit') count. "None" is an answer; it says how many labels are missing.
+    Only decisions drawn uniformly (queue 'audit') count, for the traffic that they were drawn from; "unsure" counts as a loss.
+    "None" is an answer; it says how many judgements are missing.
 
-    Exit codes: 0 certified, 3 too few labels, 4 the loss is too high for any threshold.
+    Exit codes: 0 certified, 3 too few judgements, 4 the loss is too high for any threshold.
     """
     from router.analysis.lapse import VALID_DAYS
     from router.analysis.sweep import operating_point, sweep
-    from router.log import evidence
     from router.log.queries import bounds, cells
 
     _check_promise(alpha, delta, loss)
     rules, book = _rules(policy, data)
-    picked = chosen(since, until)
+    picked = chosen(since, until, source=source, policy=made_by)
     with reading(data) as log:
         curve = sweep(cells(log, picked, rules, book), rules)
         enough(curve.n, log, picked, "with scores for the policy's labels")
-        found = certificates(log, picked, rules, alpha, delta, loss, look, per_label=per_label)
-        classifiers, label_sets = evidence.rested_on(log, picked)
+        found, rests_on = certificates(
+            log, picked, rules, alpha, delta, loss, look, per_label=per_label, partial=partial
+        )
         first, last = bounds(log, picked)
     today = datetime.now(UTC).date()
     if json:
         ground = {
-            "classifiers": classifiers,
+            "classifiers": rests_on.classifiers,
             "labels_fingerprint": rules.labels_fingerprint,
             "models": models_of(rules),
         }
@@ -103,6 +116,14 @@ def certify(
             "valid_until": today + timedelta(days=VALID_DAYS),
             "data_from": first,
             "data_until": last,
+            "traffic": {"since": picked.start, "until": picked.end, "source": source, "made_by": made_by},
+            "audit": {
+                "drawn": rests_on.n_drawn,
+                "judged": rests_on.n_judged,
+                "unsure": rests_on.n_unsure,
+                "open": rests_on.n_open,
+                "left_out": [{"n": n, "why": why} for n, why in rests_on.left_out],
+            },
         }
         emit(document | {"certificates": [_certificate(x, curve if not per_label else None) for x in found]})
     else:
@@ -119,8 +140,6 @@ def certify(
         say(
             f"there: {share(point.fallback_share)} fall back, savings {with_half(share(point.savings_share), half)}"
         )
-    if len(classifiers) > 1 or len(label_sets) > 1:
-        say("note: these decisions come from several classifiers or label sets; choose one with --since")
     say(
         f"holds for traffic like the sampled one, until {today + timedelta(days=VALID_DAYS)} or a change of classifier, labels or "
         "models; fix alpha before looking: each new wish after a look costs validity"
@@ -139,30 +158,83 @@ def certificates(
     look: int | None,
     *,
     per_label: bool,
-) -> tuple[Certificate, ...]:
-    """Certificates from the audit rows that a filter picks: one for all labels that share the line, or one for each."""
+    partial: bool = False,
+) -> tuple[tuple[Certificate, ...], Sample]:
+    """Certificates from the audit rows that a filter picks, and what they rest on; says what was drawn and left out.
+
+    One certificate for all labels that share the line, or one for each.
+    """
+    from router.analysis.auditing import sample
     from router.analysis.certify import certify as promise
     from router.analysis.certify import certify_labels
-    from router.analysis.judgements import Judgements
-    from router.log.evidence import judgements
+    from router.analysis.judgements import LOSSES
+    from router.log.audits import audit_rows, bins_above_margin
     from router.log.queries import bins
 
     _check_promise(alpha, delta, loss)
-    judged = judgements(log, picked)
-    _say_uneven(judged)
-    audit = Judgements.from_table(judged).audit
-    if len(audit) == 0:
-        raise NotEnoughData(
-            "no decision of the audit queue was judged; draw some with 'routescope review next --queue audit', judge them and give them back with 'routescope feedback'. "
-            + _plan(alpha, delta)
-        )
-    traffic = bins(log, picked)
-    wanted: dict[str, Any] = {"alpha": alpha, "delta": delta, "loss": loss, "look": look}
-    if per_label:
-        return certify_labels(audit, traffic, rules.label_names, **wanted)
     # Labels with a line of their own do not follow the one that is asked about.
-    follow = [x.name for x in rules.labels if x.threshold is None]
-    return (promise(audit, traffic, follow, **wanted),)
+    follow = rules.label_names if per_label else tuple(x.name for x in rules.labels if x.threshold is None)
+    rows = audit_rows(log, picked)
+    _say_uneven(rows)
+    kind = LOSSES[LOSSES.index(loss)]  # checked above
+    found = sample(
+        rows.table, rules, classifier=rows.classifier, loss=kind, per_label=per_label, partial=partial
+    )
+    _say_sample(found, rows)
+    if found.refused is not None:
+        raise NotEnoughData(f"{found.refused}. {_plan(alpha, delta)}")
+    if not follow:
+        raise InputError(
+            "every label has a threshold of its own, so that none follows the policy's; take --per-label for a promise on each"
+        )
+    whole = bins(log, picked)
+    least = rules.min_margin
+    traffic = whole if not least else bins_above_margin(log, picked, least)
+    wanted: dict[str, Any] = {"alpha": alpha, "delta": delta, "loss": kind, "look": look, "whole": whole}
+    if per_label:
+        return certify_labels(found.audit, traffic, follow, **wanted), found
+    return (promise(found.audit, traffic, follow, **wanted),), found
+
+
+def _say_sample(found: Sample, rows: AuditRows) -> None:
+    """What was drawn and judged, and what could not be used.
+
+    Raises
+    ------
+    InputError
+        Some of it was drawn from other traffic than is asked about.
+    """
+    if rows.narrower:
+        options = " or ".join(dict.fromkeys(_options(x) for x in rows.narrower))
+        raise InputError(
+            f"audit decisions were drawn from a part of this traffic alone, and prove nothing about the rest; certify that part with {options}, "
+            "or choose decisions without them"
+        )
+    if len(rows.table):
+        say(
+            f"audit: {found.n_drawn:,} drawn, {found.n_judged:,} judged ({found.n_unsure:,} unsure, counted as losses), {found.n_open:,} open"
+        )
+    for n, why in found.left_out:
+        say(f"note: {n:,} audit decisions left out: {why}")
+    if rows.n_unnoted:
+        say(
+            f"note: the draw of {rows.n_unnoted:,} is not noted in this data folder; whether all of it was judged, and from which "
+            "traffic it came, is not known"
+        )
+    if rows.n_unknown:
+        say(f"note: {rows.n_unknown:,} were drawn by a version that did not note from which traffic")
+
+
+def _options(traffic: Traffic) -> str:
+    """The options that choose what a draw was made from."""
+    since, until = (None if x is None else x.isoformat() for x in (traffic.start, traffic.end))
+    named = (
+        ("--since", since),
+        ("--until", until),
+        ("--source", traffic.source),
+        ("--made-by", traffic.policy),
+    )
+    return " ".join(f"{option} {value}" for option, value in named if value is not None)
 
 
 def _plan(alpha: float, delta: float) -> str:
@@ -174,9 +246,9 @@ def _plan(alpha: float, delta: float) -> str:
     return f"A promise of {share(alpha)} takes {zero_failures_needed(alpha, delta):,} labels among the served without a loss{more}"
 
 
-def _say_uneven(judged: pd.DataFrame) -> None:
+def _say_uneven(rows: AuditRows) -> None:
     """Audit rows of draws with very different chances are together no uniform sample."""
-    chance = judged["inclusion_probability"][judged["queue"] == "audit"].dropna()
+    chance = rows.table["inclusion_probability"].dropna()
     if len(chance) and chance.max() > UNEVEN * chance.min():
         say(
             f"note: audit rows were drawn with chances from {share(chance.min())} to {share(chance.max())}; together they are no "
