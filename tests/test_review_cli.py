@@ -198,6 +198,25 @@ def test_open_lists_what_waits_and_gives_it_out_again(data: Path, tmp_path: Path
     assert {x["queue"] for x in left["items"]} == {"learn"}
 
 
+def test_the_screen_shows_twenty_that_wait_and_a_file_takes_all(data: Path, tmp_path: Path) -> None:
+    run("review", "next", "--queue", "audit", "--n", 25, "--data", data)
+    ids = [x.decision_id for x in read_drawn(data)]
+
+    def shown(*more: object) -> list[str]:
+        lines = run("review", "open", *more, "--data", data).stdout.splitlines()
+        return [line.split()[0] for line in lines if not line.startswith(" ")]
+
+    assert shown() == ids[:20]
+    assert shown("--n", 3) == ids[:3]
+    assert (
+        "25 decisions wait for a judgement, the first 20 are given"
+        in run("review", "open", "--data", data).stderr
+    )
+    target = tmp_path / "open.jsonl"
+    run("review", "open", "-o", target, "--data", data)
+    assert len(target.read_text(encoding="utf-8").splitlines()) == 25
+
+
 def test_a_draw_stands_when_its_file_cannot_be_written(data: Path, tmp_path: Path) -> None:
     done = run("review", "next", "--queue", "audit", "--n", 3, "-o", tmp_path / ("x" * 300), "--data", data)
     assert done.exit_code == 2

@@ -98,9 +98,10 @@ def cheapest_certified(
         more = (
             ""
             if certificate.labels_missing is None
-            else f"; about {certificate.labels_missing:,} more audit labels may do"
+            else f"; about {certificate.labels_missing:,} more audit judgements may do"
         )
-        return NoOptimum(name, "infeasible", f"no threshold is certified at {certificate.alpha:g}{more}")
+        reason: Reason = "not_measured" if certificate.ended_by == "labels" else "infeasible"
+        return NoOptimum(name, reason, f"no threshold is certified at {certificate.alpha:g}{more}")
     allowed = np.isin(STEPS, [grid_index(t) for t in passed])
     return _optimum(curve, name, curve.cost_per_1000[STEPS], allowed, rng, draws, None)
 

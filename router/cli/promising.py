@@ -127,9 +127,11 @@ def certify(
         }
         emit(document | {"certificates": [_certificate(x, curve if not per_label else None) for x in found]})
     else:
-        _print_certificates(found)
+        _print_certificates(found, rules)
     for one in found:
         _say_certificate(one)
+    if not per_label:
+        _say_own(rules)
     passed = [x for x in found if x.threshold is not None]
     for one in found:
         line = rules.threshold if one.label is None else rules.threshold_for(one.label)
@@ -138,7 +140,7 @@ def certify(
         point = operating_point(curve, passed[0].threshold or 0.0)
         half = None if point.savings_half is None else share(point.savings_half)
         say(
-            f"there: {share(point.fallback_share)} fall back, savings {with_half(share(point.savings_share), half)}"
+            f"there: {share(point.fallback_share)} fall back{' for low confidence' if rules.min_margin else ''}, savings {with_half(share(point.savings_share), half)}"
         )
     say(
         f"holds for traffic like the sampled one, until {today + timedelta(days=VALID_DAYS)} or a change of classifier, labels or "
@@ -238,12 +240,12 @@ def _options(traffic: Traffic) -> str:
 
 
 def _plan(alpha: float, delta: float) -> str:
-    """How many labels a promise takes."""
+    """How many judgements a promise takes."""
     from router.analysis.binomial import labels_needed, zero_failures_needed
 
     half = labels_needed(alpha, delta, alpha / 2)
     more = "" if half is None else f", and about {half:,} if losses are half as many as allowed"
-    return f"A promise of {share(alpha)} takes {zero_failures_needed(alpha, delta):,} labels among the served without a loss{more}"
+    return f"A promise of {share(alpha)} takes {zero_failures_needed(alpha, delta):,} judgements among the served without a loss{more}"
 
 
 def _say_uneven(rows: AuditRows) -> None:
@@ -297,6 +299,13 @@ def _certificate(found: Certificate, curve: Sweep | None) -> dict[str, Any]:
     return asdict(found) | {"operating_point": there}
 
 
+def _say_own(rules: Policy) -> None:
+    """Which labels a promise for the common line says nothing about."""
+    own = [f"{x.name} (own threshold {x.threshold:g})" for x in rules.labels if x.threshold is not None]
+    if own:
+        say(f"not covered: {', '.join(own)}; --per-label promises each")
+
+
 def _say_production(one: Certificate, line: float) -> None:
     """Whether the line in force carries the promise as well: only tested thresholds do."""
     step = next((x for x in one.steps if x.threshold == line), None)
@@ -313,13 +322,13 @@ def _say_production(one: Certificate, line: float) -> None:
         )
 
 
-def _print_certificates(found: tuple[Certificate, ...]) -> None:
+def _print_certificates(found: tuple[Certificate, ...], rules: Policy) -> None:
     rows = []
     for one in found:
         step = one.step
         rows.append(
             (
-                one.label or "all",
+                "all" if one.labels == rules.label_names and one.label is None else ", ".join(one.labels),
                 "none" if one.threshold is None else f"{one.threshold:g}",
                 f"{one.n_labels:,}",
                 "" if step is None else f"{step.failures:,} of {step.n:,}",
@@ -328,12 +337,12 @@ def _print_certificates(found: tuple[Certificate, ...]) -> None:
                 "" if one.labels_missing is None else f"{one.labels_missing:,}",
             )
         )
-    columns = ("label", "threshold", "judged", "losses", "at most", "served", "labels missing")
+    columns = ("label", "threshold", "judged", "losses", "at most", "served", "judgements missing")
     table(columns, rows, right=columns[1:])
 
 
 def _say_certificate(one: Certificate) -> None:
-    whose = "" if one.label is None else f"{one.label}: "
+    whose = f"{', '.join(one.labels)}: "
     if one.threshold is not None:
         text = f"{whose}at {one.threshold:g}, at most {share(one.alpha)} of what is served is a loss, with {share(1 - one.delta)} confidence"
         if one.ended_by == "support":
@@ -344,7 +353,7 @@ def _say_certificate(one: Certificate) -> None:
         "labels": "too few judged decisions to test any threshold",
         "risk": "too many losses at the strictest threshold that can be tested",
     }.get(one.ended_by, "nothing to test")
-    more = "" if one.labels_missing is None else f"; about {one.labels_missing:,} more labels may do"
+    more = "" if one.labels_missing is None else f"; about {one.labels_missing:,} more judgements may do"
     if one.labels_missing is None and one.ended_by == "risk":
-        more = "; at this rate of losses no number of labels would: raise alpha, or improve the scores"
+        more = "; at this rate of losses no number of judgements would: raise alpha, or improve the scores"
     say(f"{whose}no threshold can be promised: {why}{more}")

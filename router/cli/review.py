@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 SHOWN_CHARS = 2_000
 """What is printed of a prompt; a file and --json have all that the log holds."""
 
+SHOWN_OPEN = 20
+"""How many waiting decisions are printed unless more are asked for."""
+
 app = typer.Typer(no_args_is_help=True, help="Draw decisions to judge.", rich_markup_mode=None)
 
 Output = Annotated[
@@ -109,6 +112,15 @@ def open_items(
         str | None,
         typer.Option("--queue", metavar="|".join(QUEUES), show_default=False, help="Only this queue."),
     ] = None,
+    n: Annotated[
+        int | None,
+        typer.Option(
+            "--n",
+            min=1,
+            show_default=False,
+            help="How many. Default: 20 on the screen, all of them in a file.",
+        ),
+    ] = None,
     output: Output = None,
     data: Data = None,
     json: Json = False,
@@ -120,8 +132,13 @@ def open_items(
     target = _new_file(output)
     with reading(data) as log:
         items = waiting(log, which)
-        _show(log, items, target, json, {"queue": which, "n": len(items)})
-    say(f"{len(items):,} {'decision waits' if len(items) == 1 else 'decisions wait'} for a judgement")
+        most = n if n is not None else SHOWN_OPEN if target is None and not json else len(items)
+        shown = items[:most]
+        _show(log, shown, target, json, {"queue": which, "n": len(shown), "n_open": len(items)})
+    say(
+        f"{len(items):,} {'decision waits' if len(items) == 1 else 'decisions wait'} for a judgement"
+        + (f", the first {len(shown):,} are given; --n N gives more" if len(shown) < len(items) else "")
+    )
     if items:
         _say_how(output, which)
 

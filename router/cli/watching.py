@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
+from router.cli.errors import NOT_ENOUGH, NotEnoughData
 from router.cli.export import chosen, reading
 from router.cli.options import Data, Json, PolicyFile, Since, Until, moment
 from router.cli.output import emit, money, say, share, table, with_half
@@ -65,6 +66,8 @@ def drift(
     """Compare recent decisions with earlier ones. Confidence, the mix of labels, the share that falls back; since when.
 
     Alarms look at the size of a change (PSI above 0.2; 4 standard deviations between days), never at p-values.
+
+    Exit codes: 0 compared, 3 no earlier or no recent decisions, or the certificate no longer holds.
     """
     from router.analysis.drift import drift as compare
     from router.log import evidence
@@ -72,12 +75,13 @@ def drift(
     begin = moment(recent, "--recent")
     rules, _ = _rules(policy, data)
     saved = None if certificate is None else _read_certificate(certificate)
-    picked = chosen(since, until)
+    picked = chosen(since, until, source=_source_of(saved))
     with reading(data) as log:
         days = evidence.daily(log, picked)
         enough(int(days["n"].sum()), log, picked, "with scores")
         assert begin is not None
         found = compare(days, begin.date())
+        _check_periods(found)
         reasons = None if saved is None else _lapses(log, picked, rules, saved, found)
     if json:
         emit(asdict(found) | {"certificate_lapses": reasons})
@@ -87,14 +91,25 @@ def drift(
         say(f"alarm: {alarm.text}" + (f", since {alarm.since}" if alarm.since else ""))
     if not found.alarms:
         say("nothing moved enough to act on")
-    if found.n_recent == 0 or found.n_reference == 0:
-        say("note: one of the two periods has no decision; move --recent")
     if reasons is not None:
         say(
             "the certificate holds"
             if not reasons
             else f"the certificate no longer holds: {'; '.join(reasons)}"
         )
+        if reasons:
+            raise typer.Exit(NOT_ENOUGH)
+
+
+def _check_periods(found: Drift) -> None:
+    """Two periods are compared, or nothing is said of either."""
+    if found.n_recent and found.n_reference:
+        return
+    which = "from then on" if found.n_reference else "before it"
+    raise NotEnoughData(
+        f"cannot compare: the recent period begins on {found.recent_from}, and no decision is {which}; move --recent, or choose a "
+        "longer time with --since"
+    )
 
 
 def replay(
@@ -157,6 +172,8 @@ def replay(
     say(
         f"costs are over {found.n_priced:,} decisions, of the tokens that were used; another model may use others"
     )
+    if merges:
+        say_merge(rows)
     say_reproduction(check)
     if worth is not None:
         _say_value(worth)
@@ -193,6 +210,16 @@ def read_merges(given: list[str] | None, rules: Policy) -> dict[str, tuple[str, 
         seen |= set(parts)
         merges[parts[0]] = parts
     return merges
+
+
+def say_merge(rows: Scored) -> None:
+    """How the scores of merged labels became one."""
+    way = (
+        "added (they sum to 1)"
+        if rows.natural_merge == "sum"
+        else "the larger of each (they do not sum to 1)"
+    )
+    say(f"merged scores are {way}")
 
 
 def say_reproduction(check: Reproduction) -> None:
@@ -285,6 +312,13 @@ def _read_certificate(file: Path) -> dict[str, Any]:
             "--certificate: not a certificate; expected what 'routescope certify --json' printed"
         )
     return document
+
+
+def _source_of(saved: dict[str, Any] | None) -> str | None:
+    """The source that a certificate is about; older ones are about all traffic."""
+    traffic = (saved or {}).get("traffic")
+    source = traffic.get("source") if isinstance(traffic, dict) else None
+    return source if isinstance(source, str) else None
 
 
 def _lapses(log: Log, picked: Filter, rules: Policy, saved: dict[str, Any], found: Drift) -> tuple[str, ...]:
