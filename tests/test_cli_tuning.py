@@ -343,6 +343,17 @@ def test_drift_tells_what_moved_and_since_when(few: Path, data: Path) -> None:
         assert "nothing moved" not in refused.stderr
 
 
+def test_alarms_show_prompts_only_when_asked_for(few: Path) -> None:
+    words = ("drift", "--recent", "2026-10-21", "--data", few)
+    assert SECRET not in run(*words).stdout + run(*words, "--json").stdout
+    asked = run(*words, "--examples", "2")
+    found = document(*words, "--examples", "2")
+    assert [len(x) for x in found["examples"]] == [2] * len(found["alarms"])
+    assert asked.stdout.count(SECRET) == 2 * len(found["alarms"])
+    newest = found["examples"][0][0]
+    assert newest["prompt"] == f"{SECRET} {N - 1}"
+
+
 def test_a_certificate_lapses_on_drift(data: Path, few: Path, tmp_path: Path) -> None:
     file = tmp_path / "certificate.json"
     file.write_bytes(run("certify", "--alpha", "0.15", "--json", "--data", data).stdout_bytes)

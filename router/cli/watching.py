@@ -13,13 +13,13 @@ import typer
 from router.cli.errors import NOT_ENOUGH, NotEnoughData
 from router.cli.export import chosen, reading
 from router.cli.options import Data, Json, PolicyFile, Since, Until, moment
-from router.cli.output import emit, money, say, share, table, with_half
+from router.cli.output import emit, money, say, share, table, visible, with_half
 from router.cli.promising import made_on, models_of
 from router.cli.reading import _rules, enough
 from router.errors import InputError
 
 if TYPE_CHECKING:
-    from router.analysis.drift import Drift, Shift
+    from router.analysis.drift import Alarm, Drift, Shift
     from router.analysis.off_policy import OffPolicy
     from router.analysis.replay import Reproduction
     from router.analysis.scored import Scored
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from router.prices import PriceBook
 
 MAX_CERTIFICATE_BYTES = 4_000_000
+EXAMPLE_CHARS = 300
+"""What is printed of an example prompt; --json has all that the log holds."""
 
 Merge = Annotated[
     list[str] | None,
@@ -57,6 +59,9 @@ def drift(
             help="What 'certify --json' printed: say whether it still holds.",
         ),
     ] = None,
+    examples: Annotated[
+        int, typer.Option("--examples", min=0, max=50, help="Newest prompts to show with each alarm.")
+    ] = 0,
     since: Since = None,
     until: Until = None,
     data: Data = None,
@@ -83,10 +88,18 @@ def drift(
         found = compare(days, begin.date())
         _check_periods(found)
         reasons = None if saved is None else _lapses(log, picked, rules, saved, found)
+        shown = [_examples(log, picked, found, alarm, examples) for alarm in found.alarms] if examples else []
     if json:
-        emit(asdict(found) | {"certificate_lapses": reasons})
+        told = (
+            {"examples": [[{"id": id, "prompt": x} for id, x in some] for some in shown]} if examples else {}
+        )
+        emit(asdict(found) | {"certificate_lapses": reasons} | told)
     else:
         _print_drift(found)
+        for alarm, some in zip(found.alarms, shown, strict=False):
+            typer.echo(f"\nnewest of: {alarm.text}")
+            for id, prompt in some:
+                typer.echo(f"{id}  {visible(prompt[:EXAMPLE_CHARS]).replace(chr(10), ' ')}")
     for alarm in found.alarms:
         say(f"alarm: {alarm.text}" + (f", since {alarm.since}" if alarm.since else ""))
     if not found.alarms:
@@ -99,6 +112,16 @@ def drift(
         )
         if reasons:
             raise typer.Exit(NOT_ENOUGH)
+
+
+def _examples(log: Log, picked: Filter, found: Drift, alarm: Alarm, n: int) -> list[tuple[str, str]]:
+    """The newest decisions that an alarm is about."""
+    from router.log.evidence import newest_prompts
+
+    about = replace(_from(picked, found), labels=() if alarm.label is None else (alarm.label,))
+    if alarm.kind == "fallback":
+        about = replace(about, causes=("low_confidence", "low_margin"))
+    return newest_prompts(log, about, n)
 
 
 def _check_periods(found: Drift) -> None:
