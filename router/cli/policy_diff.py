@@ -15,7 +15,7 @@ from router.cli.options import Data, Json, PolicyFile, Since, Until
 from router.cli.output import emit, money, say, share, table, with_half
 from router.cli.pairing import read_text
 from router.cli.reading import _rules, enough
-from router.cli.watching import Merge, read_merges, say_merge, scored_rows
+from router.cli.replaying import Merge, read_merges, say_merge, scored_rows
 from router.errors import InputError
 
 if TYPE_CHECKING:
