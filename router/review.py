@@ -106,7 +106,7 @@ def _draw(
     ids = ids_at(log, [int(item.decision_id) for item in items])
     if len(ids) != len(items):
         raise DrawnMeanwhile("decisions were erased while others were drawn; draw again")
-    traffic = Traffic(chosen.start, chosen.end, chosen.policy, chosen.source)
+    traffic = Traffic(chosen.start, chosen.end, chosen.policy, chosen.source) if queue == "audit" else None
     drawn = tuple(
         Drawn(id, queue, item.reason, item.inclusion_probability, item.stratum, now, traffic)
         for id, item in zip(ids, items, strict=True)

@@ -224,6 +224,7 @@ def test_open_and_unsure_rows_are_counted_and_too_many_open_ones_refused(tmp_pat
     assert refused.exit_code == 3
     assert "40 of 200 audit decisions are not judged yet" in refused.stderr
     assert "200 drawn, 160 judged (10 unsure, counted as losses), 40 open" in refused.stderr
+    assert "10 unsure and 40 open audit decisions left out" in run("calibration", "--data", folder).stderr
     part = document("certify", "--partial", "--alpha", "0.3", "--data", folder)
     assert part["audit"] == {"drawn": 200, "judged": 160, "unsure": 10, "open": 40, "left_out": []}
     assert part["certificates"][0]["n_labels"] == 160
@@ -253,3 +254,29 @@ def test_a_promise_is_for_what_the_margin_rule_serves(tmp_path: Path) -> None:
     assert narrow["n_unlabelled"] < plain["n_unlabelled"]
     assert max(x["share_served"] for x in narrow["steps"]) < 0.9
     assert max(x["n"] for x in narrow["steps"]) <= narrow["n_labels"]
+
+
+def test_a_draw_of_a_former_version_is_used_and_said_to_be_of_unknown_traffic(tmp_path: Path) -> None:
+    folder = written(tmp_path / "data", judged=0)
+    drawn = tmp_path / "audit.jsonl"
+    run("review", "next", "--queue", "audit", "--n", 200, "--seed", 1, "-o", drawn, "--data", folder)
+    noted = folder / "review.jsonl"
+    lines = [json.loads(x) for x in noted.read_text(encoding="utf-8").splitlines()]
+    assert {json.dumps(x.pop("traffic")) for x in lines} == {
+        '{"start": null, "end": null, "policy": null, "source": null}'
+    }
+    noted.write_text("".join(json.dumps(x) + "\n" for x in lines), encoding="utf-8")
+    judged_by(drawn, lambda k, row: False)
+    run("feedback", "--from", drawn, "--data", folder)
+    held = run("certify", "--data", folder)
+    assert held.exit_code == 0
+    assert "200 were drawn by a version that did not note from which traffic" in held.stderr
+
+
+def test_only_the_newest_classifiers_rows_carry_a_promise(tmp_path: Path) -> None:
+    folder = written(tmp_path / "data", classifier=lambda i: "local@1" if i < 450 else "local@2")
+    made = document("certify", "--alpha", "0.3", "--data", folder)
+    assert made["ground"]["classifiers"] == ["local@2"]
+    (gone,) = made["audit"]["left_out"]
+    assert gone["why"] == "scored by another classifier"
+    assert gone["n"] + made["audit"]["drawn"] == 400

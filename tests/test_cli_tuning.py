@@ -53,6 +53,7 @@ def written(
     explored: float = 0.0,
     policy: Policy = SEED,
     source: Callable[[int], str] | None = None,
+    classifier: Callable[[int], str] | None = None,
 ) -> Path:
     """Four weeks of decisions with calibrated scores, a uniform part of them judged.
 
@@ -81,6 +82,7 @@ def written(
         ids.append(one.id)
         right.append(choice.top_label == SEED.label_names[truth])
         one = one if source is None else replace(one, source=source(i))
+        one = one if classifier is None else replace(one, classifier=classifier(i))
         writer.log(replace(one, policy_fingerprint=policy.fingerprint), policy)
     writer.close()
     spool = Spool(folder)

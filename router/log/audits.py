@@ -53,15 +53,16 @@ def audit_rows(log: Log, chosen: Filter) -> AuditRows:
     mine = [drawn[x] for x in table["id"] if x in drawn]
     narrower = {x.traffic for x in mine if x.traffic is not None and not x.traffic.holds(chosen)}
     newest = log.rows(
-        f"SELECT arg_max(d.classifier, d.decided_at) FROM decisions d WHERE d.confidence IS NOT NULL AND {condition}",
+        f"SELECT d.classifier FROM decisions d WHERE d.confidence IS NOT NULL AND {condition} "
+        "ORDER BY d.decided_at DESC, d.id DESC LIMIT 1",
         values,
-    )[0][0]
+    )
     return AuditRows(
         table=table,
         narrower=tuple(sorted(narrower, key=repr)),
         n_unnoted=len(table) - len(mine),
         n_unknown=sum(x.traffic is None for x in mine),
-        classifier=newest,
+        classifier=newest[0][0] if newest else None,
     )
 
 

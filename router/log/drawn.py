@@ -68,7 +68,7 @@ class Drawn:
     inclusion_probability : chance with which it was drawn, (0, 1]; None for ``learn``, where nothing is left to chance.
     stratum : what it was drawn among, for ``estimate``.
     drawn_at : naive UTC.
-    traffic : what it was drawn from; None where a former version did not note it.
+    traffic : what an audit was drawn from; None for other queues, and where a former version did not note it.
     """
 
     decision_id: str
