@@ -192,9 +192,15 @@ def test_an_infeasible_condition_exits_with_4_and_says_why(data: Path, tmp_path:
     done = run("tune", "--max-fallback", "0.01", "--policy", own, "--data", data)
     assert done.exit_code == 4
     assert "falls back at every threshold" in done.stderr
-    strict = run("tune", "--objective", "certified", "--alpha", "0.02", "--data", data)
-    assert strict.exit_code == 4
-    assert "no threshold is certified at 0.02" in strict.stderr
+    flat = written(tmp_path / "flat", moved_from=0)
+    for verb in (("tune", "--objective", "certified"), ("certify",)):
+        strict = run(*verb, "--alpha", "0.02", "--data", flat)
+        assert strict.exit_code == 4
+        assert "more" not in strict.stderr.split("no threshold")[1].split(";")[0]
+    assert "at this rate of losses no number of judgements would" in strict.stderr
+    more = run("tune", "--objective", "certified", "--alpha", "0.02", "--data", data)
+    assert more.exit_code == run("certify", "--alpha", "0.02", "--data", data).exit_code == 3
+    assert "no threshold is certified at 0.02; about" in more.stderr
 
 
 # certify

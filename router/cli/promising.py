@@ -147,7 +147,7 @@ def certify(
         "models; fix alpha before looking: each new wish after a look costs validity"
     )
     if not passed:
-        raise typer.Exit(NOT_ENOUGH if any(x.ended_by == "labels" for x in found) else INFEASIBLE)
+        raise typer.Exit(NOT_ENOUGH if any(x.labels_missing is not None for x in found) else INFEASIBLE)
 
 
 def certificates(
