@@ -129,13 +129,15 @@ class Router(CallingRouter):
     ) -> bool:
         """Log what a person says of a decision; the last word counts. False when it could not be logged, which is counted.
 
+        Without a queue it is for reading, and feeds no promise: users who say something are no sample of those who do not.
+
         Parameters
         ----------
         decision_id : ``decision.id``.
         verdict : "right", "wrong" or "unsure".
         correct_label : what the top label should have been.
-        queue, inclusion_probability : only for a decision that was drawn elsewhere than by ``routescope review next``, which
-            notes both.
+        queue : "audit", "estimate" or "learn", where the decision was drawn for it and this is the judgement that was asked for.
+        inclusion_probability : only where it was drawn elsewhere than by ``routescope review next``, which notes it.
 
         Raises
         ------

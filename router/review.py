@@ -12,7 +12,7 @@ import numpy as np
 from router.analysis.sampling import Candidates, Item, draw_audit, draw_estimate, pick_learn
 from router.errors import InputError
 from router.log.archive import noted_generation
-from router.log.drawn import Drawn, DrawnMeanwhile, note_drawn
+from router.log.drawn import Drawn, DrawnMeanwhile, Traffic, note_drawn
 from router.log.filters import Filter
 from router.log.judged import drawable, ids_at
 from router.types import Queue
@@ -106,8 +106,9 @@ def _draw(
     ids = ids_at(log, [int(item.decision_id) for item in items])
     if len(ids) != len(items):
         raise DrawnMeanwhile("decisions were erased while others were drawn; draw again")
+    traffic = Traffic(chosen.start, chosen.end, chosen.policy, chosen.source) if queue == "audit" else None
     drawn = tuple(
-        Drawn(id, queue, item.reason, item.inclusion_probability, item.stratum, now)
+        Drawn(id, queue, item.reason, item.inclusion_probability, item.stratum, now, traffic)
         for id, item in zip(ids, items, strict=True)
     )
     note_drawn(log.data, drawn, generation=generation)

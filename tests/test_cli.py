@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,7 @@ JSON = {
     "scenario": ["scenario"],
     "overlap": ["overlap"],
     "tune": ["tune"],
-    "drift": ["drift"],
+    "drift": ["drift", "--recent", "2026-11-20"],
     "replay": ["replay"],
     "report": ["report"],
     "pairs": ["pairs", "{tmp}/pairs.csv"],
@@ -178,6 +179,12 @@ def test_json_is_one_document_and_nothing_else(verb: str, data: Path, tmp_path: 
     if verb == "policy apply":
         folder = tmp_path
         (tmp_path / "patch.toml").write_text("threshold = 0.6\n")
+    if verb == "drift":
+        folder = tmp_path / "days"
+        writer = Writer(folder, turns=False)
+        for day in (19, 20):
+            writer.log(decision(day, decided_at=datetime(2026, 11, day)), SEED)
+        writer.close()
     if verb == "pairs":
         (tmp_path / "pairs.csv").write_text("id,weak,strong\n" + "1,0,1\n2,1,1\n3,0,1\n4,0,1\n" * 20)
         done = run(*args, "--json")

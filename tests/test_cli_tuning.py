@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from router.log.queries import Filter, bins, cells
 from router.log.record import feedback_payload
 from router.log.spool import Spool
 from router.log.writer import Writer
-from router.policy import decide
+from router.policy import Policy, decide
 from router.prices import PriceBook
 
 N, DAYS, JUDGED = 900, 28, 400
@@ -50,6 +51,9 @@ def written(
     moved_from: int | None = None,
     queue: str = "audit",
     explored: float = 0.0,
+    policy: Policy = SEED,
+    source: Callable[[int], str] | None = None,
+    classifier: Callable[[int], str] | None = None,
 ) -> Path:
     """Four weeks of decisions with calibrated scores, a uniform part of them judged.
 
@@ -77,7 +81,9 @@ def written(
         )  # fmt: skip
         ids.append(one.id)
         right.append(choice.top_label == SEED.label_names[truth])
-        writer.log(one, SEED)
+        one = one if source is None else replace(one, source=source(i))
+        one = one if classifier is None else replace(one, classifier=classifier(i))
+        writer.log(replace(one, policy_fingerprint=policy.fingerprint), policy)
     writer.close()
     spool = Spool(folder)
     for i in rng.permutation(N)[:judged].tolist():
@@ -186,9 +192,15 @@ def test_an_infeasible_condition_exits_with_4_and_says_why(data: Path, tmp_path:
     done = run("tune", "--max-fallback", "0.01", "--policy", own, "--data", data)
     assert done.exit_code == 4
     assert "falls back at every threshold" in done.stderr
-    strict = run("tune", "--objective", "certified", "--alpha", "0.001", "--data", data)
-    assert strict.exit_code == 4
-    assert "no threshold is certified at 0.001" in strict.stderr
+    flat = written(tmp_path / "flat", moved_from=0)
+    for verb in (("tune", "--objective", "certified"), ("certify",)):
+        strict = run(*verb, "--alpha", "0.02", "--data", flat)
+        assert strict.exit_code == 4
+        assert "more" not in strict.stderr.split("no threshold")[1].split(";")[0]
+    assert "at this rate of losses no number of judgements would" in strict.stderr
+    more = run("tune", "--objective", "certified", "--alpha", "0.02", "--data", data)
+    assert more.exit_code == run("certify", "--alpha", "0.02", "--data", data).exit_code == 3
+    assert "no threshold is certified at 0.02; about" in more.stderr
 
 
 # certify
@@ -220,7 +232,37 @@ def test_too_few_labels_exit_with_3_and_the_number_that_is_missing(few: Path) ->
     (one,) = json.loads(done.stdout)["certificates"]
     assert (one["threshold"], one["ended_by"]) == (None, "labels")
     assert one["labels_missing"] > 0
-    assert f"about {one['labels_missing']:,} more labels may do" in done.stderr
+    assert f"about {one['labels_missing']:,} more judgements may do" in done.stderr
+
+
+def test_tune_for_a_promise_exits_with_3_when_judgements_are_missing_and_counts_its_look(
+    few: Path, data: Path
+) -> None:
+    done = run("tune", "--objective", "certified", "--data", few)
+    assert done.exit_code == 3
+    assert "more audit judgements may do" in done.stderr
+    once = document("tune", "--objective", "certified", "--alpha", "0.15", "--data", data)
+    later = document("tune", "--objective", "certified", "--alpha", "0.15", "--look", "3", "--data", data)
+    assert later["found"]["threshold"] >= once["found"]["threshold"]
+
+
+def test_a_promise_names_the_labels_it_covers(data: Path, tmp_path: Path) -> None:
+    labels = tuple(replace(x, threshold=0.6) if x.name == "coding" else x for x in SEED.labels)
+    mixed = tmp_path / "mixed.toml"
+    mixed.write_text(replace(SEED, labels=labels).to_toml(), encoding="utf-8")
+    shown = run("certify", "--alpha", "0.15", "--policy", mixed, "--data", data)
+    assert shown.exit_code == 0
+    assert "simple, reasoning, creative" in shown.stdout and "all " not in shown.stdout
+    assert "simple, reasoning, creative: at " in shown.stderr
+    assert "not covered: coding (own threshold 0.6); --per-label promises each" in shown.stderr
+    own = tmp_path / "own.toml"
+    own.write_text(
+        replace(SEED, labels=tuple(replace(x, threshold=0.6) for x in SEED.labels)).to_toml(),
+        encoding="utf-8",
+    )
+    refused = run("certify", "--policy", own, "--data", data)
+    assert refused.exit_code == 2
+    assert "every label has a threshold of its own" in refused.stderr
 
 
 def test_a_loss_that_is_too_high_exits_with_4(data: Path) -> None:
@@ -269,7 +311,7 @@ def test_other_queues_feed_no_promise(tmp_path: Path) -> None:
         assert "no decision of the audit queue was judged" in done.stderr
     # 0.9 ** 22 < 0.1; the second figure is that of labels_needed
     assert (
-        "takes 22 labels among the served without a loss, and about 152"
+        "takes 22 judgements among the served without a loss, and about 152"
         in run("certify", "--data", folder).stderr
     )
 
@@ -299,10 +341,25 @@ def test_drift_tells_what_moved_and_since_when(few: Path, data: Path) -> None:
     assert found["confidence"][0]["since"] == "2026-10-21"
     assert "alarm: confidence moved" in run("drift", "--recent", "2026-10-21", "--data", few).stderr
     assert document("drift", "--recent", "2026-10-21", "--data", data)["alarms"] == []
-    assert (
-        "one of the two periods has no decision"
-        in run("drift", "--recent", "2030-01-01", "--data", data).stderr
-    )
+    for recent, which in (("2030-01-01", "from then on"), ("2020-01-01", "before it")):
+        refused = run("drift", "--recent", recent, "--data", data)
+        assert (refused.exit_code, refused.stdout) == (3, "")
+        assert (
+            f"cannot compare: the recent period begins on {recent}, and no decision is {which}"
+            in refused.stderr
+        )
+        assert "nothing moved" not in refused.stderr
+
+
+def test_alarms_show_prompts_only_when_asked_for(few: Path) -> None:
+    words = ("drift", "--recent", "2026-10-21", "--data", few)
+    assert SECRET not in run(*words).stdout + run(*words, "--json").stdout
+    asked = run(*words, "--examples", "2")
+    found = document(*words, "--examples", "2")
+    assert [len(x) for x in found["examples"]] == [2] * len(found["alarms"])
+    assert asked.stdout.count(SECRET) == 2 * len(found["alarms"])
+    newest = found["examples"][0][0]
+    assert newest["prompt"] == f"{SECRET} {N - 1}"
 
 
 def test_a_certificate_lapses_on_drift(data: Path, few: Path, tmp_path: Path) -> None:
@@ -310,7 +367,9 @@ def test_a_certificate_lapses_on_drift(data: Path, few: Path, tmp_path: Path) ->
     file.write_bytes(run("certify", "--alpha", "0.15", "--json", "--data", data).stdout_bytes)
     holds = document("drift", "--recent", "2026-10-21", "--certificate", file, "--data", data)
     assert holds["certificate_lapses"] == []
-    ended = document("drift", "--recent", "2026-10-21", "--certificate", file, "--data", few)
+    done = run("drift", "--recent", "2026-10-21", "--certificate", file, "--data", few, "--json")
+    assert done.exit_code == 3
+    ended = json.loads(done.stdout)
     assert any("PSI" in x for x in ended["certificate_lapses"])
     other = json.loads(file.read_text())
     other["ground"]["classifiers"] = ["local/0"]
@@ -358,6 +417,21 @@ def test_replay_weighs_choices_that_were_drawn(tmp_path: Path) -> None:
     ]
 
 
+def test_replay_gives_no_value_for_a_model_that_the_log_never_tried(tmp_path: Path) -> None:
+    exploring = replace(SEED, exploration=0.3)
+    folder = written(tmp_path / "data", judged=700, explored=0.3, policy=exploring)
+    labels = tuple(replace(x, model="claude-haiku-4-5") if x.name == "simple" else x for x in SEED.labels)
+    new = tmp_path / "new.toml"
+    new.write_text(replace(exploring, labels=labels).to_toml(), encoding="utf-8")
+    found = document("replay", "--policy", new, "--data", folder)["off_policy"]
+    assert (found["ips"], found["snips"], found["dr"]) == (None, None, None)
+    assert 0.1 < found["unsupported"] < 0.5
+    assert "no chance to try" in run("replay", "--policy", new, "--data", folder).stderr
+    same = document("replay", "--data", folder)["off_policy"]
+    assert same["unsupported"] == 0.0
+    assert abs(same["dr"]["value"] - same["snips"]["value"]) < same["snips"]["half"]
+
+
 def test_a_diff_is_shown_as_table_json_and_patch_which_can_be_applied(data: Path, tmp_path: Path) -> None:
     found = document("policy", "diff", "-t", "0.8", "--data", data)
     below = found["total"]["new_fallback"] - found["total"]["old_fallback"]
@@ -374,6 +448,21 @@ def test_a_diff_is_shown_as_table_json_and_patch_which_can_be_applied(data: Path
     assert document("policy", "show", "--data", own)["threshold"] == 0.8
     assert "nothing to change" in run("policy", "apply", "-", "--data", own, stdin=patch.encode()).stderr
     assert f"# evidence: {N} decisions from 2026-10-01 to 2026-10-28" in patch
+
+
+def test_a_diff_says_savings_as_a_change_and_what_it_leaves_alone(data: Path, tmp_path: Path) -> None:
+    labels = tuple(replace(x, threshold=0.6) if x.name == "coding" else x for x in SEED.labels)
+    mixed = tmp_path / "mixed.toml"
+    mixed.write_text(replace(SEED, labels=labels).to_toml(), encoding="utf-8")
+    shown = run("policy", "diff", "-t", "0.8", "--policy", mixed, "--data", data)
+    change = document("policy", "diff", "-t", "0.8", "--policy", mixed, "--data", data)["savings_change"]
+    assert f"savings against claude-opus-4-6 change by {100 * change:+.1f} ±" in shown.stderr
+    assert "coding keeps its own threshold (0.6); -t does not move it" in shown.stderr
+    merged = run("policy", "diff", "--merge", "coding,reasoning", "--toml", "--data", data)
+    assert "edit the policy by hand" in merged.stderr
+    for verb in (("policy", "diff"), ("replay",)):
+        said = run(*verb, "--merge", "coding,reasoning", "--data", data).stderr
+        assert "merged scores are added (they sum to 1)" in said
 
 
 def test_a_diff_takes_a_file(data: Path, tmp_path: Path) -> None:

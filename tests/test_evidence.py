@@ -63,7 +63,7 @@ def made(tmp_path_factory: pytest.TempPathFactory):
     for i, verdict, queue, day, label in (
         (0, "right", "audit", 0, None),
         (1, "wrong", "audit", 0, "coding"),
-        (1, "right", "learn", 5, None),  # newer: the last word, whatever it was said for
+        (1, "right", "learn", 5, None),  # newer, and for another queue
         (2, "wrong", "learn", 0, None),
         (3, "right", None, 0, None),
         (3, "wrong", None, 2, "simple"),  # a second thought
@@ -86,21 +86,22 @@ def made(tmp_path_factory: pytest.TempPathFactory):
     return folder, ids, all_scores
 
 
-def test_the_last_word_on_a_decision_counts_for_the_queue_that_drew_it(
+def test_the_last_word_that_is_given_for_a_queue_counts_for_it(
     made: tuple[Path, list[str], list[dict]],
 ) -> None:
     folder, ids, scores = made
     with open_log(folder) as log:
         table = evidence.judgements(log, Filter())
     found = {(row.id, row.queue if isinstance(row.queue, str) else None): row for row in table.itertuples()}
-    keys = [(ids[0], "audit"), (ids[1], "audit"), (ids[2], "learn"), (ids[3], None)]
+    keys = [(ids[0], "audit"), (ids[1], "audit"), (ids[2], "learn"), (ids[3], None), (ids[1], "learn")]
     assert set(found) == set(keys)
-    assert [found[key].verdict for key in keys] == ["right", "right", "wrong", "wrong"]
+    assert [found[key].verdict for key in keys] == ["right", "wrong", "wrong", "wrong", "right"]
     assert found[keys[1]].inclusion_probability == 0.1
-    assert found[keys[1]].true_label == found[keys[1]].label and found[keys[3]].true_label == "simple"
+    assert found[keys[1]].true_label == "coding" and found[keys[4]].true_label == found[keys[4]].label
+    assert found[keys[3]].true_label == "simple"
     assert found[keys[0]].true_label == found[keys[0]].label
     judged = Judgements.from_table(table)
-    assert len(judged) == 4
+    assert len(judged) == 5
     assert len(judged.audit) == 2
     assert sorted(judged.audit.confidence) == pytest.approx(sorted(max(scores[i].values()) for i in (0, 1)))
     # decision 0 was answered by another model after a failover

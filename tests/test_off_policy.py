@@ -107,3 +107,26 @@ def test_a_group_that_never_saw_a_choice_takes_its_mean_over_all():
     found = cross_fitted(["x"] * 50 + ["y"] * 50, ["cheap"] * 50 + ["dear"] * 50, ["dear"] * 100, [0.0] * 50 + [1.0] * 50,
                          rng=np.random.default_rng(0))  # fmt: skip
     assert (found == 1.0).all()
+
+
+def test_a_choice_that_the_log_never_tried_has_no_value():
+    n = 2_000
+    rng = np.random.default_rng(1)
+    chance, reward = np.where(rng.random(n) < 0.7, 0.7, 0.3), (rng.random(n) < 0.8).astype(float)
+    # half of the rows want a model without any chance: the others would stand in for it with full confidence
+    wants_new = rng.random(n) < 0.5
+    same = np.where(wants_new, 0.0, (chance == 0.7).astype(float))
+    assert evaluate(reward, chance, same).refused is None
+    found = evaluate(reward, chance, same, supported=~wants_new)
+    assert (found.ips, found.snips, found.dr) == (None, None, None)
+    assert found.unsupported == pytest.approx(wants_new.mean())
+    assert "no chance to try" in (found.refused or "")
+
+
+def test_up_to_a_thousandth_without_support_is_named_beside_the_value():
+    n = 4_000
+    known = np.ones(n, dtype=bool)
+    known[:4] = False
+    found = evaluate(np.ones(n), np.full(n, 0.5), known.astype(float), supported=known)
+    assert found.refused is None
+    assert found.unsupported == 0.001

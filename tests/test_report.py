@@ -246,6 +246,41 @@ def test_what_moved_is_said_with_its_day(tmp_path: Path) -> None:
     assert "since 14 Oct 2026" in text  # day 13 after 1 October
 
 
+def test_labels_that_do_not_follow_the_line_are_named_where_it_is_judged(data: Path) -> None:
+    labels = tuple(replace(x, threshold=0.6) if x.name == "coding" else x for x in SEED.labels)
+    mixed = replace(SEED, labels=labels)
+    with open_log(data) as log:
+        part = gather(log, Filter(), mixed, PriceBook(mixed.models), clock=lambda: NOW)
+    text = plain_text(render(part))
+    assert "It covers simple, reasoning, creative, not coding (own threshold 0.600)." in text
+    assert "nothing of labels without a threshold of their own falls back" in text
+    own = replace(SEED, labels=tuple(replace(x, threshold=0.6) for x in SEED.labels))
+    with open_log(data) as log:
+        part = gather(log, Filter(), own, PriceBook(own.models), clock=lambda: NOW)
+    assert part["quality"]["certificate"] is None
+    assert "every label has a threshold of its own" in plain_text(render(part))
+
+
+def test_calls_that_ended_without_a_reply_are_counted_by_model(tmp_path: Path) -> None:
+    rows = [
+        {"decided_at": FIRST + timedelta(minutes=i), "outcome": "provider_error" if i < 3 else "ok"}
+        for i in range(12)
+    ]
+    part = document(logged(tmp_path / "data", rows))
+    named = {x["model"]: x for x in part["models"] if x["n_called"]}
+    assert {x: (y["n_called"], y["n_failed"]) for x, y in named.items()} == {"gpt-4o-mini": (12, 3)}
+    assert "3 of 12 (25.0 %)" in plain_text(render(part))
+
+
+def test_words_over_the_chart_are_drawn_after_its_lines(page: str) -> None:
+    words = page.index(">limit 20.0")
+    chart = page[page.rindex("<svg", 0, words) : page.index("</svg>", words)]
+    assert chart.index('class="muted over"') > chart.index('class="candidate"')
+    assert chart.rindex("<line", 0, chart.index(">limit 20.0")) > chart.index('class="production"')
+    lines = [at for at in range(len(chart)) if chart.startswith('class="production"/>', at)]
+    assert lines and max(lines) < chart.index(">limit 20.0")
+
+
 def test_a_limit_that_no_threshold_meets_is_said(data: Path) -> None:
     own = replace(SEED, labels=tuple(replace(x, threshold=0.9) for x in SEED.labels))
     with open_log(data) as log:
@@ -285,7 +320,7 @@ def test_one_decision_is_enough_for_a_report(tmp_path: Path) -> None:
     assert part["savings"]["baseline_usd"] == pytest.approx(0.015)
     assert "1 decision on 20 Nov 2026" in plain_text(page)
     assert "97.5 % ±" not in plain_text(page)  # one decision has no interval
-    assert "22 audit labels promise" in plain_text(page)
+    assert "22 audit judgements promise" in plain_text(page)
     assert "nothing was logged before" in plain_text(page)
 
 

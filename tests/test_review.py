@@ -176,14 +176,14 @@ def test_a_router_that_does_not_log_judges_nothing_and_still_checks(tmp_path):
 # Drawing
 
 
-def test_what_was_drawn_keeps_its_queue_and_probability_when_it_is_judged_by_id(data):
+def test_what_was_drawn_is_judged_for_the_queue_that_is_named_with_the_probability_of_the_draw(data):
     audit = drawn_from(data, "audit", 6)
     learn = drawn_from(data, "learn", 4)
     assert {x.inclusion_probability for x in audit.items} == {6 / N}
     with client(data) as router:
         for item in (*audit.items, *learn.items):
-            assert router.feedback(item.decision_id, "right")
-        router.feedback(audit.items[0].decision_id, "wrong")
+            assert router.feedback(item.decision_id, "right", queue=item.queue)
+        router.feedback(audit.items[0].decision_id, "wrong", queue="audit")
     rows = table(data)
     assert len(rows) == 10
     found = {row["id"]: (row["queue"], row["inclusion_probability"], row["verdict"]) for row in rows}
@@ -196,6 +196,25 @@ def test_what_was_drawn_keeps_its_queue_and_probability_when_it_is_judged_by_id(
         assert waiting(log) == []
 
 
+def test_a_thumb_on_a_drawn_decision_is_no_audit_judgement_and_overwrites_none(data):
+    audit = drawn_from(data, "audit", 6).items
+    with client(data) as router:
+        for item in audit:
+            router.feedback(item.decision_id, "right")
+        with open_log(data) as log:
+            assert len(waiting(log, "audit")) == 6
+        router.flush()
+        with open_log(data) as log:
+            assert len(waiting(log, "audit")) == 6
+            assert len(Judgements.from_table(judged(log)).audit) == 0
+        router.feedback(audit[0].decision_id, "right", queue="audit")
+        router.feedback(audit[0].decision_id, "wrong", note="a complaint, later")
+    rows = [row for row in table(data) if row["id"] == audit[0].decision_id]
+    assert {(row["queue"], row["verdict"]) for row in rows} == {("audit", "right"), (None, "wrong")}
+    with open_log(data) as log:
+        assert Judgements.from_table(judged(log)).audit.loss.tolist() == [False]
+
+
 def test_a_probability_that_contradicts_the_draw_is_refused(data):
     (item,) = drawn_from(data, "audit", 1).items
     with client(data) as router:
@@ -205,16 +224,16 @@ def test_a_probability_that_contradicts_the_draw_is_refused(data):
     assert [(row["queue"], row["inclusion_probability"]) for row in table(data)] == [("audit", 1 / N)]
 
 
-def test_a_decision_of_two_queues_is_judged_for_both_and_has_one_verdict(data):
+def test_a_decision_of_two_queues_has_a_verdict_for_each(data):
     drawn_from(data, "estimate", N)
     audit = drawn_from(data, "audit", 3).items
     one = audit[0].decision_id
     with client(data) as router:
-        router.feedback(one, "right")
+        router.feedback(one, "right", queue="audit")
         router.feedback(one, "wrong", queue="estimate")
     rows = table(data)
     assert [(x["queue"], x["inclusion_probability"], x["verdict"]) for x in rows] == [
-        ("audit", 3 / N, "wrong"),
+        ("audit", 3 / N, "right"),
         ("estimate", 1.0, "wrong"),
     ]
     assert rows[0]["stratum"] is None
@@ -298,7 +317,9 @@ def test_judged_strata_give_the_estimate_of_the_whole(data):
     wrong = set(ids_of(data)[::3])
     with client(data) as router:
         for item in found.items:
-            router.feedback(item.decision_id, "wrong" if item.decision_id in wrong else "right")
+            router.feedback(
+                item.decision_id, "wrong" if item.decision_id in wrong else "right", queue="estimate"
+            )
     with open_log(data) as log:
         rows = judged(log)
     value = estimate(
@@ -492,7 +513,7 @@ def test_judgements_are_read_beside_an_owner_and_in_it(data):
     try:
         assert owner.wait_ready(30)
         with client(data) as router:
-            assert router.feedback(item.decision_id, "wrong")
+            assert router.feedback(item.decision_id, "wrong", queue="audit")
         code = """
             import sys
             from router.log import open_log
@@ -515,7 +536,7 @@ def test_judgements_survive_export_import_and_rebuild(data, tmp_path):
     audit = drawn_from(data, "audit", 5).items
     with client(data) as router:
         for item in audit:
-            router.feedback(item.decision_id, "wrong", correct_label="coding", note="a\nb")
+            router.feedback(item.decision_id, "wrong", correct_label="coding", note="a\nb", queue="audit")
         router.feedback(ids_of(data)[0], "unsure", judged_by="me")
     before = table(data)
     with open_log(data) as log:

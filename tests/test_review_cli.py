@@ -112,7 +112,7 @@ def test_a_filled_in_file_is_taken_once_however_often_it_is_given(data: Path, tm
     }
     assert feedback_rows(data) == 3
     one = lines[0]["decision_id"]
-    assert run("feedback", one, "wrong", "--data", data).exit_code == 0
+    assert run("feedback", one, "wrong", "--queue", "audit", "--data", data).exit_code == 0
     assert run("feedback", "--from", target, "--by", "me", "--data", data).exit_code == 0
     assert said(data)[one] == ("wrong", "audit")  # an old file does not take back what was said since
     filled(target, n4="right")
@@ -157,34 +157,37 @@ def test_bad_lines_are_named_by_number_and_the_others_are_taken(data: Path, tmp_
     }
 
 
-def test_a_judgement_by_id_keeps_the_draw_and_is_logged_once(data: Path) -> None:
+def test_a_judgement_by_id_answers_the_queue_it_names_and_is_logged_once(data: Path) -> None:
     run("review", "next", "--queue", "audit", "--n", 2, "--data", data)
     one = read_drawn(data)[0].decision_id
+    words = ("--label", "coding", "--note", "no", "--queue", "audit", "--data", data)
     for _ in range(2):
-        done = run("feedback", one.upper(), "wrong", "--label", "coding", "--note", "no", "--data", data)
+        done = run("feedback", one.upper(), "wrong", *words)
         assert done.exit_code == 0
     assert done.stdout.strip() == "0 judgements added, 1 there already"
     assert said(data) == {one: ("wrong", "audit")}
     for verdict in ("right", "wrong"):
-        run("feedback", one, verdict, "--data", data)
+        run("feedback", one, verdict, "--queue", "audit", "--data", data)
         assert said(data) == {one: (verdict, "audit")}
 
 
-def test_the_same_words_count_anew_for_a_queue_that_drew_the_decision_since(data: Path) -> None:
-    with open_log(data) as log:
-        one = log.rows("SELECT CAST(id AS VARCHAR) FROM decisions LIMIT 1")[0][0]
-    run("feedback", one, "wrong", "--data", data)
+def test_a_judgement_without_a_queue_leaves_the_draw_waiting(data: Path) -> None:
     run("review", "next", "--queue", "audit", "--n", N, "--data", data)
+    one = read_drawn(data)[0].decision_id
     done = json.loads(run("feedback", one, "wrong", "--json", "--data", data).stdout)
+    assert (done["added"], done["queues"]) == (1, [])
+    assert said(data) == {one: ("wrong", None)}
+    waits = json.loads(run("review", "open", "--json", "--data", data).stdout)
+    assert len(waits["items"]) == N
+    done = json.loads(run("feedback", one, "wrong", "--queue", "audit", "--json", "--data", data).stdout)
     assert (done["added"], done["queues"]) == (1, ["audit"])
-    assert said(data) == {one: ("wrong", "audit")}
 
 
 def test_open_lists_what_waits_and_gives_it_out_again(data: Path, tmp_path: Path) -> None:
     run("review", "next", "--queue", "audit", "--n", 3, "--data", data)
     run("review", "next", "--queue", "learn", "--n", 2, "--data", data)
     drawn = read_drawn(data)
-    run("feedback", drawn[1].decision_id, "right", "--data", data)
+    run("feedback", drawn[1].decision_id, "right", "--queue", "audit", "--data", data)
     waits = json.loads(run("review", "open", "--json", "--data", data).stdout)
     assert [x["decision_id"] for x in waits["items"]] == [x.decision_id for x in drawn if x is not drawn[1]]
     target = tmp_path / "open.jsonl"
@@ -193,6 +196,25 @@ def test_open_lists_what_waits_and_gives_it_out_again(data: Path, tmp_path: Path
     assert run("feedback", "--from", target, "--data", data).exit_code == 0
     left = json.loads(run("review", "open", "--json", "--data", data).stdout)
     assert {x["queue"] for x in left["items"]} == {"learn"}
+
+
+def test_the_screen_shows_twenty_that_wait_and_a_file_takes_all(data: Path, tmp_path: Path) -> None:
+    run("review", "next", "--queue", "audit", "--n", 25, "--data", data)
+    ids = [x.decision_id for x in read_drawn(data)]
+
+    def shown(*more: object) -> list[str]:
+        lines = run("review", "open", *more, "--data", data).stdout.splitlines()
+        return [line.split()[0] for line in lines if not line.startswith(" ")]
+
+    assert shown() == ids[:20]
+    assert shown("--n", 3) == ids[:3]
+    assert (
+        "25 decisions wait for a judgement, the first 20 are given"
+        in run("review", "open", "--data", data).stderr
+    )
+    target = tmp_path / "open.jsonl"
+    run("review", "open", "-o", target, "--data", data)
+    assert len(target.read_text(encoding="utf-8").splitlines()) == 25
 
 
 def test_a_draw_stands_when_its_file_cannot_be_written(data: Path, tmp_path: Path) -> None:
@@ -207,7 +229,7 @@ def test_a_draw_stands_when_its_file_cannot_be_written(data: Path, tmp_path: Pat
 def test_standard_input_is_read_and_nothing_in_it_is_no_error(data: Path) -> None:
     run("review", "next", "--queue", "audit", "--n", 1, "--data", data)
     one = read_drawn(data)[0].decision_id
-    line = json.dumps({"decision_id": one, "verdict": "right"}).encode()
+    line = json.dumps({"decision_id": one, "verdict": "right", "queue": "audit"}).encode()
     assert run("feedback", "--from", "-", "--data", data, stdin=line).exit_code == 0
     assert said(data) == {one: ("right", "audit")}
     empty = run("feedback", "--from", "-", "--data", data, stdin=b"")

@@ -152,8 +152,11 @@ def test_a_certified_optimum_is_one_of_the_tested_thresholds():
     assert found.range[0] in passed and found.range[1] in passed
     none = certify(audit_of([0.9], [True], "all"), bins_of(confidence, "all"), ["all"], alpha=0.1)
     refused = cheapest_certified(curve, none)
-    assert (refused.reason, refused.text.split(";")[0]) == ("infeasible", "no threshold is certified at 0.1")
-    assert "more audit labels" in refused.text
+    assert (refused.reason, refused.text.split(";")[0]) == (
+        "not_measured",
+        "no threshold is certified at 0.1",
+    )
+    assert "more audit judgements" in refused.text
 
 
 def test_prices_of_events_move_the_line_as_elkan_says():

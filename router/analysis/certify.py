@@ -111,6 +111,7 @@ def certify(
     loss: Loss = "label",
     look: int | None = None,
     holds_audit: bool = True,
+    whole: pd.DataFrame | None = None,
     name: str | None = None,
 ) -> Certificate:
     """Find the lowest threshold for ``labels`` with P(true risk among the served > alpha) <= delta.
@@ -126,11 +127,12 @@ def certify(
     look : None: the only look at these labels. k: the k-th look at a growing sample; delta is split.
     holds_audit : the table counts the audit's decisions too; they are taken out of it, so that the order of the tests does
         not depend on them. Where fewer are left than were judged, all count: by their confidence, never their verdict.
+    whole : all traffic, where ``audit`` and ``unlabelled`` hold only what a margin rule lets pass: shares are of the whole.
 
     Notes
     -----
-    Learn-then-test with a fixed sequence. From unlabelled coverage c(t) alone, start at the strictest t = k/100 with
-    ``c(t) n_labels >= max(2 n_min, 0.1 n_labels)``, n_min = ceil(ln delta / ln(1 - alpha)); go down; at each t test
+    Learn-then-test with a fixed sequence. From unlabelled coverage c(t) alone (of the decisions that the judged rows are
+    drawn from: with "answer" those above the support), start at the strictest t = k/100 with ``c(t) n_labels >= max(2 n_min, 0.1 n_labels)``, n_min = ceil(ln delta / ln(1 - alpha)); go down; at each t test
     ``p = BinomialCDF(f; n, alpha)``; stop at the first p > delta. The family-wise error is at most delta, as no true null
     is tested after the first one is kept. The start matters: where n = n_min, one unlucky label ends the sequence.
 
@@ -155,10 +157,13 @@ def certify(
     traffic = _traffic(unlabelled, wanted, judged if holds_audit else None)
     total = int(traffic.sum())
     served, n, failures = (_from_above(x) for x in (traffic, judged, losses))
-    share = served / total if total else np.zeros(GRID + 1)
+    passing = _passing(unlabelled, whole, wanted)
+    share = passing * served / total if total else np.zeros(GRID + 1)
 
     grid = _grid(traffic, supported)
-    enough = share[grid] * len(mine) >= max(2 * zero_failures_needed(alpha, level), 0.1 * len(mine))
+    # The judged rows all lie above the support, so that their coverage is of the traffic there.
+    covered = served[grid] / max(int(served[supported]), 1)
+    enough = covered * len(mine) >= max(2 * zero_failures_needed(alpha, level), 0.1 * len(mine))
     begun = np.flatnonzero(enough)
     grid = grid[begun[0] :] if begun.size else grid[:0]
     p = np.atleast_1d(p_value(failures[grid], n[grid], alpha))
@@ -207,6 +212,7 @@ def certify_labels(
     loss: Loss = "label",
     look: int | None = None,
     holds_audit: bool = True,
+    whole: pd.DataFrame | None = None,
 ) -> tuple[Certificate, ...]:
     """One certificate per label, all of which hold together with probability 1 - delta: each is tested at delta / L.
 
@@ -225,6 +231,7 @@ def certify_labels(
             loss=loss,
             look=look,
             holds_audit=holds_audit,
+            whole=whole,
             name=label,
         )
         for label in labels
@@ -250,6 +257,14 @@ def _traffic(unlabelled: pd.DataFrame, labels: tuple[str, ...], judged: Counts |
     return left if int(left.sum()) >= int(judged.sum()) else found
 
 
+def _passing(unlabelled: pd.DataFrame, whole: pd.DataFrame | None, labels: tuple[str, ...]) -> float:
+    """Share of the labels' decisions that a margin rule lets pass."""
+    if whole is None:
+        return 1.0
+    n, n_all = (int(_traffic(x, labels, None).sum()) for x in (unlabelled, whole))
+    return n / n_all if n_all else 1.0
+
+
 def _from_above(counts: Counts) -> Counts:
     """Decisions at or above each threshold of the grid: equality is served."""
     return np.asarray(np.cumsum(counts[::-1])[::-1])
@@ -273,10 +288,10 @@ def _missing(
     level: float,
 ) -> int | None:
     if ending == "labels":
+        # n_labels are served ones; of those that are drawn only a share is.
         served = float(share[supported])
-        return (
-            max(ceil(2 * zero_failures_needed(alpha, level) / served) - n_labels, 1) if served > 0 else None
-        )
+        lacking = max(2 * zero_failures_needed(alpha, level) - n_labels, 1)
+        return ceil(lacking / served) if served > 0 else None
     if ending != "risk":
         return None
     last = steps[-1]

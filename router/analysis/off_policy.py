@@ -13,6 +13,10 @@ from router.analysis.estimates import Z95
 LEAST_ESS = 100.0
 """Below this effective sample size a few heavy rows decide, and no figure is given."""
 
+MOST_UNSUPPORTED = 0.001
+"""Above this share of rows whose wanted choice had no chance in the log, no figure is given: weights cannot speak of what was
+never tried, and the rows that were tried stand in for it with full confidence."""
+
 
 @dataclass(frozen=True, slots=True)
 class Value:
@@ -30,6 +34,7 @@ class OffPolicy:
     ----------
     ess : effective sample size, (sum w)^2 / sum w^2. ``matched``: share of rows whose choice the policy would repeat.
     n_left_out : rows without a propensity: their choice was not drawn, so nothing is known of the other one.
+    unsupported : share of rows whose wanted choice the logging policy could not have made; None: nobody said.
     refused : why no figure is given, or None.
     ips, snips, dr : inverse propensity, self-normalised, doubly robust (needs an outcome model).
     """
@@ -38,6 +43,7 @@ class OffPolicy:
     n_left_out: int
     ess: float
     matched: float | None
+    unsupported: float | None
     refused: str | None
     ips: Value | None
     snips: Value | None
@@ -51,6 +57,7 @@ def evaluate(
     *,
     predicted: ArrayLike | None = None,
     predicted_target: ArrayLike | None = None,
+    supported: ArrayLike | None = None,
 ) -> OffPolicy:
     """Estimate the mean reward of a policy from rows logged under another one. All arguments have shape (n,).
 
@@ -60,6 +67,9 @@ def evaluate(
     target : chance with which the policy in question makes the same choice; 0 or 1 for a deterministic one.
     predicted, predicted_target : an outcome model's reward for the choice that was made, and for the policy's own choice; it must
         not have been fitted on the same rows (:func:`cross_fitted`).
+    supported : whether the logging policy had any chance to make the policy's own choice; left out: it always had one, which
+        the caller must know. A model that the log never tried has no weight anywhere, so IPS counts it as reward 0 and SNIPS as
+        the mean of the others.
 
     Raises
     ------
@@ -70,7 +80,8 @@ def evaluate(
     -----
     w = target / propensity. IPS = mean(w r); SNIPS = sum(w r) / sum(w), se from its residuals (delta method); DR = mean(mu_target
     + w (r - mu)). DR is unbiased when either the propensities or the model are right. The outcome model alone is not, and the
-    mean of agreeing rows is not either. Refused under an effective sample size of 100.
+    mean of agreeing rows is not either. Refused under an effective sample size of 100, and where more than 0.1 % of the rows
+    want a choice without support.
 
     References
     ----------
@@ -91,12 +102,21 @@ def evaluate(
     total, squares = float(w.sum()), float(np.sum(w * w))
     ess = total * total / squares if squares > 0 else 0.0
     matched = float(np.mean(pi > 0)) if len(pi) else None
+    without = None
+    if supported is not None and len(r):
+        without = float(np.mean(~np.asarray(supported, dtype=bool)[drawn]))
+    if without is not None and without > MOST_UNSUPPORTED:
+        why = (
+            f"{100 * without:.1f} % of the decisions would go to a model that the log had no chance to try there, expected at most "
+            f"{100 * MOST_UNSUPPORTED:g} %: nothing is known of its answers; log them with exploration, or judge pairs"
+        )
+        return OffPolicy(len(r), left_out, ess, matched, without, why, None, None, None)
     if ess < LEAST_ESS:
         why = (
             f"effective sample size {ess:.0f}, expected at least {LEAST_ESS:.0f}: the logged choices hardly overlap with the policy's; "
             "log more, or explore with a larger share"
         )
-        return OffPolicy(len(r), left_out, ess, matched, why, None, None, None)
+        return OffPolicy(len(r), left_out, ess, matched, without, why, None, None, None)
     n = len(r)
     snips = float(np.sum(w * r)) / total
     dr = None
@@ -108,6 +128,7 @@ def evaluate(
         n_left_out=left_out,
         ess=ess,
         matched=matched,
+        unsupported=without,
         refused=None,
         ips=_mean(w * r),
         snips=Value(snips, Z95 * float(np.sqrt(np.sum((w * (r - snips)) ** 2))) / total),

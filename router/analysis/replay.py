@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from router.analysis.estimates import mean_half_width
+from router.analysis.off_policy import OffPolicy, cross_fitted, evaluate
 from router.analysis.scored import Scored
 from router.analysis.tables import CELLS, SPEND, columns
 from router.policy import Policy, confidence_bin
@@ -125,3 +128,72 @@ def replay(rows: Scored, policy: Policy) -> Replayed:
         cost_half=None if half is None else 1000 * half,
         models=tuple(sorted(zip(names.tolist(), counts.tolist(), strict=True), key=lambda x: (-x[1], x[0]))),
     )
+
+
+def value(
+    rows: Scored,
+    policy: Policy,
+    audit: pd.DataFrame,
+    logged_by: Mapping[str, Policy],
+    *,
+    rng: np.random.Generator,
+) -> OffPolicy | None:
+    """Share of answers judged right had the policy chosen, from audit rows whose choice was drawn; None where none was.
+
+    Parameters
+    ----------
+    audit : columns ``id, verdict, label`` of judged rows of a uniform draw; other verdicts than right and wrong are left out.
+    logged_by : the policies that made the decisions, by fingerprint: they say which models had a chance. Of a decision whose
+        policy is not among them only the model that answered is known to have had one.
+
+    Notes
+    -----
+    See ``evaluate``. DR's outcome model is the mean by label and tenth of confidence, cross-fitted.
+    """
+    told = audit[audit["verdict"].isin(("right", "wrong"))].set_index("id")
+    verdict, label = rows.meta["id"].map(told["verdict"]), rows.meta["id"].map(told["label"])
+    judged = verdict.notna().to_numpy()
+    if not (judged & rows.meta["propensity"].notna().to_numpy()).any():
+        return None
+    part, label = rows.of(judged), label[judged].to_numpy(dtype=object)
+    choices = part.decide(policy)
+    made = part.meta["model_chosen"].to_numpy(dtype=object)
+    reward = (verdict[judged] == "right").to_numpy(dtype=np.float64)
+    propensity = part.meta["propensity"].to_numpy(dtype=np.float64, na_value=np.nan)
+    drawn = ~np.isnan(propensity)
+    group = [f"{name} {int(c * 10)}" for name, c in zip(label, choices.confidence, strict=True)]
+    group, made, wanted = np.array(group, dtype=object)[drawn], made[drawn], choices.model[drawn]
+    seed = int(rng.integers(2**32))
+    mu, mu_wanted = (
+        cross_fitted(group, made, asked, reward[drawn], rng=np.random.default_rng(seed))
+        for asked in (made, wanted)
+    )
+    predicted, predicted_wanted = (np.full(len(part), np.nan) for _ in range(2))
+    predicted[drawn], predicted_wanted[drawn] = mu, mu_wanted
+    return evaluate(
+        reward,
+        propensity,
+        (choices.model == part.meta["model_chosen"].to_numpy(dtype=object)).astype(np.float64),
+        predicted=predicted,
+        predicted_target=predicted_wanted,
+        supported=_supported(part, choices.model, label, propensity, logged_by),
+    )
+
+
+def _supported(
+    part: Scored,
+    wanted: NDArray[Any],
+    label: NDArray[Any],
+    propensity: NDArray[np.float64],
+    logged_by: Mapping[str, Policy],
+) -> NDArray[np.bool_]:
+    """Whether the logging policy could have chosen the wanted model: the rule takes the label's model or the fallback model."""
+    made = part.meta["model_chosen"].to_numpy(dtype=object)
+    had = np.asarray(wanted == made)
+    policies = part.meta["policy"].to_numpy(dtype=object)
+    for i in np.flatnonzero(~had & (propensity < 1.0)):
+        by = logged_by.get(policies[i])
+        own = None if by is None else by.by_name.get(label[i])
+        if by is not None and own is not None:
+            had[i] = wanted[i] in (own.model, by.fallback_model)
+    return had

@@ -21,6 +21,7 @@ from router.cli import (
     promising,
     query,
     reading,
+    replaying,
     report,
     review,
     routing,
@@ -77,7 +78,7 @@ app.command()(tuning.tune)
 app.command()(promising.certify)
 app.command()(calibrating.calibration)
 app.command()(watching.drift)
-app.command()(watching.replay)
+app.command()(replaying.replay)
 app.command()(report.report)
 app.command()(pairing.pairs)
 policy.app.command("diff")(policy_diff.policy_diff)

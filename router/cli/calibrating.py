@@ -47,6 +47,7 @@ def calibration(
     from router.analysis.calibration import calibration as describe
     from router.analysis.calibration import isotonic, isotonic_out_of_fold, meaning
     from router.log import evidence
+    from router.log.audits import audit_rows
 
     rules, _ = _rules(policy, data)
     line = rules.threshold if threshold is None else threshold
@@ -59,6 +60,8 @@ def calibration(
             raise NotEnoughData(
                 "no decision of the audit queue was judged; draw some with 'routescope review next --queue audit' and give them back with 'routescope feedback'"
             )
+        unused = audit_rows(log, picked).table["verdict"]
+        unused = unused[~unused.isin(("right", "wrong"))]
         names = evidence.score_labels(log, picked)
         scores = evidence.scored(log, picked, names, (), _rules(policy, data)[1], ids=judged["id"].tolist())
     confidence = judged["confidence"].to_numpy(dtype=float)
@@ -90,6 +93,11 @@ def calibration(
     for name, one in labels.items():
         say(
             f"{name}: accuracy {share(one.accuracy)}, ECE {share(one.ece)} (perfect: {share(one.floor_p95)}), n = {one.n:,}"
+        )
+    if len(unused):
+        n_unsure = int((unused == "unsure").sum())
+        say(
+            f"note: {n_unsure:,} unsure and {len(unused) - n_unsure:,} open audit decisions left out: neither right nor wrong"
         )
     _say(raw, said, estimated, None if mended is None else mended.temperature)
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from router.cli.output import money, say, share, table
-from router.cli.watching import scored_rows
+from router.cli.replaying import scored_rows
 
 if TYPE_CHECKING:
     from router.analysis.dead_zones import DeadZone

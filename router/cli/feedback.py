@@ -14,7 +14,7 @@ from router.cli.export import reading
 from router.cli.options import Data, Json
 from router.cli.output import emit, say, waiting
 from router.errors import InputError, LogError, LogLocked
-from router.types import VERDICTS
+from router.types import QUEUES, VERDICTS
 
 if TYPE_CHECKING:
     from router.log.judging import Judgement
@@ -42,6 +42,15 @@ def feedback(
     by: Annotated[
         str | None, typer.Option("--by", metavar="NAME", show_default=False, help="Who judged.")
     ] = None,
+    queue: Annotated[
+        str | None,
+        typer.Option(
+            "--queue",
+            metavar="|".join(QUEUES),
+            show_default=False,
+            help="Answer to what this queue drew. Default: said beside any draw, for reading alone.",
+        ),
+    ] = None,
     source: Annotated[
         str | None,
         typer.Option(
@@ -54,22 +63,24 @@ def feedback(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Say whether decisions were right. The last word on a decision counts.
+    """Say whether decisions were right. The last word counts, for each queue by itself.
 
-    What was drawn by 'routescope review next' keeps its queue and probability. Lines without a verdict wait; a file may be given
-    again and again.
+    A filled-in file of 'review next' answers the queue that drew it, with the probability noted then; so does --queue. All else is
+    for reading and feeds no promise. Lines without a verdict wait; a file may be given again and again.
     """
     from router.log.judging import Judgement
     from router.log.judging_files import Filled
 
     if source is not None:
-        if id is not None or label is not None or note is not None:
-            raise typer.BadParameter("--from takes ids, labels and notes from the file; leave them out")
+        if any(x is not None for x in (id, label, note, queue)):
+            raise typer.BadParameter(
+                "--from takes ids, labels, notes and queues from the file; leave them out"
+            )
         filled = _read(source, by)
     else:
         if id is None or verdict is None:
             raise typer.BadParameter(f"give an ID and one of {', '.join(VERDICTS)}, or --from FILE")
-        one = Judgement(id, verdict, correct_label=label, note=note, judged_by=by)
+        one = Judgement(id, verdict, correct_label=label, note=note, queue=queue, judged_by=by)
         filled = Filled(said=[(1, one)])
     with reading(data) as log:
         records, present = _to_write(log, filled, once=source is not None)
@@ -83,7 +94,7 @@ def feedback(
 def _to_write(log: Log, filled: Filled, *, once: bool) -> tuple[list[dict[str, Any]], int]:
     """Records that the log does not hold yet, and how many it does; what is wrong with a line goes to ``filled``.
 
-    ``once``: a judgement that was ever given alike is there already, else only one that is still the last of its decision.
+    ``once``: a judgement that was ever given alike is there already, else only one that is still the last for its queue.
     """
     from router.log.drawn import read_drawn
     from router.log.judged import labels_of
@@ -98,17 +109,16 @@ def _to_write(log: Log, filled: Filled, *, once: bool) -> tuple[list[dict[str, A
     for number, one in filled.said:
         try:
             _check(one, labels)
-            mine = one.records(by_id.get(one.decision_id, ()), now)
+            record = one.record(by_id.get(one.decision_id, ()), now)
         except InputError as error:
             filled.bad.append((number, str(error)))
             continue
-        earlier = said.get(one.decision_id, [])
-        held = {tuple(row) for row in (earlier if once else earlier[:1])}
-        # For a queue that drew it since, the same words are new.
-        queues = {row[0] for row in earlier}
-        new = [x for x in mine if x["queue"] not in queues or not any(_same(x, row) for row in held)]
-        records += new
-        present += not new
+        # What was said for another queue, or for none, is no answer to this one.
+        earlier = [row for row in said.get(one.decision_id, []) if row[0] == record["queue"]]
+        if any(_same(record, row) for row in (earlier if once else earlier[:1])):
+            present += 1
+        else:
+            records.append(record)
     filled.bad.sort()
     return records, present
 

@@ -15,11 +15,12 @@ from router.cli.options import Data, Json, PolicyFile, Since, Until
 from router.cli.output import emit, money, say, share, table, with_half
 from router.cli.pairing import read_text
 from router.cli.reading import _rules, enough
-from router.cli.watching import Merge, read_merges, scored_rows
+from router.cli.replaying import Merge, read_merges, say_merge, scored_rows
 from router.errors import InputError
 
 if TYPE_CHECKING:
     from router.analysis.diff import Change, PolicyDiff
+    from router.policy import Policy
 
 
 _LEFT = re.compile(r"# (label .* is gone|\w+ is taken away; was .*)")
@@ -97,6 +98,19 @@ def policy_diff(
     else:
         _print_diff(found)
     _say_diff(found)
+    if threshold is not None:
+        _say_kept(old)
+    if merges:
+        say_merge(rows)
+        if toml:
+            say("note: a merge changes labels and rubrics, which a patch cannot; edit the policy by hand")
+
+
+def _say_kept(rules: Policy) -> None:
+    """Labels that a threshold for all does not reach."""
+    for x in rules.labels:
+        if x.threshold is not None:
+            say(f"note: {x.name} keeps its own threshold ({x.threshold:g}); -t does not move it")
 
 
 def apply(
@@ -173,8 +187,9 @@ def _say_diff(found: PolicyDiff) -> None:
         change = with_half(money(found.new_cost - found.old_cost), half)
         say(f"USD per 1,000: {money(found.old_cost)} before, {money(found.new_cost)} after, {change} (95 %)")
     if found.savings_change is not None:
-        half = None if found.savings_half is None else share(found.savings_half)
-        say(f"savings against {found.baseline}: {with_half(share(found.savings_change), half)}")
+        half = None if found.savings_half is None else f"{100 * found.savings_half:.1f}"
+        change = with_half(f"{100 * found.savings_change:+.1f}", half)
+        say(f"savings against {found.baseline} change by {change} points")
     for part in found.worse:
         say(f"dearer beyond chance: {part.name}")
     say("same tokens assumed under another model; whether answers get better or worse is not in the log")

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from router.cli.errors import INFEASIBLE, NOT_ENOUGH, NotEnoughData
-from router.cli.export import chosen, reading
+from router.cli.export import MadeBy, Source, chosen, reading
 from router.cli.options import Data, Json, PolicyFile, Since, Until
 from router.cli.output import emit, say, share, table, with_half
 from router.cli.reading import _rules, enough
 from router.errors import InputError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from router.analysis.auditing import Sample
     from router.analysis.certify import Certificate
     from router.analysis.sweep import Sweep
+    from router.log.audits import AuditRows
+    from router.log.drawn import Traffic
     from router.log.queries import Filter
     from router.log.reader import Log
     from router.policy import Policy
@@ -37,6 +38,22 @@ LossKind = Annotated[
         help="What 'wrong' was judged: the label, or the answer of its model. Answers are known above the line that ran alone.",
     ),
 ]
+Partial = Annotated[
+    bool,
+    typer.Option(
+        "--partial",
+        help="Accept an audit of which more than 5 % wait for a verdict; what waits is no random part.",
+    ),
+]
+Look = Annotated[
+    int | None,
+    typer.Option(
+        "--look",
+        min=1,
+        show_default=False,
+        help="The k-th look at a growing sample; delta is split so that any number is allowed. Default: the only one.",
+    ),
+]
 Seed = Annotated[
     int, typer.Option("--seed", help="Seed of everything that is drawn; the same seed prints the same.")
 ]
@@ -49,45 +66,41 @@ def certify(
     per_label: Annotated[
         bool, typer.Option("--per-label", help="A promise for each label; they share delta.")
     ] = False,
-    look: Annotated[
-        int | None,
-        typer.Option(
-            "--look",
-            min=1,
-            show_default=False,
-            help="The k-th look at a growing sample; delta is split so that any number is allowed. Default: the only one.",
-        ),
-    ] = None,
+    look: Look = None,
+    partial: Partial = False,
     since: Since = None,
     until: Until = None,
+    source: Source = None,
+    made_by: MadeBy = None,
     data: Data = None,
     policy: PolicyFile = None,
     json: Json = False,
 ) -> None:
     """Find the lowest threshold that can be promised. At most alpha of what is served is a loss, says the audit sample.
 
-    Only decisions drawn uniformly (queue 'audit') count. "None" is an answer; it says how many labels are missing.
+    Only decisions drawn uniformly (queue 'audit') count, for the traffic that they were drawn from; "unsure" counts as a loss.
+    "None" is an answer; it says how many judgements are missing.
 
-    Exit codes: 0 certified, 3 too few labels, 4 the loss is too high for any threshold.
+    Exit codes: 0 certified, 3 too few judgements, 4 the loss is too high for any threshold.
     """
     from router.analysis.lapse import VALID_DAYS
     from router.analysis.sweep import operating_point, sweep
-    from router.log import evidence
     from router.log.queries import bounds, cells
 
     _check_promise(alpha, delta, loss)
     rules, book = _rules(policy, data)
-    picked = chosen(since, until)
+    picked = chosen(since, until, source=source, policy=made_by)
     with reading(data) as log:
         curve = sweep(cells(log, picked, rules, book), rules)
         enough(curve.n, log, picked, "with scores for the policy's labels")
-        found = certificates(log, picked, rules, alpha, delta, loss, look, per_label=per_label)
-        classifiers, label_sets = evidence.rested_on(log, picked)
+        found, rests_on = certificates(
+            log, picked, rules, alpha, delta, loss, look, per_label=per_label, partial=partial
+        )
         first, last = bounds(log, picked)
     today = datetime.now(UTC).date()
     if json:
         ground = {
-            "classifiers": classifiers,
+            "classifiers": rests_on.classifiers,
             "labels_fingerprint": rules.labels_fingerprint,
             "models": models_of(rules),
         }
@@ -103,12 +116,22 @@ def certify(
             "valid_until": today + timedelta(days=VALID_DAYS),
             "data_from": first,
             "data_until": last,
+            "traffic": {"since": picked.start, "until": picked.end, "source": source, "made_by": made_by},
+            "audit": {
+                "drawn": rests_on.n_drawn,
+                "judged": rests_on.n_judged,
+                "unsure": rests_on.n_unsure,
+                "open": rests_on.n_open,
+                "left_out": [{"n": n, "why": why} for n, why in rests_on.left_out],
+            },
         }
         emit(document | {"certificates": [_certificate(x, curve if not per_label else None) for x in found]})
     else:
-        _print_certificates(found)
+        _print_certificates(found, rules)
     for one in found:
         _say_certificate(one)
+    if not per_label:
+        _say_own(rules)
     passed = [x for x in found if x.threshold is not None]
     for one in found:
         line = rules.threshold if one.label is None else rules.threshold_for(one.label)
@@ -117,16 +140,14 @@ def certify(
         point = operating_point(curve, passed[0].threshold or 0.0)
         half = None if point.savings_half is None else share(point.savings_half)
         say(
-            f"there: {share(point.fallback_share)} fall back, savings {with_half(share(point.savings_share), half)}"
+            f"there: {share(point.fallback_share)} fall back{' for low confidence' if rules.min_margin else ''}, savings {with_half(share(point.savings_share), half)}"
         )
-    if len(classifiers) > 1 or len(label_sets) > 1:
-        say("note: these decisions come from several classifiers or label sets; choose one with --since")
     say(
         f"holds for traffic like the sampled one, until {today + timedelta(days=VALID_DAYS)} or a change of classifier, labels or "
         "models; fix alpha before looking: each new wish after a look costs validity"
     )
     if not passed:
-        raise typer.Exit(NOT_ENOUGH if any(x.ended_by == "labels" for x in found) else INFEASIBLE)
+        raise typer.Exit(NOT_ENOUGH if any(x.labels_missing is not None for x in found) else INFEASIBLE)
 
 
 def certificates(
@@ -139,44 +160,97 @@ def certificates(
     look: int | None,
     *,
     per_label: bool,
-) -> tuple[Certificate, ...]:
-    """Certificates from the audit rows that a filter picks: one for all labels that share the line, or one for each."""
+    partial: bool = False,
+) -> tuple[tuple[Certificate, ...], Sample]:
+    """Certificates from the audit rows that a filter picks, and what they rest on; says what was drawn and left out.
+
+    One certificate for all labels that share the line, or one for each.
+    """
+    from router.analysis.auditing import sample
     from router.analysis.certify import certify as promise
     from router.analysis.certify import certify_labels
-    from router.analysis.judgements import Judgements
-    from router.log.evidence import judgements
+    from router.analysis.judgements import LOSSES
+    from router.log.audits import audit_rows, bins_above_margin
     from router.log.queries import bins
 
     _check_promise(alpha, delta, loss)
-    judged = judgements(log, picked)
-    _say_uneven(judged)
-    audit = Judgements.from_table(judged).audit
-    if len(audit) == 0:
-        raise NotEnoughData(
-            "no decision of the audit queue was judged; draw some with 'routescope review next --queue audit', judge them and give them back with 'routescope feedback'. "
-            + _plan(alpha, delta)
-        )
-    traffic = bins(log, picked)
-    wanted: dict[str, Any] = {"alpha": alpha, "delta": delta, "loss": loss, "look": look}
-    if per_label:
-        return certify_labels(audit, traffic, rules.label_names, **wanted)
     # Labels with a line of their own do not follow the one that is asked about.
-    follow = [x.name for x in rules.labels if x.threshold is None]
-    return (promise(audit, traffic, follow, **wanted),)
+    follow = rules.label_names if per_label else tuple(x.name for x in rules.labels if x.threshold is None)
+    rows = audit_rows(log, picked)
+    _say_uneven(rows)
+    kind = LOSSES[LOSSES.index(loss)]  # checked above
+    found = sample(
+        rows.table, rules, classifier=rows.classifier, loss=kind, per_label=per_label, partial=partial
+    )
+    _say_sample(found, rows)
+    if found.refused is not None:
+        raise NotEnoughData(f"{found.refused}. {_plan(alpha, delta)}")
+    if not follow:
+        raise InputError(
+            "every label has a threshold of its own, so that none follows the policy's; take --per-label for a promise on each"
+        )
+    whole = bins(log, picked)
+    least = rules.min_margin
+    traffic = whole if not least else bins_above_margin(log, picked, least)
+    wanted: dict[str, Any] = {"alpha": alpha, "delta": delta, "loss": kind, "look": look, "whole": whole}
+    if per_label:
+        return certify_labels(found.audit, traffic, follow, **wanted), found
+    return (promise(found.audit, traffic, follow, **wanted),), found
+
+
+def _say_sample(found: Sample, rows: AuditRows) -> None:
+    """What was drawn and judged, and what could not be used.
+
+    Raises
+    ------
+    InputError
+        Some of it was drawn from other traffic than is asked about.
+    """
+    if rows.narrower:
+        options = " or ".join(dict.fromkeys(_options(x) for x in rows.narrower))
+        raise InputError(
+            f"audit decisions were drawn from a part of this traffic alone, and prove nothing about the rest; certify that part with {options}, "
+            "or choose decisions without them"
+        )
+    if len(rows.table):
+        say(
+            f"audit: {found.n_drawn:,} drawn, {found.n_judged:,} judged ({found.n_unsure:,} unsure, counted as losses), {found.n_open:,} open"
+        )
+    for n, why in found.left_out:
+        say(f"note: {n:,} audit decisions left out: {why}")
+    if rows.n_unnoted:
+        say(
+            f"note: the draw of {rows.n_unnoted:,} is not noted in this data folder; whether all of it was judged, and from which "
+            "traffic it came, is not known"
+        )
+    if rows.n_unknown:
+        say(f"note: {rows.n_unknown:,} were drawn by a version that did not note from which traffic")
+
+
+def _options(traffic: Traffic) -> str:
+    """The options that choose what a draw was made from."""
+    since, until = (None if x is None else x.isoformat() for x in (traffic.start, traffic.end))
+    named = (
+        ("--since", since),
+        ("--until", until),
+        ("--source", traffic.source),
+        ("--made-by", traffic.policy),
+    )
+    return " ".join(f"{option} {value}" for option, value in named if value is not None)
 
 
 def _plan(alpha: float, delta: float) -> str:
-    """How many labels a promise takes."""
+    """How many judgements a promise takes."""
     from router.analysis.binomial import labels_needed, zero_failures_needed
 
     half = labels_needed(alpha, delta, alpha / 2)
     more = "" if half is None else f", and about {half:,} if losses are half as many as allowed"
-    return f"A promise of {share(alpha)} takes {zero_failures_needed(alpha, delta):,} labels among the served without a loss{more}"
+    return f"A promise of {share(alpha)} takes {zero_failures_needed(alpha, delta):,} judgements among the served without a loss{more}"
 
 
-def _say_uneven(judged: pd.DataFrame) -> None:
+def _say_uneven(rows: AuditRows) -> None:
     """Audit rows of draws with very different chances are together no uniform sample."""
-    chance = judged["inclusion_probability"][judged["queue"] == "audit"].dropna()
+    chance = rows.table["inclusion_probability"].dropna()
     if len(chance) and chance.max() > UNEVEN * chance.min():
         say(
             f"note: audit rows were drawn with chances from {share(chance.min())} to {share(chance.max())}; together they are no "
@@ -225,6 +299,13 @@ def _certificate(found: Certificate, curve: Sweep | None) -> dict[str, Any]:
     return asdict(found) | {"operating_point": there}
 
 
+def _say_own(rules: Policy) -> None:
+    """Which labels a promise for the common line says nothing about."""
+    own = [f"{x.name} (own threshold {x.threshold:g})" for x in rules.labels if x.threshold is not None]
+    if own:
+        say(f"not covered: {', '.join(own)}; --per-label promises each")
+
+
 def _say_production(one: Certificate, line: float) -> None:
     """Whether the line in force carries the promise as well: only tested thresholds do."""
     step = next((x for x in one.steps if x.threshold == line), None)
@@ -241,13 +322,13 @@ def _say_production(one: Certificate, line: float) -> None:
         )
 
 
-def _print_certificates(found: tuple[Certificate, ...]) -> None:
+def _print_certificates(found: tuple[Certificate, ...], rules: Policy) -> None:
     rows = []
     for one in found:
         step = one.step
         rows.append(
             (
-                one.label or "all",
+                "all" if one.labels == rules.label_names and one.label is None else ", ".join(one.labels),
                 "none" if one.threshold is None else f"{one.threshold:g}",
                 f"{one.n_labels:,}",
                 "" if step is None else f"{step.failures:,} of {step.n:,}",
@@ -256,12 +337,12 @@ def _print_certificates(found: tuple[Certificate, ...]) -> None:
                 "" if one.labels_missing is None else f"{one.labels_missing:,}",
             )
         )
-    columns = ("label", "threshold", "judged", "losses", "at most", "served", "labels missing")
+    columns = ("label", "threshold", "judged", "losses", "at most", "served", "judgements missing")
     table(columns, rows, right=columns[1:])
 
 
 def _say_certificate(one: Certificate) -> None:
-    whose = "" if one.label is None else f"{one.label}: "
+    whose = f"{', '.join(one.labels)}: "
     if one.threshold is not None:
         text = f"{whose}at {one.threshold:g}, at most {share(one.alpha)} of what is served is a loss, with {share(1 - one.delta)} confidence"
         if one.ended_by == "support":
@@ -272,7 +353,7 @@ def _say_certificate(one: Certificate) -> None:
         "labels": "too few judged decisions to test any threshold",
         "risk": "too many losses at the strictest threshold that can be tested",
     }.get(one.ended_by, "nothing to test")
-    more = "" if one.labels_missing is None else f"; about {one.labels_missing:,} more labels may do"
+    more = "" if one.labels_missing is None else f"; about {one.labels_missing:,} more judgements may do"
     if one.labels_missing is None and one.ended_by == "risk":
-        more = "; at this rate of losses no number of labels would: raise alpha, or improve the scores"
+        more = "; at this rate of losses no number of judgements would: raise alpha, or improve the scores"
     say(f"{whose}no threshold can be promised: {why}{more}")

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 SHOWN_CHARS = 2_000
 """What is printed of a prompt; a file and --json have all that the log holds."""
 
+SHOWN_OPEN = 20
+"""How many waiting decisions are printed unless more are asked for."""
+
 app = typer.Typer(no_args_is_help=True, help="Draw decisions to judge.", rich_markup_mode=None)
 
 Output = Annotated[
@@ -100,7 +103,7 @@ def next_items(
         facts = {"queue": which, "seed": chance, "n": len(drawn.items), "n_left": drawn.n_left}
         _show(log, drawn.items, target, json, facts)
     say(f"{len(drawn.items):,} of {drawn.n_left:,} decisions drawn for queue {which}, seed {chance}")
-    _say_how(output)
+    _say_how(output, which)
 
 
 @app.command("open")
@@ -108,6 +111,15 @@ def open_items(
     queue: Annotated[
         str | None,
         typer.Option("--queue", metavar="|".join(QUEUES), show_default=False, help="Only this queue."),
+    ] = None,
+    n: Annotated[
+        int | None,
+        typer.Option(
+            "--n",
+            min=1,
+            show_default=False,
+            help="How many. Default: 20 on the screen, all of them in a file.",
+        ),
     ] = None,
     output: Output = None,
     data: Data = None,
@@ -120,10 +132,15 @@ def open_items(
     target = _new_file(output)
     with reading(data) as log:
         items = waiting(log, which)
-        _show(log, items, target, json, {"queue": which, "n": len(items)})
-    say(f"{len(items):,} {'decision waits' if len(items) == 1 else 'decisions wait'} for a judgement")
+        most = n if n is not None else SHOWN_OPEN if target is None and not json else len(items)
+        shown = items[:most]
+        _show(log, shown, target, json, {"queue": which, "n": len(shown), "n_open": len(items)})
+    say(
+        f"{len(items):,} {'decision waits' if len(items) == 1 else 'decisions wait'} for a judgement"
+        + (f", the first {len(shown):,} are given; --n N gives more" if len(shown) < len(items) else "")
+    )
     if items:
-        _say_how(output)
+        _say_how(output, which)
 
 
 def _show(log: Log, items: Sequence[Drawn], target: Path | None, json: bool, facts: dict[str, Any]) -> None:
@@ -213,10 +230,10 @@ def _nothing_left(queue: Queue, n_scored: int) -> str:
     )
 
 
-def _say_how(output: str | None) -> None:
+def _say_how(output: str | None, queue: Queue | None) -> None:
     words = "|".join(VERDICTS)
     if output is None:
-        say(f"judge one with: routescope feedback ID {words}")
+        say(f"judge one with: routescope feedback ID {words} --queue {queue or 'QUEUE'}")
     else:
         say(f'fill in "verdict" ({words}), then: routescope feedback --from {output}')
 

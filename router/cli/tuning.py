@@ -11,7 +11,7 @@ from router.cli.errors import Infeasible, NotEnoughData
 from router.cli.export import chosen, reading
 from router.cli.options import Data, Json, PolicyFile, Since, Until
 from router.cli.output import emit, money, say, share, table
-from router.cli.promising import Alpha, Delta, LossKind, Seed, certificates
+from router.cli.promising import Alpha, Delta, Look, LossKind, Partial, Seed, certificates
 from router.cli.reading import _rules, enough, say_ground
 from router.errors import InputError
 
@@ -41,6 +41,8 @@ def tune(
     alpha: Alpha = 0.1,
     delta: Delta = 0.1,
     loss: LossKind = "label",
+    look: Look = None,
+    partial: Partial = False,
     fallback_usd: Annotated[
         float, typer.Option("--fallback-usd", help="What a fallback costs beside its tokens, USD (cost).")
     ] = 0.0,
@@ -82,8 +84,10 @@ def tune(
         elif objective == "fallback":
             found = objectives.cheapest_with_fallback(curve, max_fallback, rng=rng)
         elif objective == "certified":
-            certificate = certificates(log, picked, rules, alpha, delta, loss, None, per_label=False)[0]
-            found = objectives.cheapest_certified(curve, certificate, rng=rng)
+            promised, _ = certificates(
+                log, picked, rules, alpha, delta, loss, look, per_label=False, partial=partial
+            )
+            found = objectives.cheapest_certified(curve, promised[0], rng=rng)
         else:
             accuracy = _accuracy(log, picked) if wrong_usd > 0 else None
             found = objectives.cheapest_priced(

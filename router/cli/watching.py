@@ -1,4 +1,4 @@
-"""``drift`` and ``replay``: whether traffic still looks as it did, and what another policy would have made of it."""
+"""``drift``: whether traffic still looks as it did, and whether a certificate still holds."""
 
 from __future__ import annotations
 
@@ -10,36 +10,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
+from router.cli.errors import NOT_ENOUGH, NotEnoughData
 from router.cli.export import chosen, reading
 from router.cli.options import Data, Json, PolicyFile, Since, Until, moment
-from router.cli.output import emit, money, say, share, table, with_half
+from router.cli.output import emit, say, share, table, visible
 from router.cli.promising import made_on, models_of
 from router.cli.reading import _rules, enough
 from router.errors import InputError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from router.analysis.drift import Drift, Shift
-    from router.analysis.off_policy import OffPolicy
-    from router.analysis.replay import Reproduction
-    from router.analysis.scored import Scored
+    from router.analysis.drift import Alarm, Drift, Shift
     from router.log.queries import Filter
     from router.log.reader import Log
     from router.policy import Policy
-    from router.prices import PriceBook
 
 MAX_CERTIFICATE_BYTES = 4_000_000
-
-Merge = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--merge",
-        metavar="A,B",
-        show_default=False,
-        help="Make labels one, under the first one's name; repeatable. Scores that sum to 1 are added, else the larger counts.",
-    ),
-]
+EXAMPLE_CHARS = 300
+"""What is printed of an example prompt; --json has all that the log holds."""
 
 
 def drift(
@@ -58,6 +45,9 @@ def drift(
             help="What 'certify --json' printed: say whether it still holds.",
         ),
     ] = None,
+    examples: Annotated[
+        int, typer.Option("--examples", min=0, max=50, help="Newest prompts to show with each alarm.")
+    ] = 0,
     since: Since = None,
     until: Until = None,
     data: Data = None,
@@ -67,6 +57,8 @@ def drift(
     """Compare recent decisions with earlier ones. Confidence, the mix of labels, the share that falls back; since when.
 
     Alarms look at the size of a change (PSI above 0.2; 4 standard deviations between days), never at p-values.
+
+    Exit codes: 0 compared, 3 no earlier or no recent decisions, or the certificate no longer holds.
     """
     from router.analysis.drift import drift as compare
     from router.log import evidence
@@ -74,199 +66,58 @@ def drift(
     begin = moment(recent, "--recent")
     rules, _ = _rules(policy, data)
     saved = None if certificate is None else _read_certificate(certificate)
-    picked = chosen(since, until)
+    picked = chosen(since, until, source=_source_of(saved))
     with reading(data) as log:
         days = evidence.daily(log, picked)
         enough(int(days["n"].sum()), log, picked, "with scores")
         assert begin is not None
         found = compare(days, begin.date())
+        _check_periods(found)
         reasons = None if saved is None else _lapses(log, picked, rules, saved, found)
+        shown = [_examples(log, picked, found, alarm, examples) for alarm in found.alarms] if examples else []
     if json:
-        emit(asdict(found) | {"certificate_lapses": reasons})
+        told = (
+            {"examples": [[{"id": id, "prompt": x} for id, x in some] for some in shown]} if examples else {}
+        )
+        emit(asdict(found) | {"certificate_lapses": reasons} | told)
     else:
         _print_drift(found)
+        for alarm, some in zip(found.alarms, shown, strict=False):
+            typer.echo(f"\nnewest of: {alarm.text}")
+            for id, prompt in some:
+                typer.echo(f"{id}  {visible(prompt[:EXAMPLE_CHARS]).replace(chr(10), ' ')}")
     for alarm in found.alarms:
         say(f"alarm: {alarm.text}" + (f", since {alarm.since}" if alarm.since else ""))
     if not found.alarms:
         say("nothing moved enough to act on")
-    if found.n_recent == 0 or found.n_reference == 0:
-        say("note: one of the two periods has no decision; move --recent")
     if reasons is not None:
         say(
             "the certificate holds"
             if not reasons
             else f"the certificate no longer holds: {'; '.join(reasons)}"
         )
+        if reasons:
+            raise typer.Exit(NOT_ENOUGH)
 
 
-def replay(
-    merge: Merge = None,
-    since: Since = None,
-    until: Until = None,
-    data: Data = None,
-    policy: PolicyFile = None,
-    json: Json = False,
-) -> None:
-    """Let a policy decide on the logged scores. Models, cost and fallbacks it would have had, at its own prices.
+def _examples(log: Log, picked: Filter, found: Drift, alarm: Alarm, n: int) -> list[tuple[str, str]]:
+    """The newest decisions that an alarm is about."""
+    from router.log.evidence import newest_prompts
 
-    First the log's own policies are replayed: they must choose every model again.
-    """
-    from router.analysis.replay import replay as again
-    from router.analysis.scored import merged_policy
-    from router.log.evidence import judgements
-
-    rules, book = _rules(policy, data)
-    merges = read_merges(merge, rules)
-    picked = chosen(since, until)
-    with reading(data) as log:
-        rows = scored_rows(log, picked, rules.label_names, rules.model_names, book)
-        enough(len(rows), log, picked, "with a score for each label of the policy")
-        check = _reproduction(log, picked, book)
-        judged = judgements(log, picked)
-    value = None if merges else _value(rows, rules, judged)
-    found = again(rows.merged(merges), merged_policy(rules, merges)) if merges else again(rows, rules)
-    if json:
-        models = [{"model": name, "n": n} for name, n in found.models]
-        emit(
-            asdict(found)
-            | {"models": models, "reproduction": asdict(check), "merges": merges}
-            | {"off_policy": None if value is None else asdict(value)}
-        )
-    else:
-        table(
-            ("", ""),
-            [
-                ("decisions", f"{found.n:,}"),
-                ("fallback share", share(found.fallback_share)),
-                ("cost", money(found.cost_usd)),
-                (
-                    "USD per 1,000",
-                    with_half(
-                        money(found.cost_per_1000),
-                        None if found.cost_half is None else money(found.cost_half),
-                    ),
-                ),
-                *((name, f"{n:,}") for name, n in found.models),
-            ],
-            right=("",),
-        )
-    if found.n_left_out:
-        say(f"note: {found.n_left_out:,} decisions left out: they lack a score for a label of the policy")
-    say(
-        f"costs are over {found.n_priced:,} decisions, of the tokens that were used; another model may use others"
-    )
-    say_reproduction(check)
-    if value is not None:
-        _say_value(value)
+    about = replace(_from(picked, found), labels=() if alarm.label is None else (alarm.label,))
+    if alarm.kind == "fallback":
+        about = replace(about, causes=("low_confidence", "low_margin"))
+    return newest_prompts(log, about, n)
 
 
-def scored_rows(log: Log, picked: Filter, labels: Any, models: Any, book: PriceBook) -> Scored:
-    """All scores and costs of the decisions that a filter picks; says when only the newest were read."""
-    from router.analysis.scored import Scored
-    from router.log.evidence import MOST_ROWS, scored
-
-    table = scored(log, picked, labels, models, book)
-    if len(table) == MOST_ROWS:
-        say(f"note: the newest {MOST_ROWS:,} decisions were read; choose others with --since and --until")
-    return Scored.from_table(table, labels, models)
-
-
-def read_merges(given: list[str] | None, rules: Policy) -> dict[str, tuple[str, ...]]:
-    """Merges as new name to its labels; the first label lends its name.
-
-    Raises
-    ------
-    InputError
-        A merge names fewer than two labels, one that the policy lacks, or one that stands in another merge.
-    """
-    merges: dict[str, tuple[str, ...]] = {}
-    seen: set[str] = set()
-    for text in given or []:
-        parts = tuple(x.strip() for x in text.split(","))
-        unknown = [x for x in parts if x not in rules.by_name]
-        if len(parts) < 2 or unknown or seen & set(parts) or len(set(parts)) != len(parts):
-            raise InputError(
-                f"--merge: found {text[:60]!r}, expected two or more of {', '.join(rules.label_names)}, each once, like A,B"
-            )
-        seen |= set(parts)
-        merges[parts[0]] = parts
-    return merges
-
-
-def say_reproduction(check: Reproduction) -> None:
-    """How much of the log its own policies choose again."""
-    if check.n == 0:
-        say(
-            "note: the log holds no policy that made these decisions, so they could not be checked against it"
-        )
+def _check_periods(found: Drift) -> None:
+    """Two periods are compared, or nothing is said of either."""
+    if found.n_recent and found.n_reference:
         return
-    text = f"replayed under the policies that made them, {check.n_equal:,} of {check.n:,} decisions choose the same model"
-    if check.n_equal < check.n:
-        text += f"; not {', '.join(check.unlike[:3])}"
-    say(text + (f" ({check.n_unknown:,} not checked)" if check.n_unknown else ""))
-
-
-def _value(rows: Scored, rules: Policy, judged: pd.DataFrame) -> OffPolicy | None:
-    """Share of answers judged right had this policy chosen, from audit rows whose choice was drawn; None where none was."""
-    import numpy as np
-
-    from router.analysis.off_policy import evaluate
-
-    audit = judged[judged["queue"] == "audit"].set_index("id")["verdict"]
-    verdict = rows.meta["id"].map(audit)
-    drawn = rows.meta["propensity"].notna().to_numpy() & verdict.notna().to_numpy()
-    if not drawn.any():
-        return None
-    part = rows.of(drawn)
-    same = part.decide(rules).model == part.meta["model_chosen"].to_numpy(dtype=object)
-    reward = (verdict[drawn] == "right").to_numpy(dtype=np.float64)
-    return evaluate(reward, part.meta["propensity"].to_numpy(dtype=np.float64), same.astype(np.float64))
-
-
-def _say_value(value: OffPolicy) -> None:
-    if value.refused is not None or value.ips is None or value.snips is None:
-        say(f"what answers would have been worth is not known: {value.refused}")
-        return
-    say(
-        f"of answers judged, {share(value.snips.value)} ± {share(value.snips.half)} would have been right under this policy (self-normalised; "
-        f"IPS {share(value.ips.value)} ± {share(value.ips.half)}; effective sample size {value.ess:,.0f} of {value.n:,})"
-    )
-
-
-def _reproduction(log: Log, picked: Filter, book: PriceBook) -> Reproduction:
-    from router.analysis.replay import Reproduction, reproduce
-    from router.analysis.scored import Scored
-    from router.errors import PolicyError
-    from router.log.evidence import score_labels, scored
-    from router.log.queries import count, policies_seen
-    from router.policy import Policy
-
-    policies = {}
-    for entry in policies_seen(log):
-        if entry["toml"]:
-            try:
-                policies[entry["fingerprint"]] = Policy.from_toml(entry["toml"])
-            except PolicyError:  # of a newer or older version
-                continue
-    names = set(score_labels(log, picked))
-    known = {key: rules for key, rules in policies.items() if set(rules.label_names) <= names}
-    # Labels come and go: each policy is replayed on the rows that have its own ones.
-    parts = [
-        reproduce(
-            Scored.from_table(
-                scored(log, replace(picked, policy=key), rules.label_names, (), book), rules.label_names, ()
-            ),
-            {key: rules},
-        )
-        for key, rules in known.items()
-        if picked.policy in (None, key)
-    ]
-    n = sum(x.n for x in parts)
-    return Reproduction(
-        n,
-        sum(x.n_equal for x in parts),
-        count(log, picked) - n,
-        tuple(name for x in parts for name in x.unlike)[:20],
+    which = "from then on" if found.n_reference else "before it"
+    raise NotEnoughData(
+        f"cannot compare: the recent period begins on {found.recent_from}, and no decision is {which}; move --recent, or choose a "
+        "longer time with --since"
     )
 
 
@@ -286,6 +137,13 @@ def _read_certificate(file: Path) -> dict[str, Any]:
             "--certificate: not a certificate; expected what 'routescope certify --json' printed"
         )
     return document
+
+
+def _source_of(saved: dict[str, Any] | None) -> str | None:
+    """The source that a certificate is about; older ones are about all traffic."""
+    traffic = (saved or {}).get("traffic")
+    source = traffic.get("source") if isinstance(traffic, dict) else None
+    return source if isinstance(source, str) else None
 
 
 def _lapses(log: Log, picked: Filter, rules: Policy, saved: dict[str, Any], found: Drift) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -27,12 +27,36 @@ from router.types import QUEUES, Queue
 if TYPE_CHECKING:
     import duckdb
 
+    from router.log.filters import Filter
+
 DRAWN = "review.jsonl"
 _BATCH_IDS = 50_000
 
 
 class DrawnMeanwhile(LogLocked):
     """What a draw was made from has changed: it is to be made again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Which decisions a draw was made from: the conditions that an audit may have. None: no such condition.
+
+    ``start, end`` are naive UTC, half-open; ``policy`` is a fingerprint.
+    """
+
+    start: datetime | None = None
+    end: datetime | None = None
+    policy: str | None = None
+    source: str | None = None
+
+    def holds(self, chosen: Filter) -> bool:
+        """Whether all that a filter asks about was drawn from; a part of it is drawn as uniformly as the whole."""
+        return (
+            (self.start is None or (chosen.start is not None and chosen.start >= self.start))
+            and (self.end is None or (chosen.end is not None and chosen.end <= self.end))
+            and self.policy in (None, chosen.policy)
+            and self.source in (None, chosen.source)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +68,7 @@ class Drawn:
     inclusion_probability : chance with which it was drawn, (0, 1]; None for ``learn``, where nothing is left to chance.
     stratum : what it was drawn among, for ``estimate``.
     drawn_at : naive UTC.
+    traffic : what an audit was drawn from; None for other queues, and where a former version did not note it.
     """
 
     decision_id: str
@@ -52,6 +77,7 @@ class Drawn:
     inclusion_probability: float | None
     stratum: str | None
     drawn_at: datetime
+    traffic: Traffic | None = None
 
 
 def read_drawn(data: Path) -> tuple[Drawn, ...]:
@@ -81,13 +107,21 @@ def _read(path: Path, inode: int, size: int, changed_ns: int) -> tuple[Drawn, ..
 def _parsed(line: bytes) -> Drawn | None:
     try:
         found = orjson.loads(line)
-        drawn = Drawn(**found | {"drawn_at": datetime.fromisoformat(found["drawn_at"])})
+        times = {"drawn_at": datetime.fromisoformat(found["drawn_at"])}
+        drawn = Drawn(**found | times | {"traffic": _traffic(found.get("traffic"))})
         chance = drawn.inclusion_probability
         is_one = drawn.queue in QUEUES and drawn.decision_id == str(uuid.UUID(drawn.decision_id))
         has_chance = chance is None if drawn.queue == "learn" else 0.0 < float(chance or 0.0) <= 1.0
         return drawn if is_one and has_chance else None
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def _traffic(found: dict[str, Any] | None) -> Traffic | None:
+    if found is None:
+        return None
+    times = {x: None if found[x] is None else datetime.fromisoformat(found[x]) for x in ("start", "end")}
+    return Traffic(**found | times)
 
 
 def note_drawn(data: Path, items: Sequence[Drawn], *, generation: int) -> None:

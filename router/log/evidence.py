@@ -87,6 +87,17 @@ def prompts(log: Log, ids: Collection[str]) -> dict[str, str | None]:
     return dict(rows)
 
 
+def newest_prompts(log: Log, chosen: Filter, n: int) -> list[tuple[str, str]]:
+    """Ids and stored prompts of the newest decisions with scores, at most n; those without a stored prompt are passed over."""
+    condition, values = where(chosen)
+    rows = log.rows(
+        "SELECT CAST(d.id AS VARCHAR), d.prompt FROM decisions d WHERE d.confidence IS NOT NULL AND d.prompt IS NOT NULL "
+        f"AND {condition} ORDER BY d.decided_at DESC, d.id DESC LIMIT $n",
+        values | {"n": n},
+    )
+    return [(str(id), str(prompt)) for id, prompt in rows]
+
+
 def score_labels(log: Log, chosen: Filter) -> list[str]:
     """Every label that decisions of the filter have a score for, by name."""
     condition, values = where(chosen)

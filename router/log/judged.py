@@ -28,11 +28,12 @@ or a complaint, has picked; taking a uniform sample away leaves everything else 
 
 
 def judged(log: Log, chosen: Filter | None = None) -> pd.DataFrame:
-    """Judged decisions: one row per decision and queue that drew it. The last judgement of a decision counts.
+    """Judged decisions: one row per decision and queue; the last judgement given for that queue counts.
 
     Columns ``id, label, confidence, model, verdict, correct_label, queue, inclusion_probability, judged_at, judged_by``, and what
     ``router.analysis.judgements`` wants beside them: ``threshold`` in force, ``is_served`` (the label's own model answered),
-    ``true_label``; ``cause`` and ``propensity``; ``stratum`` of queue "estimate". ``queue`` is None where nobody asked. Judgements of decisions that the log
+    ``true_label``; ``cause`` and ``propensity``; ``stratum`` of queue "estimate". ``queue`` is None where nobody asked: a thumb or a
+    complaint, which stands beside an audit's verdict and never in its place. Judgements of decisions that the log
     does not hold are left out.
     """
     condition, values = where(chosen or Filter())

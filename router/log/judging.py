@@ -1,4 +1,4 @@
-"""What a person says of a decision, checked, and as the records that the spool takes."""
+"""What a person says of a decision, checked, and as the record that the spool takes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ class Judgement:
     decision_id : a UUID, in any of its spellings.
     verdict : "right", "wrong" or "unsure".
     correct_label : what the top label should have been, where somebody says.
-    queue, inclusion_probability : why it was judged, where it was not drawn here ("audit", "estimate", "learn").
+    queue : what it was judged for ("audit", "estimate", "learn"); None: said of it beside any draw. A judgement counts for a
+        queue only where it names it: the answer to an audit is what the auditor gives back, not what a user happens to say.
+    inclusion_probability : of the draw, where it was not drawn here.
 
     Raises
     ------
@@ -60,12 +62,12 @@ class Judgement:
         if isinstance(chance, bool) or not isinstance(chance, int | float) or not 0.0 < chance <= 1.0:
             raise InputError("inclusion_probability: expected a number above 0 and at most 1")
 
-    def records(self, drawn: Iterable[Drawn], judged_at: datetime) -> list[dict[str, Any]]:
-        """The records to log: one for every queue that drew the decision, with the chance frozen then; else one.
+    def record(self, drawn: Iterable[Drawn], judged_at: datetime) -> dict[str, Any]:
+        """The record to log, with the chance that was frozen when its queue drew the decision.
 
         Parameters
         ----------
-        drawn : what was drawn (``read_drawn``).
+        drawn : what was drawn (``read_drawn``); of no use without a queue.
         judged_at : naive UTC.
 
         Raises
@@ -73,34 +75,30 @@ class Judgement:
         InputError
             ``queue`` needs a probability that neither the draw nor the caller gives, or the two differ.
         """
-        queues: dict[str | None, float | None] = {
-            x.queue: x.inclusion_probability for x in drawn if x.decision_id == self.decision_id
-        }
+        chance = self.inclusion_probability
         if self.queue is not None:
-            given = self.inclusion_probability
-            known = queues.setdefault(self.queue, given)
+            queues = {x.queue: x.inclusion_probability for x in drawn if x.decision_id == self.decision_id}
+            known = queues.get(self.queue, chance)  # type: ignore[call-overload]  # checked above
             if self.queue != "learn" and known is None:
                 raise InputError(
                     f"inclusion_probability: missing, queue {self.queue!r} needs it: the decision was not drawn by "
                     "'routescope review next' in this data folder"
                 )
-            if given is not None and known != given:
+            if chance is not None and known != chance:
                 raise InputError(
-                    f"inclusion_probability: found {given!r}, the decision was drawn with {known!r}; leave it out"
+                    f"inclusion_probability: found {chance!r}, the decision was drawn with {known!r}; leave it out"
                 )
-        return [
-            feedback_payload(
-                self.decision_id,
-                self.verdict,
-                judged_at,
-                queue=queue,
-                inclusion_probability=chance,
-                correct_label=self.correct_label,
-                note=self.note,
-                judged_by=self.judged_by,
-            )
-            for queue, chance in (queues or {None: None}).items()
-        ]
+            chance = known
+        return feedback_payload(
+            self.decision_id,
+            self.verdict,
+            judged_at,
+            queue=self.queue,
+            inclusion_probability=chance,
+            correct_label=self.correct_label,
+            note=self.note,
+            judged_by=self.judged_by,
+        )
 
 
 def _one_of(name: str, found: Any, words: tuple[str, ...]) -> None:

@@ -115,25 +115,26 @@ class Writer:
     def judge(self, judgement: Judgement, judged_at: datetime) -> bool:
         """Append what a person said; False when it had to be dropped. No trouble with files or disks raises.
 
-        A draw that cannot be read just now takes the queue from a judgement, not the judgement: the decision waits on for its
-        queue, and is judged for it again.
+        A draw that cannot be read just now drops a judgement that needs it: the decision waits on for its queue.
 
         Raises
         ------
         InputError
-            See ``Judgement.records``.
+            See ``Judgement.record``.
         """
         from router.log.drawn import DRAWN, read_drawn
 
         try:
-            records = judgement.records(read_drawn(self.data), judged_at)
+            drawn = () if judgement.queue is None else read_drawn(self.data)
         except LogError as error:
             self._say(f"{DRAWN} is needed to know why a decision is judged", error)
             try:
-                records = judgement.records((), judged_at)
+                record = judgement.record((), judged_at)
             except InputError:
                 return self.spool.drop(f"{DRAWN} cannot be read")
-        return all([self.append(record) for record in records])
+        else:
+            record = judgement.record(drawn, judged_at)
+        return self.append(record)
 
     def _rows_wait(self) -> None:
         self._is_due = True  # first: a signal handler that logs must not meet the event's lock

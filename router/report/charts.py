@@ -66,23 +66,27 @@ def threshold_curve(part: Mapping[str, Any], title: str) -> str:
     x = Axis(0.0, 1.0, left, right)
     xs = [x.at(t) for t in curve["thresholds"]]
     share = Axis(0.0, 1.0, first + size, first)
-    body = [text(left, first - 12, "Falls back, % of decisions", "panel")]
+    has_cost = curve["cost_per_1000"] is not None
+    bottom = (second if has_cost else first) + size
+    # The lines first: words that one would cross are drawn over it, with the page's colour around them.
+    body = _candidate_lines(part, x, bottom)
+    body += [text(left, first - 12, "Falls back, % of decisions", "panel")]
     body += [_level(share.at(k / 4), left, right, f"{25 * k} %") for k in range(5)]
     for zone in part["dead_zones"]:
         if zone["kind"] in ("never_fires", "always_fires") and zone["high"] - zone["low"] >= 0.01:
             body.append(rect(x.at(zone["low"]), first, x.at(zone["high"]) - x.at(zone["low"]), size, "zone"))
             if zone["high"] - zone["low"] >= 0.16:
                 said = "nothing falls back" if zone["kind"] == "never_fires" else "everything falls back"
-                body.append(text(x.at((zone["low"] + zone["high"]) / 2), first + 16, said, "muted", "middle"))
+                body.append(
+                    text(x.at((zone["low"] + zone["high"]) / 2), first + 16, said, "muted over", "middle")
+                )
     limit = share.at(part["max_fallback"])
     body += [line(left, limit, right, limit, "limit")]
-    body += [text(right, limit - 5, f"limit {words.share(part['max_fallback'])}", "muted", "end")]
+    body += [text(right, limit - 5, f"limit {words.share(part['max_fallback'])}", "muted over", "end")]
     body.append(path(xs, [share.at(v) for v in curve["fallback_share"]]))
-    bottom = first + size
-    if curve["cost_per_1000"] is not None:
+    if has_cost:
         body += _cost_panel(part, x, xs, second, size)
-        bottom = second + size
-    body += _candidates(part, x, share, first, bottom)
+    body += _candidates(part, x, share)
     body += [text(x.at(k / 5), bottom + 18, f"{k / 5:.1f}", "muted", "middle") for k in range(6)]
     body.append(text(right, bottom + 36, "threshold", "muted", "end"))
     return chart(title, body, height=bottom + 42)
@@ -109,19 +113,27 @@ def _cost_panel(part: Mapping[str, Any], x: Axis, xs: list[float], top: float, s
     return body
 
 
-def _candidates(part: Mapping[str, Any], x: Axis, share: Axis, top: float, bottom: float) -> list[str]:
-    """The two lines through both panels, their words in two rows above, each on the side away from the other line."""
+def _row(kind: str) -> int:
+    return 14 if kind == "candidate" else 32
+
+
+def _candidate_lines(part: Mapping[str, Any], x: Axis, bottom: float) -> list[str]:
+    """The two lines through both panels."""
+    return [line(x.at(at), _row(kind) - 9, x.at(at), bottom, kind) for at, kind in _lines(part)]
+
+
+def _candidates(part: Mapping[str, Any], x: Axis, share: Axis) -> list[str]:
+    """The two lines' points, and their words in two rows above, each on the side away from the other line."""
     drawn, spoken = [], []
     lines = _lines(part)
     for at, kind in lines:
         point = next(p for p in part["points"] if p["threshold"] == at)
-        row = 14 if kind == "candidate" else 32
+        row = _row(kind)
         sentence = f"{'cheapest within the limit' if kind == 'candidate' else kind} {words.threshold(at)}: "
         sentence += f"{words.share(point['fallback_share'])} fall back"
         if point["cost_per_1000"] is not None:
             sentence += f", {words.usd(point['cost_per_1000'])} per 1,000"
         place = _side(x.at(at), any(other < at for other, _ in lines), len(sentence) * CHARACTER)
-        drawn.append(line(x.at(at), row - 9, x.at(at), bottom, kind))
         drawn.append(dot(x.at(at), share.at(point["fallback_share"]), f"dot {kind}"))
         spoken.append(text(x.at(at) + (7 if place == "start" else -7), row, sentence, f"said {kind}", place))
     return drawn + spoken

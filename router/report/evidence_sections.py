@@ -21,7 +21,7 @@ def quality(document: Document) -> str:
     if part["calibration"] is None:
         served = f"at most {words.share(part['alpha'])} of what is served is wrong"
         many = "no number of" if needed["half_of_alpha"] is None else words.count(needed["half_of_alpha"])
-        labels = f"{words.count(needed['none_wrong'])} audit labels promise that {served} if none of them is; {many} labels if half as many are (power 80 %)"
+        labels = f"{words.count(needed['none_wrong'])} audit judgements promise that {served} if none of them is; {many} if half as many are (power 80 %)"
         judged = (
             ""
             if not part["n_judged"]
@@ -72,22 +72,43 @@ def quality(document: Document) -> str:
 
 def _promise(part: Mapping[str, Any]) -> str:
     made = part["certificate"]
+    if made is None:
+        return f"no threshold can be promised: {words.safe(part['no_promise'])}."
     served = f"at most {words.share(made['alpha'])} of what is served has the wrong label"
     if made["threshold"] is None:
         more = (
             ""
             if made["labels_missing"] is None
-            else f"; about {words.count(made['labels_missing'])} more labels may do"
+            else f"; about {words.count(made['labels_missing'])} more judgements may do"
         )
         return f"no threshold can be promised ({served}){more}."
-    return f"from {words.threshold(made['threshold'])} on {served}, a promise that at most {words.share(made['delta'])} of such samples break."
+    return (
+        f"from {words.threshold(made['threshold'])} on {served}, a promise that at most {words.share(made['delta'])} of such samples "
+        f"break.{_covered(made)}"
+    )
+
+
+def _covered(made: Mapping[str, Any]) -> str:
+    """Which labels a promise is about, where some have a line of their own."""
+    own = made["own_thresholds"]
+    if not own:
+        return ""
+    others = ", ".join(f"{words.name(x)} (own threshold {words.threshold(at)})" for x, at in own.items())
+    return f" It covers {', '.join(words.name(x) for x in made['labels'])}, not {others}."
 
 
 def _certificate(part: Mapping[str, Any]) -> str:
     """The certificate's figures beside the chart."""
-    made, step = part["certificate"], part["certificate"]["step"]
+    made, drawn = part["certificate"], part["audit"]
+    step = None if made is None else made["step"]
     facts = [("Promised from", "none" if step is None else words.threshold(made["threshold"]))]
-    facts.append(("Audit labels", words.count(made["n_labels"])))
+    facts.append(("Audit drawn", words.count(drawn["drawn"])))
+    facts.append(
+        ("Judged", f"{words.count(drawn['judged'])} ({words.count(drawn['unsure'])} unsure: losses)")
+    )
+    facts.append(("Open", words.count(drawn["open"])))
+    if drawn["left_out"]:
+        facts.append(("Of another ground", f"{words.count(drawn['left_out'])}, left out"))
     if step is not None:
         facts += [
             ("At or above it", f"{words.count(step['failures'])} of {words.count(step['n'])} wrong"),
@@ -103,7 +124,7 @@ def _certificate(part: Mapping[str, Any]) -> str:
 
 
 def _holds(document: Document) -> str:
-    text = "A promise holds for traffic like the sampled one, until a change of classifier, labels or models; fix alpha before looking."
+    text = "A promise holds for traffic like the sampled one, until a change of classifier, labels or models; fix alpha before looking, and count each look at a growing sample (<kbd>routescope certify --look</kbd>)."
     moved = document["drift"]
     return text + (
         " Traffic moved, see below: draw a new sample." if moved is not None and moved["alarms"] else ""
@@ -203,6 +224,7 @@ def models(document: Document) -> str:
             words.name(x["model"]),
             words.count(x["n"]),
             words.usd(x["cost_usd"]) if x["n"] else absent("none"),
+            _failures(x),
             _rate(rates.get(x["model"])),
             _end(x),
             words.name(x["successor"]) if x["successor"] else "",
@@ -213,6 +235,7 @@ def models(document: Document) -> str:
         "Model",
         "Answered",
         "Cost",
+        "Without a reply",
         "$ per million in / out",
         "Served until",
         "Successor, our suggestion",
@@ -223,9 +246,16 @@ def models(document: Document) -> str:
     return section(
         "How long will these models be served?",
         lead,
-        table("Models", heads, cells, text=(0, 4, 5)),
+        table("Models", heads, cells, text=(0, 5, 6)),
         note(f"{said} {priced}".strip()),
     )
+
+
+def _failures(row: Mapping[str, Any]) -> str:
+    if not row["n_called"]:
+        return absent("none called")
+    part = words.share(row["n_failed"] / row["n_called"])
+    return f"{words.count(row['n_failed'])} of {words.count(row['n_called'])} ({part})"
 
 
 def _ends(row: Mapping[str, Any]) -> str:

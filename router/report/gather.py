@@ -17,6 +17,7 @@ from router.analysis.sweep import operating_point, sweep
 from router.log import evidence, queries
 from router.report import checked, collisions, threshold
 from router.report.plain import plain
+from router.types import REPLIES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -228,10 +229,17 @@ def _periods(days: pd.DataFrame) -> dict[str, Any]:
 def _models(
     log: Log, chosen: Filter, policy: Policy, prices: PriceBook, now: datetime
 ) -> list[dict[str, Any]]:
-    """Who answered, what it cost, and until when a model is served."""
+    """Who answered, what it cost, and until when a model is served.
+
+    ``n_called``: decisions whose call ended in any way; ``n_failed``: those that ended without a reply of this model.
+    """
     table = queries.series(log, chosen, prices, width=timedelta(days=1))
     named = table[table["model_used"].notna()]
-    sums = named.groupby("model_used")[["n", "n_costed", "cost_usd"]].sum() if len(named) else None
+    called = named["n"].where(named["outcome"].notna(), 0)
+    failed = called.where(~named["outcome"].isin(REPLIES), 0)
+    named = named.assign(n_called=called, n_failed=failed)
+    columns = ["n", "n_costed", "cost_usd", "n_called", "n_failed"]
+    sums = named.groupby("model_used")[columns].sum() if len(named) else None
     seen = [] if sums is None else [str(x) for x in sums.index]
     found = []
     for model in dict.fromkeys([*policy.model_names, *seen]):
@@ -244,6 +252,8 @@ def _models(
                 "in_policy": model in policy.model_names,
                 "n": 0 if row is None else int(row["n"]),
                 "n_costed": n_costed,
+                "n_called": 0 if row is None else int(row["n_called"]),
+                "n_failed": 0 if row is None else int(row["n_failed"]),
                 "cost_usd": None if row is None or not n_costed else float(row["cost_usd"]),
                 "ends_on": None if end is None else end.date,
                 "days_left": None if end is None else end.days_left,

@@ -193,7 +193,7 @@ def _remarks(part: Mapping[str, Any]) -> list[str]:
             f"At production {words.share(ahead['low'])} to {words.share(ahead['high'])} of the next {ahead['horizon']} days would fall back, "
             f"as much as the {ahead['days']} days behind differ."
         )
-    found += [text for zone in part["dead_zones"] if (text := _zone(zone))]
+    found += [text for zone in part["dead_zones"] if (text := _zone(zone, part["own_thresholds"]))]
     if part["own_thresholds"]:
         own = [f"{words.name(k)} {words.threshold(v)}" for k, v in part["own_thresholds"].items()]
         found.append(f"Labels with a threshold of their own stay at it: {words.listed(own)}.")
@@ -208,12 +208,17 @@ def _remarks(part: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _zone(zone: Mapping[str, Any]) -> str:
+def _of_those(own: Mapping[str, Any]) -> str:
+    return "of labels without a threshold of their own " if own else ""
+
+
+def _zone(zone: Mapping[str, Any], own: Mapping[str, Any]) -> str:
     label = words.name(zone["label"]) if zone["label"] is not None else ""
     if zone["kind"] == "never_fires":
-        return f"Up to {words.threshold(zone['low'] if zone['high'] is None else zone['high'])} nothing falls back."
+        up_to = words.threshold(zone["low"] if zone["high"] is None else zone["high"])
+        return f"Up to {up_to} nothing {_of_those(own)}falls back."
     if zone["kind"] == "always_fires":
-        return f"From {words.threshold(zone['low'])} on everything does."
+        return f"From {words.threshold(zone['low'])} on everything {_of_those(own)}does."
     if zone["kind"] == "never_wins":
         return f"{label} never wins a decision."
     if zone["kind"] == "never_followed":

@@ -84,7 +84,8 @@ footer{margin-top:40px;padding-top:16px;border-top:1px solid var(--border);font-
 svg text{font-size:12.5px;fill:var(--text)}
 svg .muted{fill:var(--muted);font-size:12px}
 svg .strong,svg .panel{font-weight:600}
-svg .said{font-weight:600;paint-order:stroke;stroke:var(--page);stroke-width:3px;stroke-linejoin:round}
+svg .said{font-weight:600}
+svg .said,svg .over{paint-order:stroke;stroke:var(--page);stroke-width:3px;stroke-linejoin:round}
 svg text.candidate{fill:var(--candidate);stroke-dasharray:none}
 svg text.production{font-weight:400;stroke-dasharray:none}
 svg .grid{stroke:var(--grid)}
