@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import formats, loaders, savings_figures, state, theme, untrusted
+from router.analysis.decomposition import STEPS
 from router.analysis.lengths import LengthRatio, factors
 from router.analysis.projection import ground, project_spend
 from router.analysis.savings import Savings, savings
@@ -19,9 +20,34 @@ from router.policy import Policy
 from router.prices import PriceBook, Rate
 
 CAUSES = (
-    "Cheaper models: what the labels' models save if every request were of average size. Request size: the rest, because the "
-    "cheap labels' requests are smaller or larger than average. Falling back: beside following the label."
+    f"Model prices: {STEPS['price'][1]}. Request size: {STEPS['mix'][1]}. Falling back: {STEPS['fallback'][1]}. Each step is "
+    "explained on hover."
 )
+
+
+def notes(found: Savings) -> list[str]:
+    """What no figure shows, as sentences of markdown: what is left out, what cost nothing, what was paid without a baseline."""
+    said = []
+    if found.n_unpriced:
+        said.append(f"Not priced: {left_out(found)}.")
+    if found.n_unanswered:
+        said.append(
+            f"No model answered, and no provider charges for that: {formats.plural(found.n_unanswered, 'decision')}, at {_usd(0)}."
+        )
+    if found.unmatched_usd:
+        said.append(
+            f"{_usd(found.unmatched_usd)} of what was paid has no known baseline and is no part of the savings."
+        )
+    if found.failed_usd:
+        beside = found.failed_unmatched_usd
+        tail = f"; {_usd(beside)} of them for decisions without a baseline" if beside else ""
+        said.append(f"Failed attempts are at the prices known when they were made{tail}.")
+    return said
+
+
+def _usd(value: float) -> str:
+    """Money in a sentence: two bare dollar signs in one would be read as mathematics."""
+    return formats.usd(value).replace("$", r"\$")
 
 
 def left_out(found: Savings) -> str:

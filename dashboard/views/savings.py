@@ -110,9 +110,15 @@ def figures_row(found: Savings, replayed: bool) -> None:
             paid,
             _money(found.paid_usd) + lower,
             ", ".join(ground),
-            "Routed models, classifier and failed attempts. A plus marks a lower bound: a part of it is not known.",
+            "Routed models, classifier and failed attempts. Classifier and failed attempts are at the prices known when they were "
+            "made, answers at today's price book. A plus marks a lower bound: a part of it is not known.",
         ),
-        ("Savings", saved, share, "Baseline minus everything that was paid. The interval is 95 %."),
+        (
+            "Savings",
+            saved,
+            share,
+            "Baseline minus everything that was paid, but for answers and classifying without a known baseline. The interval is 95 %.",
+        ),
         (
             "Not priced",
             formats.count(found.n_unpriced),
@@ -124,8 +130,9 @@ def figures_row(found: Savings, replayed: bool) -> None:
     for title, value, under, more in cards:
         with grid.cell():
             st.metric(title, value, delta_description=under, help=more, border=True)
-    if found.n_unpriced:
-        st.caption(f"Not priced: {savings_cards.left_out(found)}.")
+    notes = savings_cards.notes(found)
+    if notes:
+        st.caption(" ".join(notes))
 
 
 def _all_to(found: Savings) -> str:
@@ -172,7 +179,7 @@ def label_table(found: Savings, order: Sequence[str]) -> None:
     with st.container(border=True, gap="xsmall"):
         with st.container(gap=None):
             st.subheader("By label and model", anchor=False)
-            st.caption("Spend in the period, priced decisions only")
+            st.caption("Spend in the period; baseline and savings of priced decisions only")
         shown = [row for row in found.labels if row.label is not None]
         chips = theme.chips([str(row.label) for row in shown], order)
         failed = [row for row in found.labels if row.label is None]
@@ -196,6 +203,10 @@ def label_table(found: Savings, order: Sequence[str]) -> None:
                 "Falling back": [row.fallback_usd for row in shown + failed],
             }
         )
+        if not all(row.is_whole or row.paid_usd is None for row in shown + failed):
+            partly = [not row.is_whole and row.paid_usd is not None for row in shown + failed]
+            place = list(table.columns).index("Paid") + 1
+            table.insert(place, "Bound", ["lower bound" if x else "" for x in partly])
         money = {"format": "%.2f"}
         st.dataframe(
             table,
@@ -209,6 +220,9 @@ def label_table(found: Savings, order: Sequence[str]) -> None:
                 "Decisions": st.column_config.NumberColumn(format="localized"),
                 "Baseline": st.column_config.NumberColumn("Baseline, $", **money),
                 "Paid": st.column_config.NumberColumn("Paid, $", **money),
+                "Bound": st.column_config.TextColumn(
+                    "", help="A part of what was paid (answers, classifier or failed attempts) is not known."
+                ),
                 "Savings": st.column_config.NumberColumn("Savings, $", **money),
                 "Share": st.column_config.TextColumn("Savings share"),
                 "Falling back": st.column_config.NumberColumn(

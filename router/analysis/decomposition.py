@@ -1,8 +1,12 @@
-"""Why routing cost less than the baseline: length, price, mix, fallback, classifier, failed attempts. They sum to it."""
+"""Why routing cost less than the baseline: length, price, mix, fallback, classifier, failed attempts. They sum to it.
+
+One vocabulary for the steps, for every table, chart and page: ``STEPS``.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import fsum
 from typing import Literal
 
@@ -21,10 +25,44 @@ Kind = Literal[
     "fallback",
     "classifier_failed",
     "forced",
+    "explored",
     "classifier",
     "failed",
+    "unmatched",
     "paid",
 ]
+
+STEPS: dict[str, tuple[str, str]] = {
+    "length": (
+        "answer length",
+        "the baseline's answers taken as long as the log shows, not as long as those given",
+    ),
+    "price": (
+        "model prices",
+        "the labels' models instead of the baseline, were every request of average size",
+    ),
+    "mix": (
+        "request size",
+        "the rest of it: requests of the cheap labels are smaller or larger than average",
+    ),
+    "fallback": (
+        "falling back",
+        "low confidence or margin: the fallback model's cost over that of following the label",
+    ),
+    "classifier_failed": ("no scores", "the classifier failed: the fallback model instead of the baseline"),
+    "forced": ("forced", "the caller named the model, which is no choice of the policy"),
+    "explored": ("exploring", "another model was tried at random, to learn what it would do"),
+    "classifier": ("classifier", "what classifying the decisions cost, at the price known then"),
+    "failed": ("failed attempts", "requests that failed and were charged, at the price known then"),
+    "unmatched": (
+        "no baseline",
+        "paid for decisions whose baseline cost is not known: no part of the savings",
+    ),
+}
+"""What each step is called and means, by kind. ``baseline`` and ``paid`` are the ends."""
+
+NEGLIGIBLE = 5e-9
+"""An amount below this share of the baseline is what doubles leave behind: it is shown as nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +88,9 @@ def decompose(spend: pd.DataFrame) -> tuple[Effect, ...]:
       requests, which a count of requests alone would not see;
     - ``fallback`` = cost of what fell back minus its cost had it followed its label.
 
-    Decisions without scores and forced ones have a step of their own; classifier and failed attempts come last. Each step is a
-    difference of the same sums, so that they add up to the last digit of the doubles.
+    Decisions without scores, forced and explored ones have a step of their own; classifier, failed attempts and what was paid
+    without a baseline come last. Each step is a difference of the same sums, so that they add up to the last digit of the
+    doubles.
     """
     table = pd.DataFrame(columns(spend, SPEND))
     if not int(table["n_priced"].sum()):
@@ -63,7 +102,8 @@ def decompose(spend: pd.DataFrame) -> tuple[Effect, ...]:
     known = table["label_cost"].notna()
     routed = (table["cause"] == "routed") & labelled
     followed = routed | (fell & labelled & known)
-    forced = ~(fell | failed | routed)
+    explored = table["cause"] == "explored"
+    forced = ~(fell | failed | routed | explored)
     table["if_followed"] = table["cost"].where(routed, table["label_cost"])
     price, both = _price_effect(table[followed])
     steps = [Effect("baseline", _sum(table["baseline_cost"]), _sum(table["baseline_cost"]))]
@@ -78,15 +118,33 @@ def decompose(spend: pd.DataFrame) -> tuple[Effect, ...]:
     add("mix", both - price)
     back = _difference(table[fell & followed], "cost", "if_followed")
     add("fallback", back + _difference(table[fell & ~followed], "cost", "same_tokens_cost"))
-    for kind, rows in (("classifier_failed", table[failed]), ("forced", table[forced])):
-        if len(rows):
-            add(kind, _difference(rows, "cost", "same_tokens_cost"))  # type: ignore[arg-type]
+    apart: tuple[tuple[Kind, pd.Series], ...] = (
+        ("classifier_failed", failed),
+        ("forced", forced),
+        ("explored", explored),
+    )
+    for kind, rows in apart:
+        if bool(rows.any()):
+            add(kind, _difference(table[rows], "cost", "same_tokens_cost"))
     add("classifier", _sum(table["classifier_cost"]))
     if "failed_cost" in table:
         add("failed", _sum(table["failed_cost"]))
-    paid = fsum(_sum(table[x]) for x in ("cost", "classifier_cost", "failed_cost") if x in table)
+    unmatched = _sum(table["unmatched_cost"]) if "unmatched_cost" in table else 0.0
+    if unmatched:
+        add("unmatched", unmatched)
+    paid = fsum(
+        [unmatched, *(_sum(table[x]) for x in ("cost", "classifier_cost", "failed_cost") if x in table)]
+    )
     steps.append(Effect("paid", paid, paid))
     return tuple(steps)
+
+
+def shown(effects: Sequence[Effect]) -> tuple[Effect, ...]:
+    """The effects that are worth a line: both ends, model prices and request size, and whatever else comes to something."""
+    least = NEGLIGIBLE * abs(effects[0].amount_usd) if effects else 0.0
+    found = [replace(x, amount_usd=0.0) if abs(x.amount_usd) <= least else x for x in effects]
+    always = ("baseline", "price", "mix", "paid")
+    return tuple(x for x in found if x.amount_usd or x.kind in always)
 
 
 def _price_effect(table: pd.DataFrame) -> tuple[float, float]:

@@ -21,17 +21,6 @@ if TYPE_CHECKING:
     from router.policy import Policy
     from router.prices import PriceBook
 
-EFFECTS = {
-    "length": "longer or shorter answers",
-    "price": "cheaper models",
-    "mix": "size of the requests",
-    "fallback": "falling back",
-    "classifier_failed": "classifier failed",
-    "forced": "forced models",
-    "classifier": "classifier",
-    "failed": "failed attempts",
-}
-
 
 def show_savings(
     log: Log,
@@ -102,7 +91,7 @@ def show_savings(
     _say_left_out(figures, book, today)
     _say_baseline(figures, isinstance(against, str), ratios)
     _say_prices(rates)
-    if figures.paid_usd is None:
+    if figures.savings_usd is None:
         raise NotEnoughData(
             f"no decision has a known cost on both sides; savings against {name} are not known"
         )
@@ -117,6 +106,8 @@ def show_scenario(name: str, json: bool) -> None:
 
 
 def _print(figures: Savings, single: bool) -> None:
+    from router.analysis.decomposition import STEPS, shown
+
     plus = "" if figures.is_whole or figures.paid_usd is None else "+"
     lower = "" if figures.n_unpriced == 0 or figures.baseline_usd is None else "+"
     half = None if figures.savings_half is None else money(figures.savings_half)
@@ -125,9 +116,7 @@ def _print(figures: Savings, single: bool) -> None:
         (f"all to {figures.baseline}" if single else figures.baseline, money(figures.baseline_usd) + lower)
     ]
     rows += [
-        (f"  {EFFECTS[x.kind]}", _signed(x.amount_usd))
-        for x in figures.effects
-        if x.kind in EFFECTS and (x.amount_usd or x.kind in ("price", "mix"))
+        (f"  {STEPS[x.kind][0]}", _signed(x.amount_usd)) for x in shown(figures.effects) if x.kind in STEPS
     ]
     rows += [
         ("paid", money(figures.paid_usd) + plus),
@@ -144,7 +133,7 @@ def _print(figures: Savings, single: bool) -> None:
                 ", ".join(x.models),
                 f"{x.n:,}",
                 money(x.baseline_usd),
-                money(x.paid_usd) + ("+" if x.n_priced < x.n and x.paid_usd is not None else ""),
+                money(x.paid_usd) + ("" if x.is_whole or x.paid_usd is None else "+"),
                 money(x.savings_usd),
                 share(x.savings_share),
             )
@@ -211,6 +200,19 @@ def _say_prices(rates: list[dict[str, Any]]) -> None:
 
 
 def _say_left_out(figures: Savings, book: PriceBook, today: date) -> None:
+    if figures.n_unanswered:
+        say(f"no model answered, and no provider charges for that: {figures.n_unanswered:,} decisions, at $0")
+    if figures.failed_usd:
+        beside = figures.failed_unmatched_usd
+        of_these = f"; {money(beside)} of them for decisions that have no baseline" if beside else ""
+        say(
+            f"failed attempts, {money(figures.failed_usd)}, are at the prices known when they were made{of_these}"
+        )
+    if figures.unmatched_usd:
+        say(
+            f"paid {money(figures.unmatched_usd)} has no known baseline and is no part of the savings: answers and classifying of "
+            f"{figures.n_unpriced + figures.n_unanswered:,} decisions"
+        )
     if not figures.n_unpriced:
         return
     parts = []
