@@ -11,11 +11,11 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import formats, loaders, savings_figures, state, theme, untrusted
-from router.analysis.decomposition import STEPS
 from router.analysis.lengths import LengthRatio, factors
 from router.analysis.projection import ground, project_spend
 from router.analysis.savings import Savings, savings
 from router.analysis.scenarios import scenarios
+from router.analysis.steps import STEPS
 from router.policy import Policy
 from router.prices import PriceBook, Rate
 

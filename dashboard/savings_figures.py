@@ -9,9 +9,10 @@ import plotly.graph_objects as go
 
 from dashboard import figures, formats, theme
 from dashboard.untrusted import plot_text
-from router.analysis.decomposition import STEPS, shown
+from router.analysis.decomposition import shown
 from router.analysis.projection import Projection
 from router.analysis.savings import Savings, Step
+from router.analysis.steps import STEPS
 
 
 def by_cause(found: Savings) -> list[Step]:

@@ -27,6 +27,7 @@ from typer.testing import CliRunner
 from router import decide
 from router.analysis.overlap import overlap
 from router.analysis.savings import savings
+from router.analysis.steps import STEPS
 from router.analysis.sweep import cheapest, operating_point, sweep
 from router.cli import errors
 from router.cli.app import app
@@ -120,6 +121,17 @@ def test_a_verb_has_help_takes_json_and_is_in_the_readme() -> None:
         assert command.help and command.help[0].isupper(), name
         assert any("--json" in parameter.opts for parameter in command.params), name
         assert all(getattr(x, "help", "given") for x in command.params), name
+
+
+def test_the_help_of_savings_explains_every_step_in_the_words_of_the_table(data: Path) -> None:
+    shown = " ".join(run("savings", "--help").stdout.split())
+    for name, meaning in STEPS.values():
+        assert f"{name}: {meaning}" in shown
+    lines = run("savings", "--data", data).stdout.split("label", 1)[0].splitlines()
+    steps = [line[2:].rsplit("  ", 1)[0].strip() for line in lines if re.match("  [a-z]", line)]
+    assert (
+        {"model prices", "request size", "falling back"} <= set(steps) <= {name for name, _ in STEPS.values()}
+    )
 
 
 def test_help_names_every_verb_in_a_whole_sentence() -> None:
@@ -278,6 +290,27 @@ def test_export_writes_the_rows_to_a_file_and_to_a_pipe(format: str, data: Path,
     assert piped.stdout_bytes == target.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        (("--label", "codin"), "--label: no decision has 'codin'; the log has the labels "),
+        (("--model", "gpt-4o-minni"), "--model: no decision has 'gpt-4o-minni'; the log has the models "),
+    ],
+)
+def test_an_export_for_a_name_that_no_decision_has_says_which_there_are(option, says, data: Path) -> None:
+    done = run("export", *option, "--data", data)
+    assert done.exit_code == 0 and "0 decisions exported" in done.stderr
+    assert says in done.stderr
+    assert "did you mean coding?" in done.stderr or "did you mean gpt-4o-mini" in done.stderr
+    assert "note:" not in run("export", "--label", "coding", "--data", data).stderr
+
+
+def test_savings_say_why_nothing_is_projected_from_a_short_log(data: Path) -> None:
+    done = run("savings", "--data", data)
+    assert "the next 30 days are not projected: that needs a full day of priced decisions" in done.stderr
+    assert "this log has 0" in done.stderr and "next 30 days" not in done.stdout
+
+
 def test_export_takes_a_filter(data: Path) -> None:
     done = run("export", "--label", "coding", "--cause", "routed", "--since", "2026-11-20", "--data", data)
     found = list(csv.DictReader(io.StringIO(done.stdout)))
@@ -312,7 +345,12 @@ BAD: dict[str, tuple[list[str], int, str]] = {
         2,
         "a baseline of its own",
     ),
-    "unknown baseline": (["savings", "--baseline", "no-such-model"], 3, "are not known"),
+    "unknown baseline": (
+        ["savings", "--baseline", "no-such-model"],
+        2,
+        "nor the log knows; the policy and the log have",
+    ),
+    "mistyped baseline": (["savings", "--baseline", "gpt-4o-minni"], 2, "did you mean gpt-4o-mini"),
     "unknown format": (["export", "--format", "xml"], 2, "csv, jsonl, parquet"),
     "json of an export to a pipe": (["export", "--json"], 2, "--output FILE"),
     "unknown cause": (["export", "--cause", "x"], 2, "low_confidence"),

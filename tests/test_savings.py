@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t as student
 
-from router.analysis.decomposition import STEPS, shown
+from router.analysis.decomposition import shown
 from router.analysis.lengths import LengthRatio
-from router.analysis.projection import ground, project, project_spend
+from router.analysis.projection import days_to_go_by, ground, project, project_spend, why_not
 from router.analysis.savings import savings
+from router.analysis.steps import STEPS
 from router.analysis.tables import SPEND, empty
 from router.types import CAUSES
 
@@ -515,6 +516,9 @@ def test_the_projection_of_a_log_leaves_torn_days_out_and_lets_priced_decisions_
     assert found["paid"].total == pytest.approx(30 * 9 / 8)
     assert found["saved"].total == pytest.approx(found["baseline"].total - found["paid"].total)
     assert project_spend(table(rows[:1]), date(2026, 11, 10)) is None
+    assert days_to_go_by(table(rows[:1]), date(2026, 11, 10)) == 0
+    assert days_to_go_by(table(rows), date(2026, 11, 10)) == found["paid"].days
+    assert "this log has 0" in why_not(0)
     assert project_spend(empty(SPEND), date(2026, 11, 10)) is None
 
 

@@ -117,6 +117,26 @@ def project_spend(
     return project(values, first, last, horizon=horizon, unknown=unknown)
 
 
+def days_to_go_by(spend: pd.DataFrame, today: date) -> int:
+    """Full days (UTC) with a priced decision: those of the first one and of today are torn. 0: nothing can be projected."""
+    if "day" not in spend:
+        return 0
+    seen = sorted({day.date() for day in spend["day"][spend["n_priced"] > 0]})
+    return sum(seen[0] < day < today for day in seen)
+
+
+def why_not(days: int, horizon: int = 30) -> str:
+    """Why there is no projection, in words.
+
+    >>> why_not(0)
+    'the next 30 days are not projected: that needs a full day of priced decisions (7 for an interval); this log has 0 (the first day and today are not full)'
+    """
+    return (
+        f"the next {horizon} days are not projected: that needs a full day of priced decisions ({FEW_DAYS} for an interval); "
+        f"this log has {days} (the first day and today are not full)"
+    )
+
+
 def ground(found: Projection) -> str:
     """What a projection rests on, in words.
 

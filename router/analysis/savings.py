@@ -17,9 +17,10 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from router.analysis.decomposition import FAILURE_CAUSES, FALLBACK_CAUSES, STEPS, Effect, decompose
+from router.analysis.decomposition import FAILURE_CAUSES, FALLBACK_CAUSES, Effect, decompose
 from router.analysis.estimates import Z95, known, ratio_half_width, token_grade
 from router.analysis.lengths import LengthRatio
+from router.analysis.steps import STEPS
 from router.analysis.tables import SPEND, columns
 from router.types import Grade
 
@@ -333,7 +334,7 @@ def _waterfall(table: pd.DataFrame, total: dict[str, float], paid: float) -> tup
     """Go from the baseline to what was paid: rows that followed their label by label, then the rest by cause.
 
     Each step is the cost of its rows minus their baseline; every row is in exactly one, so that they sum to the total. Names
-    are those of :data:`~router.analysis.decomposition.STEPS`, and the labels' own.
+    are those of :data:`~router.analysis.steps.STEPS`, and the labels' own.
     """
     steps = [Step("baseline", "baseline", total["baseline"], total["baseline"])]
 

@@ -35,11 +35,13 @@ def show_savings(
 
     Raises
     ------
+    InputError
+        Neither the price book nor the policy nor the log knows the baseline.
     NotEnoughData
         No decision, none with a known cost on both sides, no policy before this one, or too little traffic to estimate.
     """
     from router.analysis.lengths import factors, length_ratios
-    from router.analysis.projection import project_spend
+    from router.analysis.projection import days_to_go_by, project_spend
     from router.analysis.savings import savings
     from router.cli.reading import enough, say_ground
     from router.log import queries
@@ -54,6 +56,8 @@ def show_savings(
         if found is None:
             raise NotEnoughData("the log holds no policy before this one; give a model with --baseline")
         against = found
+    elif baseline is not None:
+        _check_known(baseline, log, rules, book, today)
     ratios: dict[str, LengthRatio] | None = None
     if estimate_lengths:
         if not isinstance(against, str):
@@ -86,7 +90,7 @@ def show_savings(
         )
     else:
         _print(figures, isinstance(against, str))
-        _print_ahead(ahead)
+        _print_ahead(ahead, days_to_go_by(spend, today))
     say_ground(figures.n, figures.n_priced, figures.grade)
     _say_left_out(figures, book, today)
     _say_baseline(figures, isinstance(against, str), ratios)
@@ -95,6 +99,22 @@ def show_savings(
         raise NotEnoughData(
             f"no decision has a known cost on both sides; savings against {name} are not known"
         )
+
+
+def _check_known(model: str, log: Log, rules: Policy, book: PriceBook, today: date) -> None:
+    """A baseline nobody knows is a slip of the pen: say what there is instead."""
+    from router.cli.output import near
+    from router.errors import InputError
+    from router.log.queries import models_seen
+
+    ours = list(dict.fromkeys([*rules.model_names, *models_seen(log)]))
+    if model in ours or book.rate(model, today) is not None:
+        return
+    close = near(model, [*ours, *book.names])
+    raise InputError(
+        f"--baseline: found {model[:60]!r}, which neither the price book nor the policy nor the log knows; "
+        + (f"did you mean {', '.join(close)}?" if close else f"the policy and the log have {', '.join(ours)}")
+    )
 
 
 def show_scenario(name: str, json: bool) -> None:
@@ -106,7 +126,8 @@ def show_scenario(name: str, json: bool) -> None:
 
 
 def _print(figures: Savings, single: bool) -> None:
-    from router.analysis.decomposition import STEPS, shown
+    from router.analysis.decomposition import shown
+    from router.analysis.steps import STEPS
 
     plus = "" if figures.is_whole or figures.paid_usd is None else "+"
     lower = "" if figures.n_unpriced == 0 or figures.baseline_usd is None else "+"
@@ -143,11 +164,12 @@ def _print(figures: Savings, single: bool) -> None:
     )
 
 
-def _print_ahead(ahead: dict[str, Projection | None]) -> None:
-    from router.analysis.projection import ground
+def _print_ahead(ahead: dict[str, Projection | None], days: int) -> None:
+    from router.analysis.projection import ground, why_not
 
     found = [(key, x) for key, x in ahead.items() if x is not None]
     if not found:
+        say(why_not(days))
         return
     typer.echo()
     table(
