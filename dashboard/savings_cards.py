@@ -12,7 +12,7 @@ import streamlit as st
 
 from dashboard import formats, loaders, savings_figures, state, theme, untrusted
 from router.analysis.lengths import LengthRatio, factors
-from router.analysis.projection import ground, project_spend
+from router.analysis.projection import days_to_go_by, ground, project_spend, why_not
 from router.analysis.savings import Savings, savings
 from router.analysis.scenarios import scenarios
 from router.analysis.steps import STEPS
@@ -120,8 +120,8 @@ def ways_card(found: Savings, other: tuple[Savings, dict[str, LengthRatio]] | No
                 "Grade": st.column_config.MultiselectColumn(
                     options=list(theme.GRADE_COLORS), color=list(theme.GRADE_COLORS.values()), width=80
                 ),
-                "Baseline": st.column_config.NumberColumn("Baseline, $", format="%.2f", width=78),
-                "Routed": st.column_config.NumberColumn("Routed, $", format="%.2f", width=70),
+                "Baseline": st.column_config.NumberColumn("Baseline, $", format="%,.2f", width=84),
+                "Routed": st.column_config.NumberColumn("Routed, $", format="%,.2f", width=76),
                 "Savings": st.column_config.TextColumn(width=66),
             },
         )
@@ -158,7 +158,8 @@ def projection_card(spend: pd.DataFrame, ratio: float | None) -> None:
             words = "spend at the same traffic and prices" if found is None else ground(found)
             st.caption(words[0].upper() + words[1:])
         if found is None:
-            st.caption("Not measured: this needs one full day of priced decisions.")
+            why = why_not(days_to_go_by(spend, loaders.today()))
+            st.caption(f"Not measured: {why}.")
             return
         rows = [("spend", found, False)]
         if ratio is not None:

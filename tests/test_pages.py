@@ -375,8 +375,10 @@ def test_overview_and_savings_show_one_sum_with_failed_attempts_and_classifier(d
         failed_cost_usd=Decimal("1.25"),
     )
     cost = {m.label: m.value for m in open_page("overview").metric}["Cost"]
-    paid = {m.label: m.value for m in open_page("savings").metric}["Paid"]
+    shown = open_page("savings")
+    paid = {m.label: m.value for m in shown.metric}["Paid"]
     assert cost == paid
+    assert "not projected: that needs a full day of priced decisions" in words(shown)
     assert 14.0 <= float(cost.lstrip("$")) < 15.0  # 8 x (0.5 + 1.25), and the answers
     write_log(data, 4, outcome="auth", tokens=False)  # known to cost nothing: no plus
     loaders.close_readers()

@@ -269,7 +269,7 @@ def label_card(series: pd.DataFrame, policy: Policy, order: list[str]) -> None:
                 ),
                 "Decisions": st.column_config.NumberColumn(format="localized", width=84),
                 "Fallback": st.column_config.TextColumn(width=78),
-                "Cost": st.column_config.NumberColumn("Cost, $", format="%.2f", width=92),
+                "Cost": st.column_config.NumberColumn("Cost, $", format="%,.2f", width=92),
             },
         )
 

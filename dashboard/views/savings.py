@@ -129,7 +129,7 @@ def figures_row(found: Savings, replayed: bool) -> None:
     grid = st.grid(columns=4, min_column_width=250)
     for title, value, under, more in cards:
         with grid.cell():
-            st.metric(title, value, delta_description=under, help=more, border=True)
+            st.metric(title, value, delta_description=under, help=more, border=True, height="stretch")
     notes = savings_cards.notes(found)
     if notes:
         st.caption(" ".join(notes))
@@ -207,7 +207,7 @@ def label_table(found: Savings, order: Sequence[str]) -> None:
             partly = [not row.is_whole and row.paid_usd is not None for row in shown + failed]
             place = list(table.columns).index("Paid") + 1
             table.insert(place, "Bound", ["lower bound" if x else "" for x in partly])
-        money = {"format": "%.2f"}
+        money = {"format": "%,.2f"}
         st.dataframe(
             table,
             hide_index=True,
@@ -227,7 +227,7 @@ def label_table(found: Savings, order: Sequence[str]) -> None:
                 "Share": st.column_config.TextColumn("Savings share"),
                 "Falling back": st.column_config.NumberColumn(
                     "Falling back, $",
-                    format="%+.2f",
+                    format="%+,.2f",
                     help="What falling back cost over following the label. Negative: it saved.",
                 ),
             },
