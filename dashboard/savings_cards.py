@@ -149,6 +149,11 @@ def _ratio(ratio: LengthRatio, baseline: str) -> str:
     )
 
 
+def is_projected(spend: pd.DataFrame) -> bool:
+    """Whether the log is long enough for the days to come."""
+    return project_spend(spend, loaders.today()) is not None
+
+
 def projection_card(spend: pd.DataFrame, ratio: float | None) -> None:
     """The next 30 days, if traffic stays: spend under production and, where it differs, the candidate; and savings."""
     found = project_spend(spend, loaders.today())

@@ -168,7 +168,7 @@ def waterfall_card(found: Savings, order: Sequence[str], beside: int) -> None:
             return
         by_cause = st.session_state[STEPS] == BY_CAUSE
         steps = savings_figures.by_cause(found) if by_cause else found.waterfall
-        figure, finding = savings_figures.waterfall(found, steps, order, 520 + beside + 56 * (not by_cause))
+        figure, finding = savings_figures.waterfall(found, steps, order, 524 + beside + 47 * (not by_cause))
         st.plotly_chart(figure, theme=None, config=theme.plotly_config(), key="waterfall", alt=finding)
         if by_cause:
             st.caption(savings_cards.CAUSES)
@@ -266,7 +266,10 @@ def main() -> None:
     estimated = None if replayed or not isinstance(baseline, str) else savings_cards.estimated(baseline)
     left, right = frame.wide_and_narrow()
     with left:
-        waterfall_card(found, order, 30 * (estimated is not None) + 52 * (ratio is not None))
+        words = 0 if savings_cards.is_projected(spend) else -97  # a sentence in place of a chart
+        waterfall_card(
+            found, order, words + 30 * (estimated is not None) + 52 * (ratio is not None and not words)
+        )
     with right:
         savings_cards.ways_card(found, estimated)
         savings_cards.projection_card(spend, ratio)
