@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from textwrap import wrap
 
 import plotly.graph_objects as go
@@ -12,7 +13,7 @@ from dashboard.untrusted import plot_text
 from router.analysis.decomposition import shown
 from router.analysis.projection import Projection
 from router.analysis.savings import Savings, Step
-from router.analysis.steps import STEPS
+from router.analysis.steps import STEPS, noticeable
 
 
 def by_cause(found: Savings) -> list[Step]:
@@ -21,6 +22,12 @@ def by_cause(found: Savings) -> list[Step]:
         Step(x.kind, STEPS[x.kind][0] if x.kind in STEPS else x.kind, x.amount_usd, x.total_usd)
         for x in shown(found.effects)
     ]
+
+
+def by_label(found: Savings) -> list[Step]:
+    """The waterfall label by label; what doubles leave behind is nothing."""
+    base = found.baseline_usd or 0.0
+    return [replace(x, amount_usd=noticeable(x.amount_usd, base)) for x in found.waterfall]
 
 
 def waterfall(

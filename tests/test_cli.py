@@ -305,6 +305,24 @@ def test_an_export_for_a_name_that_no_decision_has_says_which_there_are(option, 
     assert "note:" not in run("export", "--label", "coding", "--data", data).stderr
 
 
+def test_savings_print_no_amount_that_doubles_left_behind(tmp_path: Path) -> None:
+    """Requests of one size have no part of the savings in their sizes, and sums of doubles differ by a little all the same."""
+    writer = Writer(tmp_path / "data", turns=False)
+    for i in range(37):
+        label = SEED.labels[i % 3]
+        tokens = {"input_tokens": 123, "output_tokens": 457, "usage_grade": "measured", "outcome": "ok"}
+        writer.log(
+            decision(i, top_label=label.name, model_chosen=label.model, model_used=label.model, **tokens),
+            SEED,
+        )
+    writer.close()
+    with open_log(tmp_path / "data") as log:
+        raw = savings(spend(log, Filter(), SEED, PriceBook(SEED.models)), "claude-opus-4-6").effects
+    assert 0 < abs({x.kind: x.amount_usd for x in raw}["mix"]) < 1e-12
+    shown = run("savings", "--data", tmp_path / "data").stdout
+    assert re.search(r"request size +\$0\n", shown)
+
+
 def test_savings_say_why_nothing_is_projected_from_a_short_log(data: Path) -> None:
     done = run("savings", "--data", data)
     assert "the next 30 days are not projected: that needs a full day of priced decisions" in done.stderr

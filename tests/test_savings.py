@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t as student
 
+from dashboard import savings_figures
 from router.analysis.decomposition import shown
 from router.analysis.lengths import LengthRatio
 from router.analysis.projection import days_to_go_by, ground, project, project_spend, why_not
@@ -257,6 +258,13 @@ def test_what_doubles_leave_behind_is_no_line():
     lines = {x.kind: x.amount_usd for x in shown(noisy)}
     assert lines["mix"] == 0.0 and "fallback" not in lines
     assert list(lines) == ["baseline", "price", "mix", "paid"]
+    found = savings(table(rows), "big")
+    steps = tuple(replace(x, amount_usd=4e-17) if x.kind == "fallback" else x for x in found.waterfall)
+    assert [
+        x.amount_usd
+        for x in savings_figures.by_label(replace(found, waterfall=steps))
+        if x.kind == "fallback"
+    ] == [0.0]
 
 
 def test_unknown_price_of_the_labels_model_hides_only_the_price_of_falling_back():

@@ -19,7 +19,8 @@ from dashboard import (
     untrusted,
 )
 from router.analysis.replay import projected_spend
-from router.analysis.savings import Savings, savings
+from router.analysis.savings import LabelSavings, Savings, savings
+from router.analysis.steps import noticeable
 from router.log.baselines import DEAREST, PREVIOUS
 from router.log.queries import baseline_of
 from router.policy import Policy
@@ -167,7 +168,7 @@ def waterfall_card(found: Savings, order: Sequence[str], beside: int) -> None:
             )
             return
         by_cause = st.session_state[STEPS] == BY_CAUSE
-        steps = savings_figures.by_cause(found) if by_cause else found.waterfall
+        steps = savings_figures.by_cause(found) if by_cause else savings_figures.by_label(found)
         figure, finding = savings_figures.waterfall(found, steps, order, 524 + beside + 47 * (not by_cause))
         st.plotly_chart(figure, theme=None, config=theme.plotly_config(), key="waterfall", alt=finding)
         if by_cause:
@@ -195,12 +196,12 @@ def label_table(found: Savings, order: Sequence[str]) -> None:
                 ],
                 "Baseline": [row.baseline_usd for row in shown + failed],
                 "Paid": [row.paid_usd for row in shown + failed],
-                "Savings": [row.savings_usd for row in shown + failed],
+                "Savings": [_beside_baseline(row.savings_usd, row) for row in shown + failed],
                 "Share": [
                     None if row.savings_share is None else formats.share(row.savings_share)
                     for row in shown + failed
                 ],
-                "Falling back": [row.fallback_usd for row in shown + failed],
+                "Falling back": [_beside_baseline(row.fallback_usd, row) for row in shown + failed],
             }
         )
         if not all(row.is_whole or row.paid_usd is None for row in shown + failed):
@@ -232,6 +233,10 @@ def label_table(found: Savings, order: Sequence[str]) -> None:
                 ),
             },
         )
+
+
+def _beside_baseline(value: float | None, row: LabelSavings) -> float | None:
+    return None if value is None else noticeable(value, row.baseline_usd or 0.0)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from typing import Literal
 
 import pandas as pd
 
+from router.analysis.steps import noticeable
 from router.analysis.tables import SPEND, columns
 
 FALLBACK_CAUSES = ("low_confidence", "low_margin")
@@ -31,9 +32,6 @@ Kind = Literal[
     "unmatched",
     "paid",
 ]
-
-NEGLIGIBLE = 5e-9
-"""An amount below this share of the baseline is what doubles leave behind: it is shown as nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +110,7 @@ def decompose(spend: pd.DataFrame) -> tuple[Effect, ...]:
 
 def shown(effects: Sequence[Effect]) -> tuple[Effect, ...]:
     """The effects that are worth a line: both ends, model prices and request size, and whatever else comes to something."""
-    least = NEGLIGIBLE * abs(effects[0].amount_usd) if effects else 0.0
-    found = [replace(x, amount_usd=0.0) if abs(x.amount_usd) <= least else x for x in effects]
+    found = [replace(x, amount_usd=noticeable(x.amount_usd, effects[0].amount_usd)) for x in effects]
     always = ("baseline", "price", "mix", "paid")
     return tuple(x for x in found if x.amount_usd or x.kind in always)
 

@@ -30,3 +30,15 @@ STEPS: dict[str, tuple[str, str]] = {
     ),
 }
 """What each step is called and means, by kind. ``baseline`` and ``paid`` are the ends."""
+
+NEGLIGIBLE = 5e-9
+"""An amount below this share of the baseline is what doubles leave behind."""
+
+
+def noticeable(amount: float, baseline: float) -> float:
+    """An amount (USD) as it is shown: 0 where it is nothing beside the baseline.
+
+    >>> noticeable(4e-17, 0.25), noticeable(-1e-6, 0.25)
+    (0.0, -1e-06)
+    """
+    return 0.0 if abs(amount) <= NEGLIGIBLE * abs(baseline) else amount

@@ -141,7 +141,7 @@ def _print(figures: Savings, single: bool) -> None:
     ]
     rows += [
         ("paid", money(figures.paid_usd) + plus),
-        ("saved", with_half(money(figures.savings_usd), half)),
+        ("saved", with_half(_saved(figures.savings_usd, figures.baseline_usd), half)),
         ("saved, share", with_half(share(figures.savings_share), share_half)),
     ]
     table(("", "USD"), rows, right=("USD",))
@@ -155,7 +155,7 @@ def _print(figures: Savings, single: bool) -> None:
                 f"{x.n:,}",
                 money(x.baseline_usd),
                 money(x.paid_usd) + ("" if x.is_whole or x.paid_usd is None else "+"),
-                money(x.savings_usd),
+                _saved(x.savings_usd, x.baseline_usd),
                 share(x.savings_share),
             )
             for x in figures.labels
@@ -181,6 +181,12 @@ def _print_ahead(ahead: dict[str, Projection | None], days: int) -> None:
         right=("USD", "from", "to"),
     )
     say(f"the next {found[0][1].horizon} days if traffic stays: {ground(found[0][1])}")
+
+
+def _saved(value: float | None, baseline: float | None) -> str:
+    from router.analysis.steps import noticeable
+
+    return money(None if value is None else noticeable(value, baseline or 0.0))
 
 
 def _signed(value: float) -> str:
