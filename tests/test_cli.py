@@ -36,6 +36,7 @@ from router.log.lock import OwnerLock
 from router.log.queries import Filter, baseline_of, cells, pairs, spend
 from router.log.writer import Writer
 from router.prices import PriceBook
+from router.types import Attempt
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 ROWS = 120
@@ -321,6 +322,34 @@ def test_savings_print_no_amount_that_doubles_left_behind(tmp_path: Path) -> Non
     assert 0 < abs({x.kind: x.amount_usd for x in raw}["mix"]) < 1e-12
     shown = run("savings", "--data", tmp_path / "data").stdout
     assert re.search(r"request size +\$0\n", shown)
+    assert not re.search(r"\$0\.0{8}", shown)
+
+
+def test_savings_say_what_cost_nothing_and_what_was_paid_without_a_baseline(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "data", turns=False)
+    told = {"input_tokens": 1200, "output_tokens": 400, "usage_grade": "measured", "outcome": "ok"}
+    lost = {"attempts": 2, "failed_attempts": (Attempt("gpt-4o", "malformed", cost_usd=Decimal("0.02")),)}
+    charged = {"classifier_cost_usd": Decimal("0.001")}
+    for i, more in enumerate(
+        (
+            told,
+            told,
+            {"outcome": "spend_cap"},
+            {"outcome": "timeout", "failed_cost_usd": Decimal("0.02"), **lost},
+        )
+    ):
+        writer.log(decision(i, **charged, **more), SEED)
+    writer.close()
+    done = run("savings", "--data", tmp_path / "data")
+    assert "no model answered, and no provider charges for that: 1 decision, at $0\n" in done.stderr
+    assert (
+        "failed attempts, $0.020, are at the prices known when they were made; $0.020 of them for"
+        in done.stderr
+    )
+    assert "$0.0020 of what was paid, for answers and classifying, has no known baseline" in done.stderr
+    assert re.search(r"failed attempts +\+\$0\.020\n  no baseline +\+\$0\.0020\npaid ", done.stdout)
+    label = next(line for line in done.stdout.splitlines() if line.startswith("simple"))
+    assert label.split()[4].endswith("+")  # the call that timed out may have cost more
 
 
 def test_savings_say_why_nothing_is_projected_from_a_short_log(data: Path) -> None:

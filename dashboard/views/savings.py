@@ -89,7 +89,9 @@ def figures_row(found: Savings, replayed: bool) -> None:
     book = loaders.prices()
     if book.as_of is not None:
         ground.append(f"prices of {formats.day(book.as_of, year=True)}")
-    half = "" if found.savings_half is None else f" ± {formats.usd(found.savings_half).lstrip('$')}"
+    half = ""
+    if found.savings_half is not None:
+        half = f" ± {formats.usd(noticeable(found.savings_half, found.baseline_usd or 0.0)).lstrip('$')}"
     saved = "Not measured" if found.savings_usd is None else formats.usd(found.savings_usd) + half
     share = (
         "no priced decision"

@@ -131,7 +131,7 @@ def _print(figures: Savings, single: bool) -> None:
 
     plus = "" if figures.is_whole or figures.paid_usd is None else "+"
     lower = "" if figures.n_unpriced == 0 or figures.baseline_usd is None else "+"
-    half = None if figures.savings_half is None else money(figures.savings_half)
+    half = None if figures.savings_half is None else _beside(figures.savings_half, figures.baseline_usd)
     share_half = None if figures.share_half is None else share(figures.share_half)
     rows = [
         (f"all to {figures.baseline}" if single else figures.baseline, money(figures.baseline_usd) + lower)
@@ -141,7 +141,7 @@ def _print(figures: Savings, single: bool) -> None:
     ]
     rows += [
         ("paid", money(figures.paid_usd) + plus),
-        ("saved", with_half(_saved(figures.savings_usd, figures.baseline_usd), half)),
+        ("saved", with_half(_beside(figures.savings_usd, figures.baseline_usd), half)),
         ("saved, share", with_half(share(figures.savings_share), share_half)),
     ]
     table(("", "USD"), rows, right=("USD",))
@@ -155,7 +155,7 @@ def _print(figures: Savings, single: bool) -> None:
                 f"{x.n:,}",
                 money(x.baseline_usd),
                 money(x.paid_usd) + ("" if x.is_whole or x.paid_usd is None else "+"),
-                _saved(x.savings_usd, x.baseline_usd),
+                _beside(x.savings_usd, x.baseline_usd),
                 share(x.savings_share),
             )
             for x in figures.labels
@@ -183,7 +183,8 @@ def _print_ahead(ahead: dict[str, Projection | None], days: int) -> None:
     say(f"the next {found[0][1].horizon} days if traffic stays: {ground(found[0][1])}")
 
 
-def _saved(value: float | None, baseline: float | None) -> str:
+def _beside(value: float | None, baseline: float | None) -> str:
+    """USD, nothing where it is nothing beside the baseline."""
     from router.analysis.steps import noticeable
 
     return money(None if value is None else noticeable(value, baseline or 0.0))
@@ -229,7 +230,8 @@ def _say_prices(rates: list[dict[str, Any]]) -> None:
 
 def _say_left_out(figures: Savings, book: PriceBook, today: date) -> None:
     if figures.n_unanswered:
-        say(f"no model answered, and no provider charges for that: {figures.n_unanswered:,} decisions, at $0")
+        noun = "decision" if figures.n_unanswered == 1 else "decisions"
+        say(f"no model answered, and no provider charges for that: {figures.n_unanswered:,} {noun}, at $0")
     if figures.failed_usd:
         beside = figures.failed_unmatched_usd
         of_these = f"; {money(beside)} of them for decisions that have no baseline" if beside else ""
@@ -238,8 +240,8 @@ def _say_left_out(figures: Savings, book: PriceBook, today: date) -> None:
         )
     if figures.unmatched_usd:
         say(
-            f"paid {money(figures.unmatched_usd)} has no known baseline and is no part of the savings: answers and classifying of "
-            f"{figures.n_unpriced + figures.n_unanswered:,} decisions"
+            f"{money(figures.unmatched_usd)} of what was paid, for answers and classifying, has no known baseline and is no part of "
+            "the savings"
         )
     if not figures.n_unpriced:
         return
