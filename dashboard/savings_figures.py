@@ -12,8 +12,9 @@ from dashboard import figures, formats, theme
 from dashboard.untrusted import plot_text
 from router.analysis.decomposition import shown
 from router.analysis.projection import Projection
-from router.analysis.savings import Savings, Step
+from router.analysis.savings import Savings
 from router.analysis.steps import STEPS, noticeable
+from router.analysis.waterfall import Step
 
 
 def by_cause(found: Savings) -> list[Step]:

@@ -523,6 +523,12 @@ def test_the_projection_of_a_log_leaves_torn_days_out_and_lets_priced_decisions_
     # seven days of 1 and one of 2: its one priced decision stands for both
     assert found["paid"].total == pytest.approx(30 * 9 / 8)
     assert found["saved"].total == pytest.approx(found["baseline"].total - found["paid"].total)
+    lost = row("easy", None, "routed", None, None, day=date(2026, 11, 2), failed=0.5)
+    more = [r | {"failed_cost": 0.0, "unmatched_failed_cost": 0.0, "unmatched_cost": 0.0} for r in rows]
+    # the day's priced decision stands for one more; the failed attempt is paid once, and nothing stands for it
+    for what, added in (("paid", 1.0 + 0.5), ("saved", 2.0 - 0.5), ("baseline", 3.0)):
+        plain, with_lost = (project_spend(table(x), date(2026, 11, 10), what) for x in (more, [*more, lost]))
+        assert with_lost.total - plain.total == pytest.approx(30 / 8 * added)
     assert project_spend(table(rows[:1]), date(2026, 11, 10)) is None
     assert days_to_go_by(table(rows[:1]), date(2026, 11, 10)) == 0
     assert days_to_go_by(table(rows), date(2026, 11, 10)) == found["paid"].days

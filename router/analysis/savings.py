@@ -17,36 +17,15 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from router.analysis.decomposition import FAILURE_CAUSES, FALLBACK_CAUSES, Effect, decompose
+from router.analysis.decomposition import FALLBACK_CAUSES, Effect, decompose
 from router.analysis.estimates import Z95, known, ratio_half_width, token_grade
 from router.analysis.lengths import LengthRatio
-from router.analysis.steps import STEPS
 from router.analysis.tables import SPEND, columns
+from router.analysis.waterfall import Step, waterfall
 from router.types import Grade
 
 MIN_DAYS = 7
 """From this many days on, days rather than decisions are the units of the interval."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One bar of the waterfall: its signed USD (negative saves) and where the total stands after it."""
-
-    kind: Literal[
-        "baseline",
-        "label",
-        "fallback",
-        "classifier_failed",
-        "forced",
-        "explored",
-        "classifier",
-        "failed",
-        "unmatched",
-        "paid",
-    ]
-    name: str
-    amount_usd: float
-    total_usd: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +172,7 @@ def savings(
         labels=tuple(
             _label_savings(label, part) for label, part in table.groupby("label", dropna=False, sort=False)
         ),
-        waterfall=_waterfall(table, total, paid) if some and paid is not None else (),
+        waterfall=waterfall(table, total, paid) if some and paid is not None else (),
         effects=decompose(table),
         unpriced=_unpriced(table),
     )
@@ -328,36 +307,3 @@ def _label_savings(label: Any, table: pd.DataFrame) -> LabelSavings:
         fallback_usd=fallback,
         is_whole=_cost_unknown(table) == 0 and _classifier_known(table) and _failed_known(table),
     )
-
-
-def _waterfall(table: pd.DataFrame, total: dict[str, float], paid: float) -> tuple[Step, ...]:
-    """Go from the baseline to what was paid: rows that followed their label by label, then the rest by cause.
-
-    Each step is the cost of its rows minus their baseline; every row is in exactly one, so that they sum to the total. Names
-    are those of :data:`~router.analysis.steps.STEPS`, and the labels' own.
-    """
-    steps = [Step("baseline", "baseline", total["baseline"], total["baseline"])]
-
-    def add(kind: Any, amount: float, name: str = "") -> None:
-        steps.append(Step(kind, name or STEPS[kind][0], amount, steps[-1].total_usd + amount))
-
-    def over_baseline(rows: pd.DataFrame) -> float:
-        return fsum([*rows["cost"], *(-rows["baseline_cost"])])
-
-    fell, failed = table["cause"].isin(FALLBACK_CAUSES), table["cause"].isin(FAILURE_CAUSES)
-    routed = (table["cause"] == "routed") & table["label"].notna()
-    for label in dict.fromkeys(table["label"][table["label"].notna()]):
-        add("label", over_baseline(table[routed & (table["label"] == label)]), str(label))
-    add("fallback", over_baseline(table[fell]))
-    explored = table["cause"] == "explored"
-    others = ~(fell | failed | routed | explored)
-    for kind, rows in (("classifier_failed", failed), ("forced", others), ("explored", explored)):
-        if bool(rows.any()):
-            add(kind, over_baseline(table[rows]))
-    add("classifier", total["classifier"])
-    if "failed_cost" in table:
-        add("failed", total["failed"])
-    if total["unmatched"]:
-        add("unmatched", total["unmatched"])
-    steps.append(Step("paid", "paid", paid, paid))
-    return tuple(steps)
