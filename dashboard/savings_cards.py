@@ -12,16 +12,42 @@ import streamlit as st
 
 from dashboard import formats, loaders, savings_figures, state, theme, untrusted
 from router.analysis.lengths import LengthRatio, factors
-from router.analysis.projection import ground, project_spend
+from router.analysis.projection import days_to_go_by, ground, project_spend, why_not
 from router.analysis.savings import Savings, savings
 from router.analysis.scenarios import scenarios
+from router.analysis.steps import STEPS
 from router.policy import Policy
 from router.prices import PriceBook, Rate
 
 CAUSES = (
-    "Cheaper models: what the labels' models save if every request were of average size. Request size: the rest, because the "
-    "cheap labels' requests are smaller or larger than average. Falling back: beside following the label."
+    f"Model prices: {STEPS['price'][1]}. Request size: {STEPS['mix'][1]}. Falling back: {STEPS['fallback'][1]}. Each step is "
+    "explained on hover."
 )
+
+
+def notes(found: Savings) -> list[str]:
+    """What no figure shows, as sentences of markdown: what is left out, what cost nothing, what was paid without a baseline."""
+    said = []
+    if found.n_unpriced:
+        said.append(f"Not priced: {left_out(found)}.")
+    if found.n_unanswered:
+        said.append(
+            f"No model answered, and no provider charges for that: {formats.plural(found.n_unanswered, 'decision')}, at {_usd(0)}."
+        )
+    if found.unmatched_usd:
+        said.append(
+            f"{_usd(found.unmatched_usd)} of what was paid has no known baseline and is no part of the savings."
+        )
+    if found.failed_usd:
+        beside = found.failed_unmatched_usd
+        tail = f"; {_usd(beside)} of them for decisions without a baseline" if beside else ""
+        said.append(f"Failed attempts are at the prices known when they were made{tail}.")
+    return said
+
+
+def _usd(value: float) -> str:
+    """Money in a sentence: two bare dollar signs in one would be read as mathematics."""
+    return formats.usd(value).replace("$", r"\$")
 
 
 def left_out(found: Savings) -> str:
@@ -94,8 +120,8 @@ def ways_card(found: Savings, other: tuple[Savings, dict[str, LengthRatio]] | No
                 "Grade": st.column_config.MultiselectColumn(
                     options=list(theme.GRADE_COLORS), color=list(theme.GRADE_COLORS.values()), width=80
                 ),
-                "Baseline": st.column_config.NumberColumn("Baseline, $", format="%.2f", width=78),
-                "Routed": st.column_config.NumberColumn("Routed, $", format="%.2f", width=70),
+                "Baseline": st.column_config.NumberColumn("Baseline, $", format="%,.2f", width=84),
+                "Routed": st.column_config.NumberColumn("Routed, $", format="%,.2f", width=76),
                 "Savings": st.column_config.TextColumn(width=66),
             },
         )
@@ -123,6 +149,11 @@ def _ratio(ratio: LengthRatio, baseline: str) -> str:
     )
 
 
+def is_projected(spend: pd.DataFrame) -> bool:
+    """Whether the log is long enough for the days to come."""
+    return project_spend(spend, loaders.today()) is not None
+
+
 def projection_card(spend: pd.DataFrame, ratio: float | None) -> None:
     """The next 30 days, if traffic stays: spend under production and, where it differs, the candidate; and savings."""
     found = project_spend(spend, loaders.today())
@@ -132,7 +163,8 @@ def projection_card(spend: pd.DataFrame, ratio: float | None) -> None:
             words = "spend at the same traffic and prices" if found is None else ground(found)
             st.caption(words[0].upper() + words[1:])
         if found is None:
-            st.caption("Not measured: this needs one full day of priced decisions.")
+            why = why_not(days_to_go_by(spend, loaders.today()))
+            st.caption(f"Not measured: {why}.")
             return
         rows = [("spend", found, False)]
         if ratio is not None:

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from textwrap import wrap
 
 import plotly.graph_objects as go
 
 from dashboard import figures, formats, theme
 from dashboard.untrusted import plot_text
+from router.analysis.decomposition import shown
 from router.analysis.projection import Projection
-from router.analysis.savings import Savings, Step
-
-CAUSES = {
-    "length": "answer length",
-    "price": "cheaper models",
-    "mix": "request size",
-    "fallback": "falling back",
-    "classifier_failed": "no scores",
-    "forced": "forced",
-    "failed": "failed attempts",
-}
-"""Names of the effects (router.analysis.decomposition) under their bars."""
+from router.analysis.savings import Savings
+from router.analysis.steps import STEPS, noticeable
+from router.analysis.waterfall import Step
 
 
 def by_cause(found: Savings) -> list[Step]:
     """The effects as steps of a waterfall; those that come to nothing are left out, all but price and request size."""
     return [
-        Step(x.kind, CAUSES.get(x.kind, x.kind), x.amount_usd, x.total_usd)
-        for x in found.effects
-        if x.amount_usd or x.kind in ("price", "mix")
+        Step(x.kind, STEPS[x.kind][0] if x.kind in STEPS else x.kind, x.amount_usd, x.total_usd)
+        for x in shown(found.effects)
     ]
+
+
+def by_label(found: Savings) -> list[Step]:
+    """The waterfall label by label; what doubles leave behind is nothing."""
+    base = found.baseline_usd or 0.0
+    return [replace(x, amount_usd=noticeable(x.amount_usd, base)) for x in found.waterfall]
 
 
 def waterfall(
@@ -50,6 +49,7 @@ def waterfall(
         "price": colors.served,
         "mix": colors.served,
         "explored": colors.control,
+        "unmatched": colors.control,
     }
     figure = figures.base(height, bargap=0.32)
     names, tops = [], []
@@ -59,6 +59,8 @@ def waterfall(
         fill = theme.label_color(step.name, order, dark=dark) if step.kind == "label" else fills[step.kind]
         low, high = min(start, step.total_usd), max(start, step.total_usd)
         name = plot_text(step.name, 16)
+        words = formats.usd(step.amount_usd) if whole else formats.signed_usd(step.amount_usd)
+        meaning = f"<br>{_folded(STEPS[step.kind][1])}" if step.kind in STEPS else ""
         names.append(name)
         tops.append(high)
         figure.add_bar(
@@ -67,9 +69,8 @@ def waterfall(
             base=[low],
             marker_color=fill,
             marker_line_width=0,
-            hovertemplate=f"{formats.usd(step.amount_usd) if whole else formats.signed_usd(step.amount_usd)}<extra>{name}</extra>",
+            hovertemplate=f"{words}{meaning}<extra>{name}</extra>",
         )
-        words = formats.usd(step.amount_usd) if whole else formats.signed_usd(step.amount_usd)
         figure.add_annotation(
             x=i,
             y=high,
@@ -99,6 +100,11 @@ def waterfall(
         figure,
         f"From {formats.usd(found.baseline_usd)} of the baseline down to {formats.usd(found.paid_usd)} paid",
     )
+
+
+def _folded(text: str, width: int = 44) -> str:
+    """Text in lines for a hover box, which does not break them itself."""
+    return "<br>".join(wrap(text, width))
 
 
 def projections(rows: Sequence[tuple[str, Projection, bool]]) -> tuple[go.Figure, str]:

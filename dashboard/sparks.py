@@ -27,17 +27,18 @@ def courses(
     spend = spend[spend["day"] + timedelta(days=1) <= now]
     fell = series["cause"].isin(("low_confidence", "low_margin"))
     table = series.assign(fell=series["n"].where(fell, 0)).groupby("bucket")
-    sums = table[["n", "fell", "n_costed"]].sum()
-    cost = table["cost_usd"].sum(min_count=1)
-    days = spend[spend["n_priced"] > 0].groupby("day")[["cost", "classifier_cost", "baseline_cost"]].sum()
+    sums = table[["n", "fell", "n_costed", "n_unanswered", "other_usd"]].sum()
+    cost = table["cost_usd"].sum(min_count=1).astype("float64")
+    cost = (cost.fillna(0.0) + sums["other_usd"]).where(cost.notna() | (sums["other_usd"] > 0))
+    days = spend.groupby("day")[["cost", "classifier_cost", "failed_cost", "baseline_cost"]].sum()
     days = days[days["baseline_cost"] > 0]
     return {
         "n": sums["n"],
         "share": sums["fell"] / sums["n"],
-        "cost": cost.astype("float64").dropna(),
-        "saved": 1 - (days["cost"] + days["classifier_cost"]) / days["baseline_cost"],
+        "cost": cost.dropna(),
+        "saved": 1 - (days["cost"] + days["classifier_cost"] + days["failed_cost"]) / days["baseline_cost"],
         "p95": latency.set_index("bucket")["p95_ms"].astype("float64").dropna(),
-        "unmeasured": 1 - sums["n_costed"] / sums["n"],
+        "unmeasured": 1 - (sums["n_costed"] + sums["n_unanswered"]) / sums["n"],
     }
 
 

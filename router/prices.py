@@ -171,6 +171,14 @@ class PriceBook:
         """Release date of the packaged source; None when this version's date is not known here."""
         return _RELEASED.get(_installed())
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Models of OpenAI and Anthropic that the packaged source knows, after the policy's own; not every name it answers to."""
+        packaged = [
+            model.id for x in _snapshot().providers if x.id in ("openai", "anthropic") for model in x.models
+        ]
+        return (*self.overrides, *packaged)
+
     def rate(self, model: str, day: date, *, batch: bool = False) -> Rate | None:
         """Prices of a model on a day (UTC); None when no source has both an input and an output price.
 

@@ -28,6 +28,7 @@ from typer.testing import CliRunner
 from router import decide
 from router.analysis.overlap import overlap
 from router.analysis.savings import savings
+from router.analysis.steps import STEPS
 from router.analysis.sweep import cheapest, operating_point, sweep
 from router.cli import errors
 from router.cli.app import app
@@ -36,6 +37,7 @@ from router.log.lock import OwnerLock
 from router.log.queries import Filter, baseline_of, cells, pairs, spend
 from router.log.writer import Writer
 from router.prices import PriceBook
+from router.types import Attempt
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 ROWS = 120
@@ -121,6 +123,17 @@ def test_a_verb_has_help_takes_json_and_is_in_the_readme() -> None:
         assert command.help and command.help[0].isupper(), name
         assert any("--json" in parameter.opts for parameter in command.params), name
         assert all(getattr(x, "help", "given") for x in command.params), name
+
+
+def test_the_help_of_savings_explains_every_step_in_the_words_of_the_table(data: Path) -> None:
+    shown = " ".join(run("savings", "--help").stdout.split())
+    for name, meaning in STEPS.values():
+        assert f"{name}: {meaning}" in shown
+    lines = run("savings", "--data", data).stdout.split("label", 1)[0].splitlines()
+    steps = [line[2:].rsplit("  ", 1)[0].strip() for line in lines if re.match("  [a-z]", line)]
+    assert (
+        {"model prices", "request size", "falling back"} <= set(steps) <= {name for name, _ in STEPS.values()}
+    )
 
 
 def test_help_names_every_verb_in_a_whole_sentence() -> None:
@@ -285,6 +298,73 @@ def test_export_writes_the_rows_to_a_file_and_to_a_pipe(format: str, data: Path,
     assert piped.stdout_bytes == target.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        (("--label", "codin"), "--label: no decision has 'codin'; the log has the labels "),
+        (("--model", "gpt-4o-minni"), "--model: no decision has 'gpt-4o-minni'; the log has the models "),
+    ],
+)
+def test_an_export_for_a_name_that_no_decision_has_says_which_there_are(option, says, data: Path) -> None:
+    done = run("export", *option, "--data", data)
+    assert done.exit_code == 0 and "0 decisions exported" in done.stderr
+    assert says in done.stderr
+    assert "did you mean coding?" in done.stderr or "did you mean gpt-4o-mini" in done.stderr
+    assert "note:" not in run("export", "--label", "coding", "--data", data).stderr
+
+
+def test_savings_print_no_amount_that_doubles_left_behind(tmp_path: Path) -> None:
+    """Requests of one size have no part of the savings in their sizes, and sums of doubles differ by a little all the same."""
+    writer = Writer(tmp_path / "data", turns=False)
+    for i in range(37):
+        label = SEED.labels[i % 3]
+        tokens = {"input_tokens": 123, "output_tokens": 457, "usage_grade": "measured", "outcome": "ok"}
+        writer.log(
+            decision(i, top_label=label.name, model_chosen=label.model, model_used=label.model, **tokens),
+            SEED,
+        )
+    writer.close()
+    with open_log(tmp_path / "data") as log:
+        raw = savings(spend(log, Filter(), SEED, PriceBook(SEED.models)), "claude-opus-4-6").effects
+    assert 0 < abs({x.kind: x.amount_usd for x in raw}["mix"]) < 1e-12
+    shown = run("savings", "--data", tmp_path / "data").stdout
+    assert re.search(r"request size +\$0\n", shown)
+    assert not re.search(r"\$0\.0{8}", shown)
+
+
+def test_savings_say_what_cost_nothing_and_what_was_paid_without_a_baseline(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "data", turns=False)
+    told = {"input_tokens": 1200, "output_tokens": 400, "usage_grade": "measured", "outcome": "ok"}
+    lost = {"attempts": 2, "failed_attempts": (Attempt("gpt-4o", "malformed", cost_usd=Decimal("0.02")),)}
+    charged = {"classifier_cost_usd": Decimal("0.001")}
+    for i, more in enumerate(
+        (
+            told,
+            told,
+            {"outcome": "spend_cap"},
+            {"outcome": "timeout", "failed_cost_usd": Decimal("0.02"), **lost},
+        )
+    ):
+        writer.log(decision(i, **charged, **more), SEED)
+    writer.close()
+    done = run("savings", "--data", tmp_path / "data")
+    assert "no model answered, and no provider charges for that: 1 decision, at $0\n" in done.stderr
+    assert (
+        "failed attempts, $0.020, are at the prices known when they were made; $0.020 of them for"
+        in done.stderr
+    )
+    assert "$0.0020 of what was paid, for answers and classifying, has no known baseline" in done.stderr
+    assert re.search(r"failed attempts +\+\$0\.020\n  no baseline +\+\$0\.0020\npaid ", done.stdout)
+    label = next(line for line in done.stdout.splitlines() if line.startswith("simple"))
+    assert label.split()[4].endswith("+")  # the call that timed out may have cost more
+
+
+def test_savings_say_why_nothing_is_projected_from_a_short_log(data: Path) -> None:
+    done = run("savings", "--data", data)
+    assert "the next 30 days are not projected: that needs a full day of priced decisions" in done.stderr
+    assert "this log has 0" in done.stderr and "next 30 days" not in done.stdout
+
+
 def test_export_takes_a_filter(data: Path) -> None:
     done = run("export", "--label", "coding", "--cause", "routed", "--since", "2026-11-20", "--data", data)
     found = list(csv.DictReader(io.StringIO(done.stdout)))
@@ -319,7 +399,12 @@ BAD: dict[str, tuple[list[str], int, str]] = {
         2,
         "a baseline of its own",
     ),
-    "unknown baseline": (["savings", "--baseline", "no-such-model"], 3, "are not known"),
+    "unknown baseline": (
+        ["savings", "--baseline", "no-such-model"],
+        2,
+        "nor the log knows; the policy and the log have",
+    ),
+    "mistyped baseline": (["savings", "--baseline", "gpt-4o-minni"], 2, "did you mean gpt-4o-mini"),
     "unknown format": (["export", "--format", "xml"], 2, "csv, jsonl, parquet"),
     "json of an export to a pipe": (["export", "--json"], 2, "--output FILE"),
     "unknown cause": (["export", "--cause", "x"], 2, "low_confidence"),

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_apis import FakeApis
@@ -45,6 +46,7 @@ def write_log(
     tokens: bool = True,
     prompt: str = "what is rule {i}?",
     privacy: Privacy | None = None,
+    **more: Any,
 ) -> None:
     """A log of decisions whose scores sweep through every confidence and label."""
     spool = Spool(data)
@@ -59,32 +61,35 @@ def write_log(
         when = now - timedelta(minutes=7 * (rows - i))
         spool.append(
             decision_payload(
-                Decision(
-                    id=uuid7(unix_ms(when)),
-                    decided_at=when,
-                    prompt=prompt.format(i=i),
-                    prompt_sha256="0" * 64,
-                    prompt_chars=20,
-                    top_label=choice.top_label,
-                    confidence=choice.confidence,
-                    scores=scores,
-                    runner_up=choice.runner_up,
-                    margin=choice.margin,
-                    threshold=0.55,
-                    cause=choice.cause,
-                    is_fallback=choice.is_fallback,
-                    model_chosen=choice.model_chosen,
-                    model_used=choice.model_chosen,
-                    classifier="test-1",
-                    calibrated=True,
-                    classify_ms=12.0,
-                    policy_fingerprint=POLICY.fingerprint,
-                    labels_fingerprint=POLICY.labels_fingerprint,
-                    classifier_cost_usd=Decimal(0),
-                    input_tokens=500 if tokens else None,
-                    output_tokens=300 + i % 50 if tokens else None,
-                    usage_grade="measured" if tokens else None,
-                    outcome="ok" if tokens else None,
+                replace(
+                    Decision(
+                        id=uuid7(unix_ms(when)),
+                        decided_at=when,
+                        prompt=prompt.format(i=i),
+                        prompt_sha256="0" * 64,
+                        prompt_chars=20,
+                        top_label=choice.top_label,
+                        confidence=choice.confidence,
+                        scores=scores,
+                        runner_up=choice.runner_up,
+                        margin=choice.margin,
+                        threshold=0.55,
+                        cause=choice.cause,
+                        is_fallback=choice.is_fallback,
+                        model_chosen=choice.model_chosen,
+                        model_used=choice.model_chosen,
+                        classifier="test-1",
+                        calibrated=True,
+                        classify_ms=12.0,
+                        policy_fingerprint=POLICY.fingerprint,
+                        labels_fingerprint=POLICY.labels_fingerprint,
+                        classifier_cost_usd=Decimal(0),
+                        input_tokens=500 if tokens else None,
+                        output_tokens=300 + i % 50 if tokens else None,
+                        usage_grade="measured" if tokens else None,
+                        outcome="ok" if tokens else None,
+                    ),
+                    **more,
                 ),
                 privacy,
             )
@@ -357,6 +362,37 @@ def test_savings_lists_what_has_no_price_by_name_and_marks_the_lower_bound(data:
     test = open_page("savings")
     assert "Not priced: " in words(test)
     assert {m.label: m.value for m in test.metric}["Paid"].endswith("+")
+
+
+def test_overview_and_savings_show_one_sum_with_failed_attempts_and_classifier(data: Path) -> None:
+    free = Attempt("gpt-4o", "malformed", cost_usd=Decimal("1.25"))
+    write_log(
+        data,
+        8,
+        classifier_cost_usd=Decimal("0.5"),
+        attempts=2,
+        failed_attempts=(free,),
+        failed_cost_usd=Decimal("1.25"),
+    )
+    cost = {m.label: m.value for m in open_page("overview").metric}["Cost"]
+    shown = open_page("savings")
+    paid = {m.label: m.value for m in shown.metric}["Paid"]
+    assert cost == paid
+    assert "not projected: that needs a full day of priced decisions" in words(shown)
+    assert 14.0 <= float(cost.lstrip("$")) < 15.0  # 8 x (0.5 + 1.25), and the answers
+    write_log(data, 4, outcome="auth", tokens=False)  # known to cost nothing: no plus
+    loaders.close_readers()
+    again = open_page("savings")
+    assert {m.label: m.value for m in open_page("overview").metric}["Cost"] == cost
+    assert {m.label: m.value for m in again.metric}["Paid"] == cost
+    assert "No model answered, and no provider charges for that: 4 decisions" in words(again)
+    write_log(data, 1, attempts=2, failed_attempts=(Attempt("gpt-4o", "timeout"),))
+    loaders.close_readers()
+    assert {m.label: m.value for m in open_page("overview").metric}["Cost"].endswith("+")
+    test = open_page("savings")
+    assert {m.label: m.value for m in test.metric}["Paid"].endswith("+")
+    table = next(x.value for x in test.dataframe if "Paid" in x.value)
+    assert table["Bound"].tolist().count("lower bound") == 1
 
 
 def test_savings_against_the_policy_before_and_the_dearest_model(data: Path) -> None:

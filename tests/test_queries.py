@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -24,7 +25,7 @@ from router.log.spool import Spool
 from router.log.writer import policy_payload
 from router.policy import GRID, Model, Policy, PriceOverride, confidence_bin, decide
 from router.prices import PriceBook
-from router.types import CAUSES, Attempt, Decision, Label, Usage
+from router.types import CAUSES, UNCHARGED, Attempt, Decision, Label, Usage
 
 LABELS = ("a", "b", "c")
 MODELS = ("gpt-4o-mini", "claude-sonnet-4-5", "nobody-knows-this", "own-price")
@@ -116,6 +117,13 @@ def random_log(seed: int, rule: Policy, n: int = 300) -> list[Decision]:
             }
         if rng.random() < 0.5:
             values["classifier_cost_usd"] = Decimal("0.000012345678")
+        if rng.random() < 0.2:
+            price = rng.choice([None, Decimal("0.004321"), Decimal(0)])
+            values |= {
+                "attempts": 2,
+                "failed_attempts": (Attempt("gpt-4o-mini", "timeout", cost_usd=price),),
+                "failed_cost_usd": price,
+            }
         made.append(decision(number, **values))
     return made
 
@@ -151,6 +159,10 @@ def book_known(u: Usage) -> bool:
     return countable(u) is not None
 
 
+def unanswered(d: Decision) -> bool:
+    return d.outcome in UNCHARGED and not known(d)
+
+
 def answered(d: Decision) -> str:
     return d.model_used or d.model_chosen
 
@@ -177,6 +189,7 @@ RULES = [
     ),
 ]
 SEEDS = [1, 2]
+KINDS = ("input", "output", "cache_read", "cache_write")
 
 
 @pytest.fixture(params=[(r, s) for r in RULES for s in SEEDS], ids=lambda p: f"{p[0].id}, seed {p[1]}")
@@ -221,7 +234,11 @@ def test_summary_equals_counting_row_by_row(case):
         "n_assumed": sum(
             c is not None and d.usage_grade == "assumed" for c, d in zip(costs, made, strict=True)
         ),
-        "n_unmeasured": sum(not known(d) for d in made),
+        "n_unmeasured": sum(not known(d) and not unanswered(d) for d in made),
+        "n_unanswered": sum(unanswered(d) for d in made),
+        "failed_cost_usd": float(sum(d.failed_cost_usd or 0 for d in made)),
+        "n_failed_unknown": sum((d.attempts or 1) > 1 and d.failed_cost_usd is None for d in made),
+        "n_classifier_unknown": sum(d.confidence is not None and d.classifier_cost_usd is None for d in made),
         "n_unpriced": sum(known(d) and c is None for c, d in zip(costs, made, strict=True)),
         "cost_usd": sum(c for c in costs if c is not None),
         "classifier_cost_usd": float(sum(d.classifier_cost_usd or 0 for d in made)),
@@ -303,12 +320,116 @@ def test_spend_equals_summing_row_by_row(case):
         priced = c is not None and b is not None
         cell["n"] += 1
         cell["n_priced"] += priced
-        cell["n_unpriced"] += not priced
+        cell["n_unpriced"] += not priced and not unanswered(d)
+        cell["n_unanswered"] += unanswered(d)
+        cell["n_cost_unknown"] += c is None and not unanswered(d)
+        classifier, failed = float(d.classifier_cost_usd or 0), float(d.failed_cost_usd or 0)
+        cell["classifier_cost"] += classifier if priced else 0
+        cell["unmatched_cost"] += 0 if priced else classifier + (c or 0)
+        cell["failed_cost"] += failed
+        cell["unmatched_failed_cost"] += 0 if priced else failed
+        cell["n_failed_unknown"] += (d.attempts or 1) > 1 and d.failed_cost_usd is None
+        cell["n_classifier_unknown"] += d.confidence is not None and d.classifier_cost_usd is None
         cell["cost"] += c if priced else 0
         cell["cost_sq"] += c * c if priced else 0
         cell["baseline_cost"] += b if priced else 0
         cell["cost_baseline"] += c * b if priced else 0
     assert_equal(queries.spend(log, Filter(), rule, book), expected, ["day", "label", "model_used", "cause"])
+
+
+@pytest.mark.parametrize("baseline", [None, "nobody-knows-this"], ids=["a baseline", "one without a price"])
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        Filter(),
+        Filter(failed=True),
+        Filter(labels=("a",)),
+        Filter(start=START + timedelta(hours=90, minutes=7)),
+    ],
+    ids=["everything", "failed", "one label", "since a time"],
+)
+def test_the_overview_and_the_savings_know_one_sum_of_all_that_was_paid(case, baseline, chosen):
+    log, _, rule, book = case
+    against = baseline or queries.baseline_of(rule)
+    overview = queries.summary(log, chosen, book)
+    found = savings(queries.spend(log, chosen, rule, book, baseline=against), against)
+    parts = (overview["cost_usd"] or 0, overview["classifier_cost_usd"] or 0, overview["failed_cost_usd"])
+    assert overview["paid_usd"] == pytest.approx(math.fsum(parts), rel=1e-12)
+    assert found.paid_usd == pytest.approx(overview["paid_usd"], rel=1e-12)
+    assert (found.n, found.n_unanswered, found.is_whole) == (
+        overview["n"],
+        overview["n_unanswered"],
+        overview["paid_is_whole"],
+    )
+    if baseline is not None:
+        assert found.savings_usd is None and found.baseline_usd is None and found.waterfall == ()
+
+
+def test_a_log_whose_every_cost_is_known_has_whole_sums_on_both_sides(tmp_path):
+    rule = policy()
+    paid = {
+        "input_tokens": 1000,
+        "output_tokens": 10,
+        "classifier_cost_usd": Decimal("0.25"),
+        "outcome": "ok",
+    }
+    refused = {"outcome": "auth", "classifier_cost_usd": Decimal("0.25")}
+    retried = paid | {
+        "attempts": 2,
+        "failed_attempts": (Attempt("gpt-4o-mini", "malformed", cost_usd=Decimal(2)),),
+        "failed_cost_usd": Decimal(2),
+    }
+    with opened(tmp_path, [decision(i, **x) for i, x in enumerate((paid, retried, refused))]) as log:
+        book = PriceBook(rule.models)
+        overview = queries.summary(log, Filter(), book)
+        found = savings(queries.spend(log, Filter(), rule, book), queries.baseline_of(rule))
+    routed = 2 * float(book.price(Usage(1000, 10), "gpt-4o-mini", START.date()))
+    assert overview["paid_is_whole"] and found.is_whole
+    assert (overview["n_unmeasured"], overview["n_unpriced"], overview["n_unanswered"]) == (0, 0, 1)
+    assert overview["paid_usd"] == pytest.approx(routed + 0.75 + 2)
+    assert found.paid_usd == pytest.approx(routed + 0.75 + 2)
+    assert found.unmatched_usd == pytest.approx(
+        0.25
+    )  # classifying what no model answered was paid, and saves nothing
+    assert found.savings_usd == pytest.approx(found.baseline_usd - routed - 0.5 - 2)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_common_price_factor_leaves_the_share_and_not_what_was_logged_as_paid(tmp_path, seed):
+    """Answers and baseline are at the price book's rates; classifier and failed attempts stay what they were."""
+    models = ("gpt-4o-mini", "claude-sonnet-4-5", "own-price", "gpt-4o", "claude-opus-4-6")
+    book = PriceBook(OWN)
+
+    def times(factor: int, day) -> PriceBook:
+        rates = {name: book.rate(name, day) for name in models}
+        own = {
+            name: Model(name, "openai", price=PriceOverride(*(getattr(rate, x) * factor for x in KINDS)))
+            for name, rate in rates.items()
+        }
+        return PriceBook(own)
+
+    rule = policy()
+    made = random_log(seed, rule)
+    plain = [
+        replace(d, attempts=None, failed_attempts=(), failed_cost_usd=None, classifier_cost_usd=Decimal(0))
+        for d in made
+    ]
+    found = {}
+    for word, rows in (("plain", plain), ("failed", made)):
+        with opened(tmp_path / word, rows, rule) as log:
+            for factor in (1, 3):
+                spend = queries.spend(log, Filter(), rule, times(factor, START.date()))
+                found[word, factor] = savings(spend, queries.baseline_of(rule))
+    one, three = found["plain", 1], found["plain", 3]
+    assert three.paid_usd == pytest.approx(3 * one.paid_usd, rel=1e-12)
+    assert three.savings_usd == pytest.approx(3 * one.savings_usd, rel=1e-12)
+    assert three.savings_share == pytest.approx(one.savings_share, rel=1e-12)
+    assert three.share_half == pytest.approx(one.share_half, rel=1e-9)
+    one, three = found["failed", 1], found["failed", 3]
+    assert three.baseline_usd == pytest.approx(3 * one.baseline_usd, rel=1e-12)
+    assert three.failed_usd == one.failed_usd > 0
+    assert three.classifier_usd == one.classifier_usd > 0
+    assert three.savings_share > one.savings_share  # what stays is the smaller, the dearer the rest is
 
 
 def chosen_by(d: Decision, rule: Policy, thresholds: Policy) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -12,9 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t as student
 
+from dashboard import savings_figures
+from router.analysis.decomposition import shown
 from router.analysis.lengths import LengthRatio
-from router.analysis.projection import ground, project, project_spend
+from router.analysis.projection import days_to_go_by, ground, project, project_spend, why_not
 from router.analysis.savings import savings
+from router.analysis.steps import STEPS
 from router.analysis.tables import SPEND, empty
 from router.types import CAUSES
 
@@ -48,7 +52,10 @@ def row(
     if day is not None:
         out["day"] = pd.Timestamp(day)
     if failed is not None:
-        out["failed_cost"] = failed if priced else 0.0  # every sum is over the priced decisions
+        out |= {"failed_cost": failed, "unmatched_failed_cost": 0.0 if priced else failed}
+        out["unmatched_cost"] = (
+            0.0 if priced else k
+        )  # a classifier charges whether or not an answer has a price
     return out
 
 
@@ -91,8 +98,8 @@ def test_hand_worked_waterfall():
         ("baseline", "baseline", 45.0, 45.0),
         ("label", "easy", -27.0, 18.0),
         ("label", "hard", 0.0, 18.0),
-        ("fallback", "fallback", -6.0, 12.0),
-        ("classifier_failed", "classifier failed", -2.0, 10.0),
+        ("fallback", "falling back", -6.0, 12.0),
+        ("classifier_failed", "no scores", -2.0, 10.0),
         ("classifier", "classifier", 0.4, 10.4),
         ("paid", "paid", 10.4, 10.4),
     ]
@@ -187,6 +194,79 @@ def test_failed_attempts_are_paid_too():
     assert [x.kind for x in found.waterfall][-2:] == ["failed", "paid"]
 
 
+def test_what_was_paid_without_a_baseline_is_paid_and_only_its_failures_lower_the_savings():
+    lost = row("easy", None, "routed", None, None, k=0.3, failed=0.7)
+    known = row("easy", "small", "routed", None, None, failed=0.0) | {
+        "unmatched_cost": 2.0,
+        "n_cost_unknown": 0,
+    }
+    rows = [r | {"failed_cost": 0.0, "n_cost_unknown": 0} for r in FIVE[:4]]
+    found = savings(table([*rows, lost | {"n_cost_unknown": 1}, known]), "big")
+    assert (found.n_unpriced, found.n_cost_unknown, found.is_whole) == (2, 1, False)
+    assert (found.failed_usd, found.failed_unmatched_usd) == (pytest.approx(0.7), pytest.approx(0.7))
+    assert found.unmatched_usd == pytest.approx(2.3)
+    assert found.paid_usd == pytest.approx(10.4 + 0.7 + 2.3)
+    assert found.savings_usd == pytest.approx(45.0 - 10.4 - 0.7)
+    for steps in (found.waterfall, found.effects):
+        assert [x.kind for x in steps][-3:] == ["failed", "unmatched", "paid"]
+        assert math.fsum(x.amount_usd for x in steps[:-1]) == pytest.approx(found.paid_usd, abs=1e-9)
+    assert savings(table([*rows, known]), "big").is_whole  # its cost is known, its baseline alone is not
+
+
+def test_what_no_model_answered_and_nobody_charges_for_leaves_nothing_unknown():
+    refused = row("easy", "small", "routed", None, None) | {"n_unpriced": 0, "n_unanswered": 1}
+    rows = [r | {"n_unanswered": 0} for r in FIVE[:4]]
+    found, without = savings(table([*rows, refused]), "big"), savings(table(rows), "big")
+    assert (found.n, found.n_priced, found.n_unpriced, found.n_unanswered) == (5, 4, 0, 1)
+    assert found.is_whole and found.unpriced == ()
+    assert (found.paid_usd, found.savings_usd) == (without.paid_usd, without.savings_usd)
+    assert savings(table([refused]), "big").paid_usd is None
+
+
+def test_a_label_says_when_a_part_of_what_it_cost_is_not_known():
+    rows = [row("easy", "small", "routed", 1.0, 10.0), row("hard", "big", "routed", 4.0, 10.0, k=np.nan)]
+    whole = {x.label: x.is_whole for x in savings(table(rows), "big").labels}
+    assert whole == {"easy": True, "hard": False}
+    counted = [r | {"failed_cost": 0.0, "n_failed_unknown": int(r["label"] == "easy")} for r in rows[:1]]
+    assert not savings(table(counted), "big").labels[0].is_whole
+
+
+def test_waterfall_and_effects_have_one_vocabulary():
+    rows = [
+        row(label, "small", cause, 1.0, 10.0, k=0.1, failed=0.2)
+        for label, cause in (("easy", "routed"), ("easy", "low_margin"), ("easy", "forced"), ("easy", "explored"), (None, "classifier_error"))
+    ]  # fmt: skip
+    found = savings(table(rows), "big")
+    kinds = {x.kind for x in found.effects}
+    assert {"classifier_failed", "forced", "explored", "classifier", "failed", "fallback"} <= kinds
+    assert {x.kind for x in found.waterfall} - {"label"} <= kinds
+    amounts = {x.kind: x.amount_usd for x in found.effects}
+    for step in found.waterfall:
+        if step.kind in ("classifier_failed", "forced", "explored", "classifier", "failed"):
+            assert step.name == STEPS[step.kind][0]
+            assert step.amount_usd == pytest.approx(amounts[step.kind])
+    assert kinds <= {*STEPS, "baseline", "paid"}
+
+
+def test_what_doubles_leave_behind_is_no_line():
+    rows = [
+        row("easy", "big", "low_margin", 0.1, 0.1, label_cost=0.1),
+        row("hard", "big", "routed", 0.3, 0.3),
+    ]
+    found = savings(table(rows), "big").effects
+    noisy = [replace(x, amount_usd=4e-17) if x.kind in ("mix", "fallback") else x for x in found]
+    lines = {x.kind: x.amount_usd for x in shown(noisy)}
+    assert lines["mix"] == 0.0 and "fallback" not in lines
+    assert list(lines) == ["baseline", "price", "mix", "paid"]
+    found = savings(table(rows), "big")
+    steps = tuple(replace(x, amount_usd=4e-17) if x.kind == "fallback" else x for x in found.waterfall)
+    assert [
+        x.amount_usd
+        for x in savings_figures.by_label(replace(found, waterfall=steps))
+        if x.kind == "fallback"
+    ] == [0.0]
+
+
 def test_unknown_price_of_the_labels_model_hides_only_the_price_of_falling_back():
     spend = table([row("hard", "middle", "low_confidence", 4.0, 10.0, label_cost=np.nan)])
     assert savings(spend, "big").labels[0].fallback_usd is None
@@ -236,6 +316,7 @@ def test_the_waterfall_ends_at_what_was_paid(rows):
     for name in ("baseline_usd", "paid_usd", "savings_usd"):
         parts = math.fsum(value for x in found.labels if (value := getattr(x, name)) is not None)
         assert parts == pytest.approx(getattr(found, name), abs=1e-9)
+    assert math.fsum(x.amount_usd for x in found.effects[:-1]) == pytest.approx(found.paid_usd, abs=1e-9)
     assert sum(x.n for x in found.labels) == found.n == found.n_priced + found.n_unpriced
 
 
@@ -245,7 +326,7 @@ def test_the_waterfall_ends_at_what_was_paid(rows):
     factor=st.sampled_from([0.01, 7.0]),
     seed=st.integers(0, 9),
 )
-def test_merging_shuffling_and_a_common_price_factor_leave_the_share(rows, factor, seed):
+def test_merging_and_shuffling_leave_the_figures_and_a_common_factor_the_share(rows, factor, seed):
     one = savings(table(rows), "big")
     keys = ["label", "model_used", "cause", "day"]
     merged = (
@@ -255,7 +336,9 @@ def test_merging_shuffling_and_a_common_price_factor_leave_the_share(rows, facto
         .sample(frac=1, random_state=seed)
     )
     scaled = table(rows)
-    scaled[["cost", "baseline_cost", "label_cost", "classifier_cost", "failed_cost"]] *= factor
+    scaled[["cost", "baseline_cost", "label_cost", "classifier_cost", "failed_cost", "unmatched_cost"]] *= (
+        factor
+    )
     scaled[["cost_sq", "baseline_sq", "cost_baseline"]] *= factor**2
     for other in (savings(merged, "big"), savings(scaled, "big")):
         assert (one.savings_share is None) == (other.savings_share is None)
@@ -440,7 +523,16 @@ def test_the_projection_of_a_log_leaves_torn_days_out_and_lets_priced_decisions_
     # seven days of 1 and one of 2: its one priced decision stands for both
     assert found["paid"].total == pytest.approx(30 * 9 / 8)
     assert found["saved"].total == pytest.approx(found["baseline"].total - found["paid"].total)
+    lost = row("easy", None, "routed", None, None, day=date(2026, 11, 2), failed=0.5)
+    more = [r | {"failed_cost": 0.0, "unmatched_failed_cost": 0.0, "unmatched_cost": 0.0} for r in rows]
+    # the day's priced decision stands for one more; the failed attempt is paid once, and nothing stands for it
+    for what, added in (("paid", 1.0 + 0.5), ("saved", 2.0 - 0.5), ("baseline", 3.0)):
+        plain, with_lost = (project_spend(table(x), date(2026, 11, 10), what) for x in (more, [*more, lost]))
+        assert with_lost.total - plain.total == pytest.approx(30 / 8 * added)
     assert project_spend(table(rows[:1]), date(2026, 11, 10)) is None
+    assert days_to_go_by(table(rows[:1]), date(2026, 11, 10)) == 0
+    assert days_to_go_by(table(rows), date(2026, 11, 10)) == found["paid"].days
+    assert "this log has 0" in why_not(0)
     assert project_spend(empty(SPEND), date(2026, 11, 10)) is None
 
 

@@ -14,11 +14,12 @@ NOW = START + 3 * DAY + timedelta(hours=5)
 
 
 def series(*rows):
-    """Rows of (day, cause, n, cost, priced)."""
+    """Rows of (day, cause, n, cost, priced) and, where there are any, unanswered and what else was paid."""
     return pd.DataFrame(
         [
             {"bucket": START + d * DAY, "cause": cause, "n": n, "cost_usd": cost, "n_costed": priced}
-            for d, cause, n, cost, priced in rows
+            | {"n_unanswered": more[0] if more else 0, "other_usd": more[1] if more else 0.0}
+            for d, cause, n, cost, priced, *more in rows
         ]
     )
 
@@ -27,7 +28,8 @@ def spend(*rows):
     return pd.DataFrame(
         [
             {"day": START + d * DAY, "n_priced": n, "cost": c, "classifier_cost": k, "baseline_cost": b}
-            for d, n, c, k, b in rows
+            | {"failed_cost": failed[0] if failed else 0.0}
+            for d, n, c, k, b, *failed in rows
         ]
     )
 
@@ -50,6 +52,19 @@ def test_courses_are_ratios_of_each_period_and_leave_out_the_one_that_is_not_ove
     assert found["saved"].tolist() == [0.75]
     assert found["p95"].tolist() == [12.0]
     assert found["unmeasured"].tolist() == [0.25, 1.0]
+
+
+def test_courses_hold_all_that_was_paid_and_call_no_refused_request_unmeasured():
+    found = sparks.courses(
+        series((0, "routed", 6, 1.5, 4, 2, 0.5), (1, "routed", 4, None, 0, 3, 0.25), (2, "routed", 1, None, 0, 1, 0.0)),
+        spend((0, 6, 1.0, 0.5, 6.0, 1.5)),
+        latency((0, 12.0)),
+        width=DAY,
+        now=NOW,
+    )  # fmt: skip
+    assert found["cost"].tolist() == [2.0, 0.25]
+    assert found["saved"].tolist() == [0.5]
+    assert found["unmeasured"].tolist() == [0.0, 0.25, 0.0]
 
 
 def test_the_line_goes_from_edge_to_edge_and_from_low_to_high():

@@ -40,7 +40,8 @@ def sentence(now: dict[str, Any], saved: Savings, series: pd.DataFrame) -> str:
     model, share = untrusted.name(top.index[0]), formats.share(top.iloc[0] / now["n"])
     said = f"**{model}** was chosen for {share} of {formats.plural(now['n'], 'decision')}; {formats.share(now['n_fallback'] / now['n'])} fell back."
     if saved.savings_share is None:
-        return f"{said} Cost is not measured."
+        what = "Cost is" if now["paid_usd"] is None else "Savings are"
+        return f"{said} {what} not measured."
     word = "less" if saved.savings_share >= 0 else "more"
     return f"{said} Routing cost {formats.share(abs(saved.savings_share))} {word} than all to {untrusted.name(saved.baseline)}."
 
@@ -62,9 +63,9 @@ def first_row(
     now: dict[str, Any], then: dict[str, Any] | None, saved: Savings, saved_then: Savings | None
 ) -> list[Figure]:
     """Six figures, each with its change against the period before where the log reaches back that far."""
-    share, unmeasured = _ratio(now, "n_fallback"), 1 - _ratio(now, "n_costed")
+    share, unmeasured = _ratio(now, "n_fallback"), _unmeasured(now)
     change = _changes(now, then, saved, saved_then) if then is not None and then["n"] else {}
-    partly = "+" if 0 < now["n_costed"] < now["n"] else ""
+    partly = "" if now["paid_is_whole"] else "+"
     tokens = "assumed tokens" if now["n_assumed"] else "measured tokens"
     p50 = now["classify_p50_ms"]
     return [
@@ -81,10 +82,10 @@ def first_row(
         ),
         Figure(
             "cost", "Cost",
-            "Not measured" if now["cost_usd"] is None else formats.usd(now["cost_usd"]) + partly, change.get("cost"),
+            "Not measured" if now["paid_usd"] is None else formats.usd(now["paid_usd"]) + partly, change.get("cost"),
             tokens if now["n_costed"] else "no token counts",
-            "Tokens at the price book's rates for each day. A plus: some decisions have no known cost, so it is a lower "
-            "bound.", formats.usd,
+            "All that was paid: answers at the price book's rates for each day, classifier and failed attempts at the prices "
+            "known then. A plus: a part of it is not known, so it is a lower bound.", formats.usd,
         ),
         Figure(
             "saved", f"Savings vs {untrusted.name(saved.baseline)}",
@@ -102,7 +103,8 @@ def first_row(
         Figure(
             "unmeasured", "Cost not measured", formats.share(unmeasured), change.get("unmeasured"),
             f"{formats.plural(now['n_unmeasured'], 'decision')} without tokens",
-            "Decisions without token counts, or whose model has no known price.", formats.share,
+            "Decisions without token counts, or whose model has no known price. Calls that no model answered and no provider "
+            f"charges for are known to cost nothing: {formats.count(now['n_unanswered'])}.", formats.share,
         ),
     ]  # fmt: skip
 
@@ -113,10 +115,10 @@ def _changes(
     found = {
         "n": formats.signed_percent(now["n"] / then["n"] - 1),
         "share": formats.signed_points(_ratio(now, "n_fallback") - _ratio(then, "n_fallback")),
-        "unmeasured": formats.signed_points(_ratio(then, "n_costed") - _ratio(now, "n_costed")),
+        "unmeasured": formats.signed_points(_unmeasured(now) - _unmeasured(then)),
     }
-    if now["cost_usd"] and then["cost_usd"]:
-        found["cost"] = formats.signed_percent(float(now["cost_usd"]) / float(then["cost_usd"]) - 1)
+    if now["paid_usd"] and then["paid_usd"]:
+        found["cost"] = formats.signed_percent(now["paid_usd"] / then["paid_usd"] - 1)
     if saved.savings_share is not None and saved_then is not None and saved_then.savings_share is not None:
         found["saved"] = formats.signed_points(saved.savings_share - saved_then.savings_share)
     if now["classify_p95_ms"] is not None and then["classify_p95_ms"] is not None:
@@ -146,6 +148,10 @@ def figures_row(shown: list[Figure], courses: dict[str, pd.Series]) -> None:
 
 def _ratio(row: dict[str, Any], key: str) -> float:
     return row[key] / row["n"] if row["n"] else 0.0
+
+
+def _unmeasured(row: dict[str, Any]) -> float:
+    return _ratio(row, "n_unmeasured") + _ratio(row, "n_unpriced")
 
 
 def answered_card(series: pd.DataFrame, order: list[str]) -> None:
@@ -232,7 +238,7 @@ def label_card(series: pd.DataFrame, policy: Policy, order: list[str]) -> None:
         fell = series["cause"].isin(("low_confidence", "low_margin"))
         table = (
             series.assign(fell=series["n"].where(fell, 0))
-            .groupby("label", dropna=True)[["n", "fell", "cost_usd", "n_costed"]]
+            .groupby("label", dropna=True)[["n", "fell", "cost_usd", "n_costed", "other_usd"]]
             .sum(min_count=1)
         )
         names = [name for name in order if name in table.index]
@@ -245,7 +251,9 @@ def label_card(series: pd.DataFrame, policy: Policy, order: list[str]) -> None:
                 "Fallback": [
                     formats.share(fell / n) for fell, n in zip(table["fell"], table["n"], strict=True)
                 ],
-                "Cost": table["cost_usd"].astype("float64").where(table["n_costed"] > 0).to_numpy(),
+                "Cost": (table["cost_usd"].astype("float64").fillna(0.0) + table["other_usd"])
+                .where((table["n_costed"] > 0) | (table["other_usd"] > 0))
+                .to_numpy(),
             }
         )
         st.dataframe(
@@ -261,7 +269,7 @@ def label_card(series: pd.DataFrame, policy: Policy, order: list[str]) -> None:
                 ),
                 "Decisions": st.column_config.NumberColumn(format="localized", width=84),
                 "Fallback": st.column_config.TextColumn(width=78),
-                "Cost": st.column_config.NumberColumn("Cost, $", format="%.2f", width=92),
+                "Cost": st.column_config.NumberColumn("Cost, $", format="%,.2f", width=92),
             },
         )
 

@@ -19,7 +19,8 @@ from dashboard import (
     untrusted,
 )
 from router.analysis.replay import projected_spend
-from router.analysis.savings import Savings, savings
+from router.analysis.savings import LabelSavings, Savings, savings
+from router.analysis.steps import noticeable
 from router.log.baselines import DEAREST, PREVIOUS
 from router.log.queries import baseline_of
 from router.policy import Policy
@@ -88,7 +89,9 @@ def figures_row(found: Savings, replayed: bool) -> None:
     book = loaders.prices()
     if book.as_of is not None:
         ground.append(f"prices of {formats.day(book.as_of, year=True)}")
-    half = "" if found.savings_half is None else f" ± {formats.usd(found.savings_half).lstrip('$')}"
+    half = ""
+    if found.savings_half is not None:
+        half = f" ± {formats.usd(noticeable(found.savings_half, found.baseline_usd or 0.0)).lstrip('$')}"
     saved = "Not measured" if found.savings_usd is None else formats.usd(found.savings_usd) + half
     share = (
         "no priced decision"
@@ -110,9 +113,15 @@ def figures_row(found: Savings, replayed: bool) -> None:
             paid,
             _money(found.paid_usd) + lower,
             ", ".join(ground),
-            "Routed models, classifier and failed attempts. A plus marks a lower bound: a part of it is not known.",
+            "Routed models, classifier and failed attempts. Classifier and failed attempts are at the prices known when they were "
+            "made, answers at today's price book. A plus marks a lower bound: a part of it is not known.",
         ),
-        ("Savings", saved, share, "Baseline minus everything that was paid. The interval is 95 %."),
+        (
+            "Savings",
+            saved,
+            share,
+            "Baseline minus everything that was paid, but for answers and classifying without a known baseline. The interval is 95 %.",
+        ),
         (
             "Not priced",
             formats.count(found.n_unpriced),
@@ -123,9 +132,10 @@ def figures_row(found: Savings, replayed: bool) -> None:
     grid = st.grid(columns=4, min_column_width=250)
     for title, value, under, more in cards:
         with grid.cell():
-            st.metric(title, value, delta_description=under, help=more, border=True)
-    if found.n_unpriced:
-        st.caption(f"Not priced: {savings_cards.left_out(found)}.")
+            st.metric(title, value, delta_description=under, help=more, border=True, height="stretch")
+    notes = savings_cards.notes(found)
+    if notes:
+        st.caption(" ".join(notes))
 
 
 def _all_to(found: Savings) -> str:
@@ -160,8 +170,8 @@ def waterfall_card(found: Savings, order: Sequence[str], beside: int) -> None:
             )
             return
         by_cause = st.session_state[STEPS] == BY_CAUSE
-        steps = savings_figures.by_cause(found) if by_cause else found.waterfall
-        figure, finding = savings_figures.waterfall(found, steps, order, 520 + beside + 56 * (not by_cause))
+        steps = savings_figures.by_cause(found) if by_cause else savings_figures.by_label(found)
+        figure, finding = savings_figures.waterfall(found, steps, order, 524 + beside + 47 * (not by_cause))
         st.plotly_chart(figure, theme=None, config=theme.plotly_config(), key="waterfall", alt=finding)
         if by_cause:
             st.caption(savings_cards.CAUSES)
@@ -172,7 +182,7 @@ def label_table(found: Savings, order: Sequence[str]) -> None:
     with st.container(border=True, gap="xsmall"):
         with st.container(gap=None):
             st.subheader("By label and model", anchor=False)
-            st.caption("Spend in the period, priced decisions only")
+            st.caption("Spend in the period; baseline and savings of priced decisions only")
         shown = [row for row in found.labels if row.label is not None]
         chips = theme.chips([str(row.label) for row in shown], order)
         failed = [row for row in found.labels if row.label is None]
@@ -188,15 +198,19 @@ def label_table(found: Savings, order: Sequence[str]) -> None:
                 ],
                 "Baseline": [row.baseline_usd for row in shown + failed],
                 "Paid": [row.paid_usd for row in shown + failed],
-                "Savings": [row.savings_usd for row in shown + failed],
+                "Savings": [_beside_baseline(row.savings_usd, row) for row in shown + failed],
                 "Share": [
                     None if row.savings_share is None else formats.share(row.savings_share)
                     for row in shown + failed
                 ],
-                "Falling back": [row.fallback_usd for row in shown + failed],
+                "Falling back": [_beside_baseline(row.fallback_usd, row) for row in shown + failed],
             }
         )
-        money = {"format": "%.2f"}
+        if not all(row.is_whole or row.paid_usd is None for row in shown + failed):
+            partly = [not row.is_whole and row.paid_usd is not None for row in shown + failed]
+            place = list(table.columns).index("Paid") + 1
+            table.insert(place, "Bound", ["lower bound" if x else "" for x in partly])
+        money = {"format": "%,.2f"}
         st.dataframe(
             table,
             hide_index=True,
@@ -209,15 +223,22 @@ def label_table(found: Savings, order: Sequence[str]) -> None:
                 "Decisions": st.column_config.NumberColumn(format="localized"),
                 "Baseline": st.column_config.NumberColumn("Baseline, $", **money),
                 "Paid": st.column_config.NumberColumn("Paid, $", **money),
+                "Bound": st.column_config.TextColumn(
+                    "", help="A part of what was paid (answers, classifier or failed attempts) is not known."
+                ),
                 "Savings": st.column_config.NumberColumn("Savings, $", **money),
                 "Share": st.column_config.TextColumn("Savings share"),
                 "Falling back": st.column_config.NumberColumn(
                     "Falling back, $",
-                    format="%+.2f",
+                    format="%+,.2f",
                     help="What falling back cost over following the label. Negative: it saved.",
                 ),
             },
         )
+
+
+def _beside_baseline(value: float | None, row: LabelSavings) -> float | None:
+    return None if value is None else noticeable(value, row.baseline_usd or 0.0)
 
 
 def main() -> None:
@@ -252,7 +273,10 @@ def main() -> None:
     estimated = None if replayed or not isinstance(baseline, str) else savings_cards.estimated(baseline)
     left, right = frame.wide_and_narrow()
     with left:
-        waterfall_card(found, order, 30 * (estimated is not None) + 52 * (ratio is not None))
+        words = 0 if savings_cards.is_projected(spend) else -97  # a sentence in place of a chart
+        waterfall_card(
+            found, order, words + 30 * (estimated is not None) + 52 * (ratio is not None and not words)
+        )
     with right:
         savings_cards.ways_card(found, estimated)
         savings_cards.projection_card(spend, ratio)

@@ -1,13 +1,18 @@
-"""Why routing cost less than the baseline: length, price, mix, fallback, classifier, failed attempts. They sum to it."""
+"""Why routing cost less than the baseline: length, price, mix, fallback, classifier, failed attempts. They sum to it.
+
+One vocabulary for the steps, for every table, chart and page: router.analysis.steps.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import fsum
 from typing import Literal
 
 import pandas as pd
 
+from router.analysis.steps import noticeable
 from router.analysis.tables import SPEND, columns
 
 FALLBACK_CAUSES = ("low_confidence", "low_margin")
@@ -21,8 +26,10 @@ Kind = Literal[
     "fallback",
     "classifier_failed",
     "forced",
+    "explored",
     "classifier",
     "failed",
+    "unmatched",
     "paid",
 ]
 
@@ -50,8 +57,9 @@ def decompose(spend: pd.DataFrame) -> tuple[Effect, ...]:
       requests, which a count of requests alone would not see;
     - ``fallback`` = cost of what fell back minus its cost had it followed its label.
 
-    Decisions without scores and forced ones have a step of their own; classifier and failed attempts come last. Each step is a
-    difference of the same sums, so that they add up to the last digit of the doubles.
+    Decisions without scores, forced and explored ones have a step of their own; classifier, failed attempts and what was paid
+    without a baseline come last. Each step is a difference of the same sums, so that they add up to the last digit of the
+    doubles.
     """
     table = pd.DataFrame(columns(spend, SPEND))
     if not int(table["n_priced"].sum()):
@@ -63,7 +71,8 @@ def decompose(spend: pd.DataFrame) -> tuple[Effect, ...]:
     known = table["label_cost"].notna()
     routed = (table["cause"] == "routed") & labelled
     followed = routed | (fell & labelled & known)
-    forced = ~(fell | failed | routed)
+    explored = table["cause"] == "explored"
+    forced = ~(fell | failed | routed | explored)
     table["if_followed"] = table["cost"].where(routed, table["label_cost"])
     price, both = _price_effect(table[followed])
     steps = [Effect("baseline", _sum(table["baseline_cost"]), _sum(table["baseline_cost"]))]
@@ -78,15 +87,32 @@ def decompose(spend: pd.DataFrame) -> tuple[Effect, ...]:
     add("mix", both - price)
     back = _difference(table[fell & followed], "cost", "if_followed")
     add("fallback", back + _difference(table[fell & ~followed], "cost", "same_tokens_cost"))
-    for kind, rows in (("classifier_failed", table[failed]), ("forced", table[forced])):
-        if len(rows):
-            add(kind, _difference(rows, "cost", "same_tokens_cost"))  # type: ignore[arg-type]
+    apart: tuple[tuple[Kind, pd.Series], ...] = (
+        ("classifier_failed", failed),
+        ("forced", forced),
+        ("explored", explored),
+    )
+    for kind, rows in apart:
+        if bool(rows.any()):
+            add(kind, _difference(table[rows], "cost", "same_tokens_cost"))
     add("classifier", _sum(table["classifier_cost"]))
     if "failed_cost" in table:
         add("failed", _sum(table["failed_cost"]))
-    paid = fsum(_sum(table[x]) for x in ("cost", "classifier_cost", "failed_cost") if x in table)
+    unmatched = _sum(table["unmatched_cost"]) if "unmatched_cost" in table else 0.0
+    if unmatched:
+        add("unmatched", unmatched)
+    paid = fsum(
+        [unmatched, *(_sum(table[x]) for x in ("cost", "classifier_cost", "failed_cost") if x in table)]
+    )
     steps.append(Effect("paid", paid, paid))
     return tuple(steps)
+
+
+def shown(effects: Sequence[Effect]) -> tuple[Effect, ...]:
+    """The effects that are worth a line: both ends, model prices and request size, and whatever else comes to something."""
+    found = [replace(x, amount_usd=noticeable(x.amount_usd, effects[0].amount_usd)) for x in effects]
+    always = ("baseline", "price", "mix", "paid")
+    return tuple(x for x in found if x.amount_usd or x.kind in always)
 
 
 def _price_effect(table: pd.DataFrame) -> tuple[float, float]:

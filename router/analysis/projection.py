@@ -98,21 +98,43 @@ def project_spend(
     """
     if "day" not in spend or not spend["n_priced"].sum():
         return None
-    extra = spend["classifier_cost"].fillna(0.0)
-    if "failed_cost" in spend:
-        extra = extra + spend["failed_cost"].fillna(0.0)
-    paid = spend["cost"] + extra
-    value = {"paid": paid, "baseline": spend["baseline_cost"], "saved": spend["baseline_cost"] - paid}[what]
-    days = spend.assign(value=value).groupby("day")[["value", "n", "n_priced"]].sum()
+    # What no model answered costs nothing either way: it is no part of a day's traffic.
+    spend = spend.assign(n=spend["n"] - spend["n_unanswered"]) if "n_unanswered" in spend else spend
+    paid, base = spend["cost"] + spend["classifier_cost"].fillna(0.0), spend["baseline_cost"]
+    value = {"paid": paid, "baseline": base, "saved": base - paid}[what]
+    # Failed attempts are known for all decisions, priced or not: nothing stands for them.
+    failed = spend["failed_cost"].fillna(0.0) if "failed_cost" in spend else 0.0
+    sign = {"paid": 1.0, "baseline": 0.0, "saved": -1.0}[what]
+    days = spend.assign(value=value, failed=failed).groupby("day")[["value", "failed", "n", "n_priced"]].sum()
     unknown = {day.date() for day in days.index[days["n_priced"] == 0]}
     days = days[days["n_priced"] > 0]
-    daily = days["value"] * days["n"] / days["n_priced"]
+    daily = days["value"] * days["n"] / days["n_priced"] + sign * days["failed"]
     first = days.index.min().date() + timedelta(days=1)
     last = min(spend["day"].max().date(), today - timedelta(days=1))
     if first > last:
         return None
     values = {day.date(): float(x) for day, x in daily.items()}
     return project(values, first, last, horizon=horizon, unknown=unknown)
+
+
+def days_to_go_by(spend: pd.DataFrame, today: date) -> int:
+    """Full days (UTC) with a priced decision: those of the first one and of today are torn. 0: nothing can be projected."""
+    if "day" not in spend:
+        return 0
+    seen = sorted({day.date() for day in spend["day"][spend["n_priced"] > 0]})
+    return sum(seen[0] < day < today for day in seen)
+
+
+def why_not(days: int, horizon: int = 30) -> str:
+    """Why there is no projection, in words.
+
+    >>> why_not(0)
+    'the next 30 days are not projected: that needs a full day of priced decisions (7 for an interval); this log has 0 (the first day and today are not full)'
+    """
+    return (
+        f"the next {horizon} days are not projected: that needs a full day of priced decisions ({FEW_DAYS} for an interval); "
+        f"this log has {days} (the first day and today are not full)"
+    )
 
 
 def ground(found: Projection) -> str:

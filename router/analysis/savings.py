@@ -2,7 +2,9 @@
 
 The baseline is "the same decisions, all to one model, with the same tokens". That last part is an assumption (another
 model may answer longer or shorter), whatever the grade of the token counts; with ratios of lengths it is an estimate.
-Decisions without a known cost on either side are left out of both, counted, and listed by model.
+Decisions without a known cost on either side are left out of the savings, counted, and listed by model; what is known to
+have been paid for them is a part of what was paid all the same. Those that no model answered and no provider charges for
+are no part of either side, and leave nothing unknown.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from router.analysis.decomposition import FAILURE_CAUSES, FALLBACK_CAUSES, Effect, decompose
+from router.analysis.decomposition import FALLBACK_CAUSES, Effect, decompose
 from router.analysis.estimates import Z95, known, ratio_half_width, token_grade
 from router.analysis.lengths import LengthRatio
 from router.analysis.tables import SPEND, columns
+from router.analysis.waterfall import Step, waterfall
 from router.types import Grade
 
 MIN_DAYS = 7
@@ -26,31 +29,12 @@ MIN_DAYS = 7
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One bar of the waterfall: its signed USD (negative saves) and where the total stands after it."""
-
-    kind: Literal[
-        "baseline",
-        "label",
-        "fallback",
-        "classifier_failed",
-        "forced",
-        "explored",
-        "classifier",
-        "failed",
-        "paid",
-    ]
-    name: str
-    amount_usd: float
-    total_usd: float
-
-
-@dataclass(frozen=True, slots=True)
 class LabelSavings:
     """One label's part; None where nothing is priced. ``label`` None: decisions without a top label.
 
     ``fallback_usd`` is what falling back cost over following the label (negative: it saved); None when not known.
-    ``paid_usd`` holds the label's part of classifier and failed attempts.
+    ``paid_usd`` holds the label's part of classifier and failed attempts, and what was paid without a baseline; it is a lower
+    bound unless ``is_whole``.
     """
 
     label: str | None
@@ -63,6 +47,7 @@ class LabelSavings:
     savings_usd: float | None
     savings_share: float | None
     fallback_usd: float | None
+    is_whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +56,13 @@ class Savings:
 
     Attributes
     ----------
-    paid_usd : ``routed_usd`` + ``classifier_usd`` + ``failed_usd``.
+    paid_usd : all that was paid, as far as it is known: ``routed_usd`` + ``classifier_usd`` + ``failed_usd`` +
+        ``unmatched_usd``. None when nothing is known.
+    savings_usd : ``baseline_usd`` - ``paid_usd`` + ``unmatched_usd``.
+    unmatched_usd : answers and classifying of decisions without a known baseline cost: no part of the savings.
+    failed_unmatched_usd : of ``failed_usd``, that of such decisions; it lowers the savings, because it was paid for nothing.
+    n_unanswered : decisions that no model answered and no provider charges for: no part of either side.
+    n_cost_unknown : of the ``n_unpriced``, those whose own cost is not known; that of the others' baseline is not.
     savings_share : savings / baseline. ``share_half``, ``savings_half``: half the 95 % interval for traffic like this,
         the second one given the baseline; None below two units.
     units : what the interval takes as independent: days (from 7 days on) or decisions.
@@ -87,10 +78,14 @@ class Savings:
     n: int
     n_priced: int
     n_unpriced: int
+    n_unanswered: int
+    n_cost_unknown: int
     baseline_usd: float | None
     routed_usd: float | None
     classifier_usd: float | None
     failed_usd: float | None
+    failed_unmatched_usd: float | None
+    unmatched_usd: float | None
     paid_usd: float | None
     savings_usd: float | None
     savings_half: float | None
@@ -112,7 +107,7 @@ class Savings:
     @property
     def is_whole(self) -> bool:
         """Whether ``paid_usd`` is all that was paid; else it is a lower bound and is shown with a plus."""
-        return self.n_unpriced == 0 and self.classifier_known and self.failed_known
+        return self.n_cost_unknown == 0 and self.classifier_known and self.failed_known
 
 
 def savings(
@@ -134,7 +129,7 @@ def savings(
     n, n_priced = int(table["n"].sum()), int(table["n_priced"].sum())
     measured, assumed = int(table["n_measured"].sum()), int(table["n_assumed"].sum())
     total = _totals(table)
-    paid = fsum((total["cost"], total["classifier"], total["failed"]))
+    paid, matched = _paid(table, total)
     has_share = n_priced > 0 and total["baseline"] > 0
     priced = table[
         table["n_priced"] > 0
@@ -143,20 +138,25 @@ def savings(
     by_days = days is not None and days >= MIN_DAYS
     half = None
     if has_share:
-        half = known(_half_by_days(priced) if by_days else _half_by_decisions(table, n_priced, total))
-        half = _with_lengths(half, table, lengths or {}, total["baseline"], paid)
-    saved = total["baseline"] - paid
+        counted = table[table["day"].isin(priced["day"])] if by_days else table
+        half = known(_half_by_days(counted) if by_days else _half_by_decisions(table, n_priced, total))
+        half = _with_lengths(half, table, lengths or {}, total["baseline"], matched)
+    saved = total["baseline"] - matched
     some = n_priced > 0
     return Savings(
         baseline=baseline,
         n=n,
         n_priced=n_priced,
         n_unpriced=int(table["n_unpriced"].sum()),
+        n_unanswered=_count(table, "n_unanswered"),
+        n_cost_unknown=_cost_unknown(table),
         baseline_usd=total["baseline"] if some else None,
         routed_usd=total["cost"] if some else None,
         classifier_usd=total["classifier"] if some else None,
         failed_usd=total["failed"] if some else None,
-        paid_usd=paid if some else None,
+        failed_unmatched_usd=_sum(table, "unmatched_failed_cost") if some else None,
+        unmatched_usd=None if paid is None else total["unmatched"],
+        paid_usd=paid,
         savings_usd=saved if some else None,
         savings_half=None if half is None else half * total["baseline"],
         savings_share=saved / total["baseline"] if has_share else None,
@@ -167,12 +167,12 @@ def savings(
         baseline_grade=_baseline_grade(priced, baseline, lengths or {}),
         n_measured=measured,
         n_assumed=assumed,
-        classifier_known=_is_known(table, "classifier_cost"),
+        classifier_known=_classifier_known(table),
         failed_known=_failed_known(table),
         labels=tuple(
             _label_savings(label, part) for label, part in table.groupby("label", dropna=False, sort=False)
         ),
-        waterfall=_waterfall(table, total, paid) if some else (),
+        waterfall=waterfall(table, total, paid) if some and paid is not None else (),
         effects=decompose(table),
         unpriced=_unpriced(table),
     )
@@ -228,7 +228,28 @@ def _totals(table: pd.DataFrame) -> dict[str, float]:
         "baseline": _sum(table, "baseline_cost"),
         "classifier": _sum(table, "classifier_cost"),
         "failed": _sum(table, "failed_cost"),
+        "unmatched": _sum(table, "unmatched_cost"),
     }
+
+
+def _paid(table: pd.DataFrame, total: Mapping[str, float]) -> tuple[float | None, float]:
+    """All that is known to have been paid (None when nothing is), and the part of it that has a baseline or was paid for nothing."""
+    matched = (total["cost"], total["classifier"], total["failed"])
+    paid = fsum((*matched, total["unmatched"]))
+    n_costed = int(table["n"].sum()) - _count(table, "n_unanswered") - _cost_unknown(table)
+    return paid if n_costed > 0 or paid else None, fsum(matched)
+
+
+def _count(table: pd.DataFrame, name: str) -> int:
+    return int(table[name].sum()) if name in table else 0
+
+
+def _cost_unknown(table: pd.DataFrame) -> int:
+    return _count(table, "n_cost_unknown" if "n_cost_unknown" in table else "n_unpriced")
+
+
+def _classifier_known(table: pd.DataFrame) -> bool:
+    return not _count(table, "n_classifier_unknown") and _is_known(table, "classifier_cost")
 
 
 def _is_known(table: pd.DataFrame, name: str) -> bool:
@@ -236,7 +257,7 @@ def _is_known(table: pd.DataFrame, name: str) -> bool:
 
 
 def _failed_known(table: pd.DataFrame) -> bool:
-    if "n_failed_unknown" in table and bool((table["n_failed_unknown"] > 0).any()):
+    if _count(table, "n_failed_unknown"):
         return False
     return "failed_cost" not in table or _is_known(table, "failed_cost")
 
@@ -267,8 +288,8 @@ def _half_by_days(table: pd.DataFrame) -> float:
 def _label_savings(label: Any, table: pd.DataFrame) -> LabelSavings:
     total = _totals(table)
     priced = int(table["n_priced"].sum())
-    paid = fsum((total["cost"], total["classifier"], total["failed"]))
-    saved = total["baseline"] - paid
+    paid, matched = _paid(table, total)
+    saved = total["baseline"] - matched
     fell = table[table["cause"].isin(FALLBACK_CAUSES)]
     fallback = None
     if priced and not bool((fell["label_cost"].isna() & (fell["n_priced"] > 0)).any()):
@@ -280,38 +301,9 @@ def _label_savings(label: Any, table: pd.DataFrame) -> LabelSavings:
         n_priced=priced,
         n_fallback=int(fell["n"].sum()),
         baseline_usd=total["baseline"] if priced else None,
-        paid_usd=paid if priced else None,
-        savings_usd=saved if priced else None,
+        paid_usd=paid,
+        savings_usd=saved if priced or matched else None,
         savings_share=saved / total["baseline"] if priced and total["baseline"] > 0 else None,
         fallback_usd=fallback,
+        is_whole=_cost_unknown(table) == 0 and _classifier_known(table) and _failed_known(table),
     )
-
-
-def _waterfall(table: pd.DataFrame, total: dict[str, float], paid: float) -> tuple[Step, ...]:
-    """Go from the baseline to what was paid: rows that followed their label by label, then the rest by cause.
-
-    Each step is the cost of its rows minus their baseline; every row is in exactly one, so that they sum to the total.
-    """
-    steps = [Step("baseline", "baseline", total["baseline"], total["baseline"])]
-
-    def add(kind: Any, name: str, amount: float) -> None:
-        steps.append(Step(kind, name, amount, steps[-1].total_usd + amount))
-
-    def over_baseline(rows: pd.DataFrame) -> float:
-        return fsum([*rows["cost"], *(-rows["baseline_cost"])])
-
-    fell, failed = table["cause"].isin(FALLBACK_CAUSES), table["cause"].isin(FAILURE_CAUSES)
-    routed = (table["cause"] == "routed") & table["label"].notna()
-    for label in dict.fromkeys(table["label"][table["label"].notna()]):
-        add("label", str(label), over_baseline(table[routed & (table["label"] == label)]))
-    add("fallback", "fallback", over_baseline(table[fell]))
-    explored = table["cause"] == "explored"
-    others = ~(fell | failed | routed | explored)
-    for kind, rows in (("classifier_failed", failed), ("forced", others), ("explored", explored)):
-        if bool(rows.any()):
-            add(kind, kind.replace("_", " "), over_baseline(table[rows]))
-    add("classifier", "classifier", total["classifier"])
-    if "failed_cost" in table:
-        add("failed", "failed attempts", total["failed"])
-    steps.append(Step("paid", "paid", paid, paid))
-    return tuple(steps)

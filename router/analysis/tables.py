@@ -117,8 +117,24 @@ SERIES = Contract(
         _N,
         Column("cost_usd", "sum or NULL", "cost of the n_costed decisions"),
         Column("n_costed", "count", "of the n, those with a known cost"),
-        Column("n_unmeasured", "count", "of the n, those without token counts"),
+        Column(
+            "n_unmeasured",
+            "count",
+            "of the n, those without token counts, though their call may have cost something",
+        ),
         _ASSUMED,
+    ),
+    optional=(
+        Column(
+            "n_unanswered",
+            "count",
+            "of the n, those that no model answered and no provider charges for; left out: not told apart",
+        ),
+        Column(
+            "other_usd",
+            "sum",
+            "what the classifier and failed attempts cost, as far as it is known; left out: not read",
+        ),
     ),
 )
 
@@ -167,7 +183,7 @@ SPEND = Contract(
             "cost had the label's model answered; NULL: no label or price not known",
         ),
         Column("classifier_cost", "sum or NULL", "what classifying them cost; NULL: not known"),
-        Column("n_unpriced", "count", "n minus n_priced"),
+        Column("n_unpriced", "count", "n minus n_priced and n_unanswered"),
         _MEASURED,
         _ASSUMED,
     ),
@@ -176,12 +192,39 @@ SPEND = Contract(
         Column(
             "failed_cost",
             "sum or NULL",
-            "cost of attempts that failed before the answer, as far as it is known; left out: none recorded",
+            "cost of attempts that failed before the last one, of all n, as far as it is known and at the prices known when "
+            "they were made; left out: none recorded",
         ),
         Column(
             "n_failed_unknown",
             "count",
-            "of the n_priced, those with a failed attempt whose cost is not known; left out: not counted",
+            "of the n, those with a failed attempt whose cost is not known; left out: not counted",
+        ),
+        Column(
+            "n_classifier_unknown",
+            "count",
+            "of the n, those whose classifying has no known cost; left out: a NULL classifier_cost says so",
+        ),
+        Column(
+            "n_unanswered",
+            "count",
+            "of the n, those that no model answered and no provider charges for: they cost 0, and so would the baseline "
+            "have; left out: none",
+        ),
+        Column(
+            "n_cost_unknown",
+            "count",
+            "of the n_unpriced, those whose own cost is not known; left out: all of them",
+        ),
+        Column(
+            "unmatched_cost",
+            "sum",
+            "known cost of answer and classifier of decisions without a known baseline cost; left out: none",
+        ),
+        Column(
+            "unmatched_failed_cost",
+            "sum",
+            "of failed_cost, that of decisions without a known baseline cost; left out: not told apart",
         ),
         Column(
             "same_tokens_cost",

@@ -13,7 +13,7 @@ import typer
 
 from router.cli.errors import NotEnoughData
 from router.cli.options import Data, Json, Since, Until, moment
-from router.cli.output import emit, progress, say, share
+from router.cli.output import emit, near, progress, say, share
 from router.errors import ConfigurationError, InputError
 from router.log.formats import FORMATS
 
@@ -180,7 +180,7 @@ def export_log(
     'routescope import' reads all three back.
     """
     from router.log.export import WHATS, export
-    from router.log.queries import count
+    from router.log.queries import count, labels_seen, models_seen
 
     if what not in WHATS:
         raise InputError(f"--what: found {what[:40]!r}, expected one of {', '.join(WHATS)}")
@@ -209,13 +209,31 @@ def export_log(
         total = count(log, picked) if what == "decisions" else None
         with progress("exporting", total, unit=what) as advance:
             target = sys.stdout.buffer if output == "-" else output
+            seen = (labels_seen(log), models_seen(log)) if label or model else ([], [])
             n = export(log, picked, target, format, what=what, progress=advance)
     if output == "-":
         sys.stdout.buffer.flush()
     if json:
         emit({"rows": n, "what": what, "format": format, "output": str(Path(output).absolute())})
+    _say_unknown(seen, label, model)
     rows = "decisions" if what == "decisions" else "judgements"
     say(f"{n:,} {rows} exported" + ("" if output == "-" else f" to {output}"))
+
+
+def _say_unknown(
+    seen: tuple[list[str], list[str]], labels: list[str] | None, models: list[str] | None
+) -> None:
+    """A name that no decision has finds nothing, without an error: say what the log has."""
+    for option, noun, given, known in (
+        ("--label", "labels", labels, seen[0]),
+        ("--model", "models", models, seen[1]),
+    ):
+        for word in given or []:
+            if word not in known:
+                close = near(word, known)
+                hint = f"; did you mean {', '.join(close)}?" if close else ""
+                have = ", ".join(known) or "none"
+                say(f"note: {option}: no decision has {word[:60]!r}; the log has the {noun} {have}{hint}")
 
 
 def ingest(data: Data = None, json: Json = False) -> None:

@@ -151,6 +151,17 @@ def logged_errors() -> int:
     return _notes.errors
 
 
+def near(word: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """Names that a mistyped one may have meant, nearest first.
+
+    >>> near("codin", ["simple", "coding", "creative"])
+    ['coding']
+    """
+    from difflib import get_close_matches
+
+    return get_close_matches(word, list(dict.fromkeys(known)), n=most)
+
+
 def money(value: Decimal | float | None) -> str:
     """USD for people; small amounts keep two digits that count.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from router.analysis.steps import STEPS
 from router.cli.errors import NotEnoughData
 from router.cli.export import chosen, reading
 from router.cli.options import Data, Json, PolicyFile, Since, Until
@@ -139,6 +140,12 @@ def savings(
     picked = chosen(since, until)
     with reading(data) as log:
         show_savings(log, picked, rules, book, baseline, estimate_lengths, json)
+
+
+savings.__doc__ = f"{savings.__doc__}\n\n\b\nThe steps from the baseline to what was paid:\n" + "\n".join(
+    f"  {name}: {meaning}" for name, meaning in STEPS.values()
+)
+"""Said where it is asked for, in the words of the pages and the report."""
 
 
 def overlap(

@@ -21,17 +21,6 @@ if TYPE_CHECKING:
     from router.policy import Policy
     from router.prices import PriceBook
 
-EFFECTS = {
-    "length": "longer or shorter answers",
-    "price": "cheaper models",
-    "mix": "size of the requests",
-    "fallback": "falling back",
-    "classifier_failed": "classifier failed",
-    "forced": "forced models",
-    "classifier": "classifier",
-    "failed": "failed attempts",
-}
-
 
 def show_savings(
     log: Log,
@@ -46,11 +35,13 @@ def show_savings(
 
     Raises
     ------
+    InputError
+        Neither the price book nor the policy nor the log knows the baseline.
     NotEnoughData
         No decision, none with a known cost on both sides, no policy before this one, or too little traffic to estimate.
     """
     from router.analysis.lengths import factors, length_ratios
-    from router.analysis.projection import project_spend
+    from router.analysis.projection import days_to_go_by, project_spend
     from router.analysis.savings import savings
     from router.cli.reading import enough, say_ground
     from router.log import queries
@@ -65,6 +56,8 @@ def show_savings(
         if found is None:
             raise NotEnoughData("the log holds no policy before this one; give a model with --baseline")
         against = found
+    elif baseline is not None:
+        _check_known(baseline, log, rules, book, today)
     ratios: dict[str, LengthRatio] | None = None
     if estimate_lengths:
         if not isinstance(against, str):
@@ -97,15 +90,31 @@ def show_savings(
         )
     else:
         _print(figures, isinstance(against, str))
-        _print_ahead(ahead)
+        _print_ahead(ahead, days_to_go_by(spend, today))
     say_ground(figures.n, figures.n_priced, figures.grade)
     _say_left_out(figures, book, today)
     _say_baseline(figures, isinstance(against, str), ratios)
     _say_prices(rates)
-    if figures.paid_usd is None:
+    if figures.savings_usd is None:
         raise NotEnoughData(
             f"no decision has a known cost on both sides; savings against {name} are not known"
         )
+
+
+def _check_known(model: str, log: Log, rules: Policy, book: PriceBook, today: date) -> None:
+    """A baseline nobody knows is a slip of the pen: say what there is instead."""
+    from router.cli.output import near
+    from router.errors import InputError
+    from router.log.queries import models_seen
+
+    ours = list(dict.fromkeys([*rules.model_names, *models_seen(log)]))
+    if model in ours or book.rate(model, today) is not None:
+        return
+    close = near(model, [*ours, *book.names])
+    raise InputError(
+        f"--baseline: found {model[:60]!r}, which neither the price book nor the policy nor the log knows; "
+        + (f"did you mean {', '.join(close)}?" if close else f"the policy and the log have {', '.join(ours)}")
+    )
 
 
 def show_scenario(name: str, json: bool) -> None:
@@ -117,21 +126,22 @@ def show_scenario(name: str, json: bool) -> None:
 
 
 def _print(figures: Savings, single: bool) -> None:
+    from router.analysis.decomposition import shown
+    from router.analysis.steps import STEPS
+
     plus = "" if figures.is_whole or figures.paid_usd is None else "+"
     lower = "" if figures.n_unpriced == 0 or figures.baseline_usd is None else "+"
-    half = None if figures.savings_half is None else money(figures.savings_half)
+    half = None if figures.savings_half is None else _beside(figures.savings_half, figures.baseline_usd)
     share_half = None if figures.share_half is None else share(figures.share_half)
     rows = [
         (f"all to {figures.baseline}" if single else figures.baseline, money(figures.baseline_usd) + lower)
     ]
     rows += [
-        (f"  {EFFECTS[x.kind]}", _signed(x.amount_usd))
-        for x in figures.effects
-        if x.kind in EFFECTS and (x.amount_usd or x.kind in ("price", "mix"))
+        (f"  {STEPS[x.kind][0]}", _signed(x.amount_usd)) for x in shown(figures.effects) if x.kind in STEPS
     ]
     rows += [
         ("paid", money(figures.paid_usd) + plus),
-        ("saved", with_half(money(figures.savings_usd), half)),
+        ("saved", with_half(_beside(figures.savings_usd, figures.baseline_usd), half)),
         ("saved, share", with_half(share(figures.savings_share), share_half)),
     ]
     table(("", "USD"), rows, right=("USD",))
@@ -144,8 +154,8 @@ def _print(figures: Savings, single: bool) -> None:
                 ", ".join(x.models),
                 f"{x.n:,}",
                 money(x.baseline_usd),
-                money(x.paid_usd) + ("+" if x.n_priced < x.n and x.paid_usd is not None else ""),
-                money(x.savings_usd),
+                money(x.paid_usd) + ("" if x.is_whole or x.paid_usd is None else "+"),
+                _beside(x.savings_usd, x.baseline_usd),
                 share(x.savings_share),
             )
             for x in figures.labels
@@ -154,11 +164,12 @@ def _print(figures: Savings, single: bool) -> None:
     )
 
 
-def _print_ahead(ahead: dict[str, Projection | None]) -> None:
-    from router.analysis.projection import ground
+def _print_ahead(ahead: dict[str, Projection | None], days: int) -> None:
+    from router.analysis.projection import ground, why_not
 
     found = [(key, x) for key, x in ahead.items() if x is not None]
     if not found:
+        say(why_not(days))
         return
     typer.echo()
     table(
@@ -170,6 +181,13 @@ def _print_ahead(ahead: dict[str, Projection | None]) -> None:
         right=("USD", "from", "to"),
     )
     say(f"the next {found[0][1].horizon} days if traffic stays: {ground(found[0][1])}")
+
+
+def _beside(value: float | None, baseline: float | None) -> str:
+    """USD, nothing where it is nothing beside the baseline."""
+    from router.analysis.steps import noticeable
+
+    return money(None if value is None else noticeable(value, baseline or 0.0))
 
 
 def _signed(value: float) -> str:
@@ -211,6 +229,20 @@ def _say_prices(rates: list[dict[str, Any]]) -> None:
 
 
 def _say_left_out(figures: Savings, book: PriceBook, today: date) -> None:
+    if figures.n_unanswered:
+        noun = "decision" if figures.n_unanswered == 1 else "decisions"
+        say(f"no model answered, and no provider charges for that: {figures.n_unanswered:,} {noun}, at $0")
+    if figures.failed_usd:
+        beside = figures.failed_unmatched_usd
+        of_these = f"; {money(beside)} of them for decisions that have no baseline" if beside else ""
+        say(
+            f"failed attempts, {money(figures.failed_usd)}, are at the prices known when they were made{of_these}"
+        )
+    if figures.unmatched_usd:
+        say(
+            f"{money(figures.unmatched_usd)} of what was paid, for answers and classifying, has no known baseline and is no part of "
+            "the savings"
+        )
     if not figures.n_unpriced:
         return
     parts = []

@@ -12,19 +12,9 @@ from router.log.drops import unreported
 from router.log.filters import Filter, where
 from router.log.pricing import rates_table, routes_table, row_cost
 from router.log.reader import Log
-from router.log.reductions import (
-    baseline_of,
-    bins,
-    cells,
-    count,
-    dearest,
-    latency,
-    pairs,
-    series,
-    spend,
-    summary,
-)
+from router.log.reductions import bins, cells, count, latency, pairs, series, summary
 from router.log.schema import sql
+from router.log.spending import baseline_of, dearest, spend
 from router.policy import Policy
 
 if TYPE_CHECKING:

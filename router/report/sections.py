@@ -70,7 +70,7 @@ def _figure(title: str, value: str, below: str) -> str:
 def money(document: Document) -> str:
     """Where the savings come from."""
     saved = document["savings"]
-    if saved["paid_usd"] is None:
+    if saved["savings_usd"] is None:
         missing = "No decision has both token counts and a known price"
         return section(
             "Where do the savings come from?",

@@ -1,0 +1,138 @@
+"""What was paid beside a baseline: one model for everything, the dearest, or the choice of another policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from router.log import sources
+from router.log.baselines import policy_rows
+from router.log.filters import Filter
+from router.log.pricing import priced, products, rates_table, tiers
+from router.log.reader import Log
+from router.log.summing import PAID, added_up, answering, run_sums, sums_of, unanswered
+from router.policy import Policy
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from router.prices import PriceBook
+
+_BUCKETS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
+
+
+def spend(
+    log: Log,
+    chosen: Filter,
+    policy: Policy,
+    prices: PriceBook,
+    *,
+    baseline: str | Policy | None = None,
+    lengths: Mapping[str, tuple[float, float]] | None = None,
+) -> pd.DataFrame:
+    """What was paid beside the baseline, by (day, label, model, cause); see router.analysis.tables.SPEND.
+
+    Parameters
+    ----------
+    baseline : a model that would have answered everything; another policy, whose choice is replayed from the rows; None:
+        the policy's.
+    lengths : (input, output) tokens that the baseline's answer takes for each token of this model's (see
+        router.analysis.lengths); a model without them takes the same tokens.
+    """
+    import numpy as np
+
+    other = baseline if isinstance(baseline, Policy) else None
+    single = baseline_of(policy) if baseline is None else "" if other is not None else str(baseline)
+    keys = {"day": "CAST(s.hour AS DATE)", **dict.fromkeys((*PAID, "label", "cause", "outcome"), "")}
+    models = [*policy.model_names, *((single,) if other is None else other.model_names)]
+    if other is None:
+        sums = sums_of(log, chosen, "hourly", keys, prices, models=models)
+        against: list[str | None] = [single] * len(sums)
+    else:
+        sums = _replayed(log, chosen, other, keys, prices, models)
+        against = [x if isinstance(x, str) else None for x in sums["policy_fingerprint"].tolist()]
+    of_label = {label.name: label.model for label in policy.labels}
+    cost, paid = priced(sums, answering(sums), prices)
+    same, at_base = priced(sums, against, prices)
+    base, out = same, np.zeros(len(sums))
+    if lengths is not None:
+        pairs_ = [
+            (1.0, 1.0) if model == used else lengths.get(used, (1.0, 1.0))
+            for used, model in zip(sums["model"].tolist(), against, strict=True)
+        ]
+        factors = np.array([(x, x, x, y) for x, y in pairs_], dtype=float).reshape(-1, 4)
+        at_base = at_base * factors
+        base = (sums[list(_BUCKETS)].to_numpy(dtype=float) * at_base).sum(axis=1)
+        out = sums["output_tokens"].to_numpy(dtype=float) * at_base[:, 3]
+    label_cost, _ = priced(sums, [of_label.get(x) for x in sums["label"].tolist()], prices)
+    found, both, free = cost == cost, (cost == cost) & (base == base), unanswered(sums).to_numpy(dtype=bool)
+    n, classifier, failed = (
+        sums["n"],
+        sums["classifier_cost"].astype(float),
+        sums["failed_cost"].astype(float),
+    )
+    table = sums[["day", "label", "cause", "n"]].assign(
+        model_used=sums["model"],
+        n_priced=n,
+        cost=cost,
+        cost_sq=products(sums, paid, paid),
+        baseline_cost=base,
+        baseline_sq=products(sums, at_base, at_base),
+        cost_baseline=products(sums, paid, at_base),
+        label_cost=_first_known(label_cost, cost),
+        classifier_cost=classifier,
+        n_measured=n.where(sums["usage_grade"] == "measured", 0),
+        n_assumed=n.where(sums["usage_grade"] == "assumed", 0),
+    )
+    if lengths is not None:
+        table = table.assign(same_tokens_cost=same, baseline_output=out)
+    table.loc[~both, table.columns.difference(["day", "label", "cause", "n", "model_used"])] = 0
+    # What was paid is not forgotten because a decision has no baseline. Unknown parts are counted, and known ones kept:
+    # the sum is a lower bound then. A classifier that gave no scores is not taken to have charged.
+    table = table.assign(
+        n_unpriced=n.where(~both & ~free, 0),
+        n_unanswered=n.where(free, 0),
+        n_cost_unknown=n.where(~found & ~free, 0),
+        unmatched_cost=np.where(both, 0.0, np.where(found, cost, 0.0) + classifier),
+        failed_cost=failed,
+        unmatched_failed_cost=failed.where(~both, 0.0),
+        n_failed_unknown=sums["n_failed_unknown"],
+        n_classifier_unknown=sums["n_classifier_unknown"],
+    )
+    return added_up(table, ["day", "label", "model_used", "cause"])
+
+
+def dearest(log: Log, chosen: Filter, policy: Policy, prices: PriceBook) -> str:
+    """The model of the policy that would have cost most, had it answered everything; the usual baseline when none is priced."""
+    keys = {"day": "CAST(s.hour AS DATE)", **dict.fromkeys(PAID, "")}
+    sums = sums_of(log, chosen, "hourly", keys, prices, models=list(policy.model_names))
+    best, most = baseline_of(policy), 0.0
+    for model in policy.model_names:
+        cost, _ = priced(sums, [model] * len(sums), prices)
+        total = float(cost[cost == cost].sum())
+        if total > most:
+            best, most = model, total
+    return best
+
+
+def _replayed(
+    log: Log, chosen: Filter, other: Policy, keys: Mapping[str, str], prices: PriceBook, models: Sequence[str]
+) -> pd.DataFrame:
+    """The sums with what another policy would have chosen as ``policy_fingerprint``; always read from rows."""
+    seen = sources.days(log, chosen)
+    used = sources.models(log, chosen)
+    starts = tiers(rates_table(prices, [*used, *models], seen))
+    text, values = policy_rows(chosen, other, "date_trunc('day', d.decided_at)", starts)
+    found = sources.Source(text, values, True)
+    return run_sums(log, found, "hourly", {**keys, "policy_fingerprint": ""})
+
+
+def baseline_of(policy: Policy) -> str:
+    """The baseline model: the policy's, else its strongest tier, else its fallback model."""
+    return policy.baseline or (policy.tiers[-1] if policy.tiers else policy.fallback_model)
+
+
+def _first_known(one: Any, two: Any) -> Any:
+    import numpy as np
+
+    return np.where(one == one, one, two)
