@@ -198,7 +198,7 @@ def test_rows_left_to_an_owner_that_is_killed_are_taken_in(tmp_path):
         process.send_signal(signal.SIGSTOP)  # it holds the log, and reads nothing any more
         writer = Writer(tmp_path)
         writer.log(decision(0))
-        assert comes_true(lambda: not writer._pending.is_set(), 10)  # the owner was seen
+        assert comes_true(lambda: not writer._is_due, 10)  # the owner was seen
         time.sleep(0.2)
         assert holder(tmp_path).stays
     assert comes_true(lambda: ingested(tmp_path), RETRY_SECONDS + 5)

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import logging
 import os
+import queue
 import sys
 import threading
 import time
@@ -73,11 +74,8 @@ class Writer:
         self.spool = Spool(self.data, durability=durability)
         self._turns = turns
         self._policies: set[str] = set()
-        self._pending = threading.Event()
-        self._is_due = False
-        self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._start_lock = threading.Lock()
+        self._reset()
         self._closed = False
         self._said = ""
         self._has_children = False
@@ -137,8 +135,8 @@ class Writer:
         return self.append(record)
 
     def _rows_wait(self) -> None:
-        self._is_due = True  # first: a signal handler that logs must not meet the event's lock
-        self._pending.set()
+        self._is_due = True
+        self._bell.put(None)
         if self._turns and self._thread is None:
             self._start()
 
@@ -157,57 +155,73 @@ class Writer:
             self.spool.flush()
             return ingest_now(self.data, wait_s=wait_s, role="turn") is not None
         except Exception as error:
-            self._pending.set()
+            self._is_due = True
             self._say("rows are in the spool but not in DuckDB yet", error)
             return False
 
     def close(self) -> None:
         """Stop the turns and flush. Idempotent; what is logged after it reaches DuckDB at the next ``close`` or exit."""
-        if self._closed and not self._pending.is_set() and not self._children_wrote():
+        if self._closed and not self._is_due and not self._children_wrote():
             return
-        self._closed = True
-        self._stop.set()
-        self._pending.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._closed = self._stopping = True
+        self._bell.put(None)
+        thread = self._thread
+        if thread is not None and thread.is_alive():  # it is not when a signal handler closes while it starts
+            thread.join()
+        self._thread = None
         self.spool.close()
         if self.spool.written or self._children_wrote():
             self.flush()
         self._taken()  # what could not be ingested was said once; the rows are in the spool
 
     def _taken(self) -> None:
-        """What is logged from now on waits for another turn; in this order, or a row in between would wait for ever."""
-        self._pending.clear()
+        """What is logged from now on waits for another turn: called before that turn looks at the spool."""
         self._is_due = False
 
     def _start(self) -> None:
-        with self._start_lock:
-            if self._thread is None and not self._stop.is_set():
+        with self._starting:
+            if self._thread is None and not self._stopping:
                 _close_in_worker()
                 thread = threading.Thread(target=self._run, name="routescope-turns", daemon=True)
+                self._thread = thread
                 try:
                     thread.start()
-                except RuntimeError:
-                    return  # no more threads, or the interpreter is going down: the rows wait for close() or an owner
-                self._thread = thread
+                except (
+                    RuntimeError
+                ):  # no more threads, or the interpreter is going down: close(), or an owner
+                    self._thread = None
+                except BaseException:  # Ctrl+C: one that did start sees that it is not the one, and ends
+                    self._thread = None
+                    raise
 
     def _run(self) -> None:
-        stays = False
-        while not self._stop.is_set():
-            # An owner that stays may be killed before it reads the rows it was left: it is looked for again.
-            self._pending.wait(RETRY_SECONDS if stays else None)
-            if self._stop.wait(TURN_SECONDS):
+        me, stays = threading.current_thread(), False
+        while self._thread is me and not self._stopping:
+            # Looked at now and then, rung for or not: an owner that stays may be killed before it reads the rows it was
+            # left, and Ctrl+C may come between a row and the ring.
+            if not self._is_due:
+                with contextlib.suppress(queue.Empty):
+                    self._bell.get(timeout=RETRY_SECONDS)
+            if not (self._is_due or stays):
+                continue
+            if self._stops_within(TURN_SECONDS):
                 return
             try:
                 stays = self._turn()
             except Exception as error:  # the thread must live; the rows are safe in the spool
-                self._pending.set()
+                self._is_due = True
                 # The interpreter's exit may interrupt a turn a moment before it closes the writer, which flushes.
-                if self._stop.wait(TURN_SECONDS) or sys.is_finalizing():
+                if self._stops_within(TURN_SECONDS) or sys.is_finalizing():
                     return
                 self._say("a turn as the log's owner failed", error)
-                self._stop.wait(RETRY_SECONDS - TURN_SECONDS)
+                self._stops_within(RETRY_SECONDS - TURN_SECONDS)
+
+    def _stops_within(self, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while not self._stopping and (left := until - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                self._bell.get(timeout=left)
+        return self._stopping
 
     def _turn(self) -> bool:
         """Take a turn, or leave the rows to an owner that stays; True when there is one."""
@@ -221,7 +235,7 @@ class Writer:
             from router.log.owner import take_turn
 
             warm_up()
-        if self._stop.is_set():
+        if self._stopping:
             return False  # close() flushes
         self._taken()
         self.spool.drain()
@@ -231,7 +245,7 @@ class Writer:
         who = holder(self.data)
         if who is not None and who.stays:
             return True
-        self._pending.set()  # somebody's short turn: try again
+        self._is_due = True  # somebody's short turn: try again
         return False
 
     def _say(self, what: str, error: Exception) -> None:
@@ -251,13 +265,16 @@ class Writer:
         since = self._flushed_ns - _CLOCK_STEP_NS
         return self._has_children and any(changed > since for changed in _changes(self.spool.folder))
 
+    def _reset(self) -> None:
+        # No ``threading.Event``: an exception of a signal handler, as Ctrl+C's, can leave its lock taken for good.
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._is_due = self._stopping = False
+        self._starting = threading.RLock()
+
     def _after_fork(self) -> None:
         self._thread = None
         self._policies = set()
-        self._pending = threading.Event()
-        self._is_due = False
-        self._stop = threading.Event()
-        self._start_lock = threading.Lock()
+        self._reset()
         self._has_children = False
         self._pid = os.getpid()
 
