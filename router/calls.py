@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import date
@@ -10,6 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from router import config
+from router.elapsed import ms_since
 from router.endings import failure
 from router.errors import (
     ConfigurationError,
@@ -205,7 +205,7 @@ class CallingRouter(RouterBase):
             self._settle(decision, [])
             self._log(replace(decision, model_used=None))
             return
-        spent_ms = (time.monotonic() - chain.started) * 1000
+        spent_ms = ms_since(chain.started)
         now = chain.so_far()
         made, earlier = (1, ()) if now is None else (max(now.attempts, 1), now.failed)
         decision = replace(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from router.classifiers.encoders import DIGESTS, Encoder, EncoderMissing, load_encoder, weight_file
 from router.classifiers.heads import Head, class_key, fit_head, head_key, softmax, write_head
+from router.elapsed import ms_since
 from router.errors import ClassifierError
 from router.types import Classification, Label
 
@@ -136,12 +137,11 @@ class LocalClassifier:
     def _classify(self, text: str, labels: tuple[Label, ...]) -> Classification:
         if not isinstance(text, str):
             raise ClassifierError(f"text: found a {type(text).__name__}, expected a str")
-        start = time.perf_counter()
+        start = time.monotonic()
         scores, calibrated = self._score(text, labels)
         named = {label.name: scores[label.name] for label in labels}
         top = max(named, key=named.__getitem__)  # max keeps the first of equals: the label listed first
-        latency = (time.perf_counter() - start) * 1_000
-        return Classification(top, named, self.name, calibrated, latency, Decimal(0))
+        return Classification(top, named, self.name, calibrated, ms_since(start), Decimal(0))
 
     def _score(self, text: str, labels: tuple[Label, ...]) -> tuple[dict[str, float], bool]:
         vector = self._vectors([text])[0]

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from router import config
+from router.elapsed import ms_since
 from router.errors import ClassifierError, ClassifierTimeout, ConfigurationError, ScoresError
 from router.providers.call import clean
 from router.providers.deadline import Background, background, backoff_s, leave_behind, retry_after_s, run
@@ -143,7 +144,7 @@ class ScaleDownClassifier:
             scores=scores,
             classifier=self.name,
             calibrated=False,
-            latency_ms=(time.monotonic() - started) * 1000,
+            latency_ms=ms_since(started),
             cost_usd=self._price,
             reported_top_label=reported if reported != top else None,
         )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Required, TypedDict
 
+from router.elapsed import ms_since
 from router.providers.deadline import MAX_WAIT_S, retry_after_s
 from router.types import Attempt, Completion, Outcome, ToolCall, ToolChoice, Tools, Usage
 
@@ -121,7 +122,7 @@ class Progress:
         piece = clean(text)
         if self.emit is not None:
             if self.first_token_ms is None:
-                self.first_token_ms = (time.monotonic() - self.started) * 1000
+                self.first_token_ms = ms_since(self.started)
             self.emit(piece)
         self.pieces.append(piece)
 
@@ -159,7 +160,7 @@ class Progress:
 
     def failing(self, fault: Fault) -> Attempt:
         """The record of the request that has just failed."""
-        spent_ms = (time.monotonic() - self.asked_at) * 1000
+        spent_ms = ms_since(self.asked_at)
         return Attempt.of(self.model, fault.outcome, fault.error_type, self.told, spent_ms)
 
     def again(self, failed: Attempt) -> None:
@@ -213,7 +214,7 @@ class Progress:
             usage=self.told,
             finish_reason=self.finish_reason,
             first_token_ms=self.first_token_ms,
-            total_ms=(time.monotonic() - self.started) * 1000,
+            total_ms=ms_since(self.started),
             attempts=self.attempts,
             error_type=self.error_type,
             failed=tuple(self.failed),
