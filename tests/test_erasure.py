@@ -582,6 +582,7 @@ def test_the_verbs_say_what_they_erased(data):
     assert found_in(data, SECRETS[:6]) == []
     old = command(data, "retention", "--days", "1", "--json")
     assert (old.exit_code, json.loads(old.stdout)["by"]) == (0, "days")
+    assert command(data, "retention", "--days", "1").stdout == "no decision is that old; nothing to erase\n"
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,8 @@ def _erase(kind: Kind, chosen: Selection, dry_run: bool, data: Path | None, json
     if json:
         emit({"decisions": n, "by": chosen.selector, "dry_run": dry_run, "data": folder.absolute()})
     elif n == 0:
-        typer.echo("no such decision; nothing to erase")
+        found = "no decision is that old" if kind == "retention" else "no such decision"
+        typer.echo(f"{found}; nothing to erase")
     elif dry_run:
         typer.echo(f"{_decisions(n)} would be erased")
     else:

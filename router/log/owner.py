@@ -21,7 +21,7 @@ from router.log.lending import QUERY_SECONDS, Lender
 from router.log.lock import OwnerLock, holder
 from router.log.precedence import Precedence
 from router.log.recovery import is_suspect, last_damage, open_database, suspect
-from router.log.schema import DATABASE, is_damage, is_fatal, keep_private
+from router.log.schema import DATABASE, WAL_BYTES, is_damage, is_fatal, keep_private
 from router.log.spool import private_folder
 from router.log.status import Activity, Backlog, OwnerStatus, Publisher
 from router.log.status import read as status
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Owner", "OwnerStatus", "backlog", "ingest_now", "local_owner", "status", "take_turn"]
 
 CHECKPOINT_SECONDS = 60.0
-CHECKPOINT_WAL_BYTES = 16_000_000
 TURN_LOOK_SECONDS = 0.01
 """How often a waiting owner looks again while others take short turns."""
 
@@ -266,7 +265,7 @@ class Owner:
         wal = self.data / (DATABASE + ".wal")
         size = wal.stat().st_size if wal.exists() else 0
         due = time.monotonic() - self._checkpointed > self._checkpoint_s
-        if self._lender.con is None or not (due or size > CHECKPOINT_WAL_BYTES):
+        if self._lender.con is None or not (due or size > WAL_BYTES):
             return
         self._checkpointed = time.monotonic()
         if size:
