@@ -14,6 +14,7 @@ import uuid
 import zlib
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import crash_points
@@ -170,7 +171,7 @@ def test_forgotten_decisions_are_in_no_file_and_all_others_are_there(
     data, before, selector, value, forgotten
 ):
     chosen = Selection.of(selector, value(forgotten[0]))
-    assert request(data, "forget", selector, chosen.value).decisions == len(forgotten)
+    assert request(data, "forget", selector, *chosen.values).decisions == len(forgotten)
     if len(forgotten) == 6:
         assert found_in(data, forgotten) == []
     else:  # the others have the same session
@@ -179,8 +180,27 @@ def test_forgotten_decisions_are_in_no_file_and_all_others_are_there(
             path for path in data.rglob("*") if path.is_file() and any(x in path.read_bytes() for x in one)
         ]
     same_but(before, everything(data), forgotten)
-    assert request(data, "forget", selector, chosen.value).decisions == 0
+    assert request(data, "forget", selector, *chosen.values).decisions == 0
     assert os.listdir(data / "tasks") == []
+
+
+def test_several_are_forgotten_with_one_rewriting_of_the_database(data, before):
+    forgotten = [SECRETS[1], SECRETS[4]]  # one in the archive, one in a spool
+    steps: list[str] = []
+    answer = request(
+        data, "forget", "id", *(one.id for one in forgotten), report=lambda now: steps.append(now.step)
+    )
+    assert answer.decisions == 2
+    assert sum(a != b for a, b in pairwise(steps)) == 1  # files, then database
+    held = [x for one in forgotten for x in forms(one) if x != SESSION.encode()]
+    assert not [
+        path for path in data.rglob("*") if path.is_file() and any(x in path.read_bytes() for x in held)
+    ]
+    same_but(before, everything(data), forgotten)
+    by_hash = command(
+        data, "forget", *(x for one in SECRETS[:2] for x in ("--prompt-hash", one.prompt_sha256))
+    )
+    assert by_hash.stdout == "1 decision erased from database, archive and spools\n"
 
 
 def test_deleting_and_checkpointing_alone_would_leave_the_bytes(data):

@@ -71,14 +71,15 @@ def retention(
 
 def forget(
     id: Annotated[
-        str | None, typer.Option("--id", metavar="ID", show_default=False, help="The decision with this id.")
+        list[str] | None,
+        typer.Option("--id", metavar="ID", show_default=False, help="The decision with this id."),
     ] = None,
     session: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option("--session", metavar="NAME", show_default=False, help="Every decision of this session."),
     ] = None,
     prompt_hash: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--prompt-hash",
             metavar="SHA256",
@@ -87,7 +88,7 @@ def forget(
         ),
     ] = None,
     prompt_file: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--prompt-file",
             metavar="FILE|-",
@@ -99,27 +100,24 @@ def forget(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Erase chosen decisions everywhere. Give one of the four options.
+    """Erase chosen decisions everywhere. Give one of the four options, as often as needed: the file is rewritten once.
 
     They and the feedback on them are gone from database, archive and spools: not one byte is left in the data folder.
     Lines too damaged to say whose they are go with them.
     """
     from router.log.selection import Selection
 
-    given = [x for x in (id, session, prompt_hash, prompt_file) if x is not None]
+    given = [x for x in (id, session, prompt_hash, prompt_file) if x]
     if len(given) != 1:
         raise InputError(
-            f"found {len(given)} of --id, --session, --prompt-hash and --prompt-file, expected exactly one"
+            f"found {len(given)} of --id, --session, --prompt-hash and --prompt-file, expected exactly one of them"
         )
-    if id is not None:
-        chosen = Selection.of("id", id)
-    elif session is not None:
-        chosen = Selection.of("session", session)
-    elif prompt_hash is not None:
-        chosen = Selection.of("prompt_hash", prompt_hash)
+    if id:
+        chosen = Selection.of("id", *id)
+    elif session:
+        chosen = Selection.of("session", *session)
     else:
-        text = _prompt(given[0])
-        chosen = Selection.of("prompt_hash", hashlib.sha256(text.encode("utf-8", "replace")).hexdigest())
+        chosen = Selection.of("prompt_hash", *(prompt_hash or map(_hash_of_file, given[0])))
     _erase("forget", chosen, dry_run, data, json)
 
 
@@ -145,7 +143,7 @@ def _count(folder: Path, chosen: Selection) -> int:
 
     with open_log(folder) as log:
         query = f"SELECT count(*) FROM decisions WHERE {chosen.in_table}"
-        return int(log.rows(query, {"value": chosen.value})[0][0])
+        return int(log.rows(query, chosen.bound)[0][0])
 
 
 def _ask(folder: Path, kind: Kind, chosen: Selection | None, text: str) -> Answer:
@@ -155,13 +153,13 @@ def _ask(folder: Path, kind: Kind, chosen: Selection | None, text: str) -> Answe
 
     if not has_log(folder):
         return Answer(0)
-    selector, value = ("none", "") if chosen is None else (chosen.selector, chosen.value)
+    selector, values = ("none", ()) if chosen is None else (chosen.selector, chosen.values)
     with _reporting(text) as report:
         return request(
             folder,
             kind,
-            selector,  # type: ignore[arg-type]
-            value,
+            selector,
+            *values,
             report=report,
             waiting_for=lambda pid: say(f"process {pid} owns the log (a dashboard): it does this now"),
         )
@@ -192,6 +190,10 @@ def _folder(data: Path | None) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigurationError(f"{folder} cannot be written: permission denied; allow it or use --data")
     return folder
+
+
+def _hash_of_file(source: str) -> str:
+    return hashlib.sha256(_prompt(source).encode("utf-8", "replace")).hexdigest()
 
 
 def _prompt(source: str) -> str:

@@ -68,8 +68,8 @@ class _Spool:
         self.path = path
         self.selection = selection
         self.ids = ids
-        first = selection.needle
-        self.needles = [] if first is None else [first, *(id.encode() for id in ids)]
+        asked = selection.needles
+        self.needles = [*asked, *(id.encode() for id in ids)] if asked else []
         self.is_old = self._began_before_cutoff()
 
     def erase(self, advance: Advance | None) -> int:

@@ -47,7 +47,7 @@ class Judgement:
     def __post_init__(self) -> None:
         if not isinstance(self.decision_id, str):
             raise InputError(f"decision_id: {_found(self.decision_id)}, expected a UUID")
-        object.__setattr__(self, "decision_id", Selection.of("id", self.decision_id).value)
+        object.__setattr__(self, "decision_id", Selection.of("id", self.decision_id).values[0])
         _one_of("verdict", self.verdict, VERDICTS)
         _text("correct_label", self.correct_label, MAX_NAME_CHARS)
         _text("note", self.note, MAX_NOTE_CHARS)

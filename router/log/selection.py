@@ -20,56 +20,47 @@ if TYPE_CHECKING:
 
 Verdict = Literal["none", "some", "all"]
 _CONDITIONS = {
-    "id": "id = $value",
-    "session": "session_id = $value",
-    "prompt_hash": "prompt_sha256 = $value",
-    "days": "decided_at < CAST($value AS TIMESTAMP)",
+    "id": "id IN (SELECT unnest($values::VARCHAR[]))",
+    "session": "session_id IN (SELECT unnest($values::VARCHAR[]))",
+    "prompt_hash": "prompt_sha256 IN (SELECT unnest($values::VARCHAR[]))",
+    "days": "decided_at < CAST($values[1] AS TIMESTAMP)",
 }
+_IDS_IN_TABLE = "id IN (SELECT CAST(unnest($values::VARCHAR[]) AS UUID))"
 _FIELDS = {"id": "id", "session": "session_id", "prompt_hash": "prompt_sha256"}
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which decisions to erase: by "id", "session", "prompt_hash" (SHA-256, hex), or "days": all before ``value``, a UTC time."""
+    """Which decisions to erase: by any of some "id", "session", "prompt_hash" (SHA-256, hex), or "days": all before one UTC time."""
 
     selector: Selector
-    value: str
+    values: tuple[str, ...]
 
     @classmethod
-    def of(cls, selector: Selector, value: str) -> Selection:
-        """A selection with its value in the form that the log has it in.
+    def of(cls, selector: Selector, *values: str) -> Selection:
+        """A selection with its values in the form that the log has them in.
 
         Raises
         ------
         InputError
             No UUID, no SHA-256, no time, or nothing.
         """
-        value = value.strip() if selector != "session" else value
-        if selector == "id":
-            with suppress(ValueError):
-                return cls(selector, str(uuid.UUID(value)))
-            raise InputError("expected the id of a decision: a UUID, 32 hexadecimal digits")
-        if selector == "prompt_hash":
-            if re.fullmatch(r"[0-9a-fA-F]{64}", value):
-                return cls(selector, value.lower())
-            raise InputError("expected the SHA-256 of a prompt: 64 hexadecimal digits")
-        if selector == "days":
-            with suppress(ValueError):
-                return cls(selector, datetime.fromisoformat(value).isoformat())
-            raise InputError("expected a UTC time like 2026-11-01T00:00:00")
-        if not value:
-            raise InputError("expected a session's name, found nothing")
-        return cls(selector, value)
+        return cls(selector, tuple(dict.fromkeys(_value(selector, value) for value in values)))
 
     @property
     def cutoff(self) -> datetime | None:
         """The time before which decisions are erased, for "days"."""
-        return datetime.fromisoformat(self.value) if self.selector == "days" else None
+        return datetime.fromisoformat(self.values[0]) if self.selector == "days" else None
+
+    @property
+    def bound(self) -> dict[str, list[str]]:
+        """The one parameter of its SQL."""
+        return {"values": list(self.values)}
 
     @property
     def in_table(self) -> str:
-        """SQL over ``decisions``; its only value is ``$value``."""
-        return "id = CAST($value AS UUID)" if self.selector == "id" else _CONDITIONS[self.selector]
+        """SQL over ``decisions``; its only parameter is ``$values``."""
+        return _IDS_IN_TABLE if self.selector == "id" else _CONDITIONS[self.selector]
 
     @property
     def in_part(self) -> str:
@@ -77,8 +68,9 @@ class Selection:
         return _CONDITIONS[self.selector]
 
     def literal(self, condition: str) -> str:
-        """The same SQL with the value in it, where none can be bound."""
-        return condition.replace("$value", "'" + self.value.replace("'", "''") + "'")
+        """The same SQL with the values in it, where none can be bound."""
+        quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in self.values)
+        return condition.replace("$values", f"[{quoted}]")
 
     def day(self, day: str) -> Verdict:
         """Whether a day of the archive holds none, some or nothing but such decisions."""
@@ -100,20 +92,39 @@ class Selection:
         found = record.get(_FIELDS[self.selector])
         if self.selector == "id":
             with suppress(ValueError, TypeError, AttributeError):
-                return str(uuid.UUID(found)) == self.value
+                return str(uuid.UUID(found)) in self.values
             return False
-        return bool(found == self.value)
+        return found in self.values
 
     @property
-    def needle(self) -> bytes | None:
-        """Bytes that the line of such a decision holds (in lower case); None: every line has to be looked at."""
-        return None if self.selector == "days" else orjson.dumps(self.value)[1:-1].lower()
+    def needles(self) -> list[bytes]:
+        """The line of such a decision holds one of these (in lower case); empty: every line has to be looked at."""
+        return [] if self.selector == "days" else [orjson.dumps(x)[1:-1].lower() for x in self.values]
+
+
+def _value(selector: Selector, value: str) -> str:
+    value = value.strip() if selector != "session" else value
+    if selector == "id":
+        with suppress(ValueError):
+            return str(uuid.UUID(value))
+        raise InputError("expected the id of a decision: a UUID, 32 hexadecimal digits")
+    if selector == "prompt_hash":
+        if re.fullmatch(r"[0-9a-fA-F]{64}", value):
+            return value.lower()
+        raise InputError("expected the SHA-256 of a prompt: 64 hexadecimal digits")
+    if selector == "days":
+        with suppress(ValueError):
+            return datetime.fromisoformat(value).isoformat()
+        raise InputError("expected a UTC time like 2026-11-01T00:00:00")
+    if not value:
+        raise InputError("expected a session's name, found nothing")
+    return value
 
 
 def count(con: duckdb.DuckDBPyConnection, selection: Selection) -> int:
     """Decisions in a database that match."""
     row = con.execute(
-        f"SELECT count(*) FROM decisions WHERE {selection.in_table}", {"value": selection.value}
+        f"SELECT count(*) FROM decisions WHERE {selection.in_table}", selection.bound
     ).fetchone()
     return int(row[0]) if row else 0
 
@@ -123,7 +134,7 @@ def span(con: duckdb.DuckDBPyConnection, selection: Selection) -> tuple[date | N
     (first, last, n, n_dated), *_ = con.execute(
         "SELECT CAST(min(decided_at) AS VARCHAR), CAST(max(decided_at) AS VARCHAR), count(*), count(decided_at) "
         f"FROM decisions WHERE {selection.in_table}",
-        {"value": selection.value},
+        selection.bound,
     ).fetchall()
     if not n:
         return None
@@ -136,14 +147,14 @@ def span(con: duckdb.DuckDBPyConnection, selection: Selection) -> tuple[date | N
 
 
 def judged(con: duckdb.DuckDBPyConnection, selection: Selection) -> list[str]:
-    """Ids of such decisions that have feedback, which goes with them; the id asked for itself is one."""
+    """Ids of such decisions that have feedback, which goes with them; ids asked for themselves are among them."""
     rows = con.execute(
         "SELECT DISTINCT CAST(f.decision_id AS VARCHAR) FROM feedback f JOIN decisions d ON d.id = f.decision_id "
         f"WHERE {selection.in_table}",
-        {"value": selection.value},
+        selection.bound,
     ).fetchall()
     found = {str(id) for (id,) in rows}
-    return sorted(found | ({selection.value} if selection.selector == "id" else set()))
+    return sorted(found | (set(selection.values) if selection.selector == "id" else set()))
 
 
 def feedback_in_table(selection: Selection, ids: list[str]) -> str:

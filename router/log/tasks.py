@@ -40,6 +40,7 @@ class Task:
     Attributes
     ----------
     selector, value : which decisions; for "days" the time (ISO, UTC) that older ones are erased from.
+    more : further values of the same kind, erased in the same rewriting of the database.
     found : decisions found before the first was erased: a second start would find fewer.
     """
 
@@ -51,6 +52,7 @@ class Task:
     pid: int
     host: str
     found: int | None = None
+    more: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +64,14 @@ class Answer:
     error: str | None = None
 
 
-def ask(data: Path, kind: Kind, selector: Selector = "none", value: str = "") -> Task:
+def ask(data: Path, kind: Kind, selector: Selector = "none", *values: str) -> Task:
     """Write a request down."""
     private_folder(folder(data))
     now = datetime.now(UTC).replace(tzinfo=None).isoformat()
-    task = Task(uuid.uuid4().hex, kind, selector, value, now, os.getpid(), socket.gethostname())
+    first, *more = values or ("",)
+    task = Task(
+        uuid.uuid4().hex, kind, selector, first, now, os.getpid(), socket.gethostname(), more=tuple(more)
+    )
     save(data, task)
     return task
 
@@ -96,8 +101,9 @@ def _read(path: Path) -> Task | None:
     if not _NAME.match(path.stem):
         return None
     try:
-        return Task(**orjson.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError):
+        found = orjson.loads(path.read_bytes())
+        return Task(**{**found, "more": tuple(found.get("more", ()))})
+    except (OSError, ValueError, TypeError, AttributeError):
         return None  # carried out meanwhile, or not written by us
 
 

@@ -68,7 +68,7 @@ def carry_out(con: duckdb.DuckDBPyConnection, data: Path, task: Task, *, swap: S
 def _erase(
     con: duckdb.DuckDBPyConnection, data: Path, task: Task, swap: Swap, report: Report
 ) -> tuple[duckdb.DuckDBPyConnection, int]:
-    selection = Selection(task.selector, task.value)
+    selection = Selection(task.selector, (task.value, *task.more))
     ingest_all(con, data)
     task = tasks.found(data, task, count(con, selection))
     ids, days = judged(con, selection), span(con, selection)
@@ -146,8 +146,7 @@ def request(
     data: Path,
     kind: Kind,
     selector: Selector = "none",
-    value: str = "",
-    *,
+    *values: str,
     report: Report = lambda activity: None,
     waiting_for: Callable[[int], None] = lambda pid: None,
     wait_s: float = WAIT_SECONDS,
@@ -168,7 +167,7 @@ def request(
         It could not be done. An erasure that was begun stays asked for: the next owner finishes it.
     """
     data = Path(data)
-    task = tasks.ask(data, kind, selector, value)
+    task = tasks.ask(data, kind, selector, *values)
     try:
         return _wait(data, task, report, waiting_for, wait_s)
     except BaseException:
