@@ -60,7 +60,9 @@ def left_out(found: Savings) -> str:
         elif book.rate(model, today) is None:
             parts.append(f"{formats.count(n)} {untrusted.name(model)} (price not known)")
         else:
-            parts.append(f"{formats.count(n)} {untrusted.name(model)} (tokens or baseline not known)")
+            parts.append(
+                f"{formats.count(n)} {untrusted.name(model)} (tokens, baseline or rate of the service tier not known)"
+            )
     more = len(found.unpriced) - 8
     return ", ".join(parts) + (f", and {formats.plural(more, 'other model')}" if more > 0 else "")
 

@@ -29,7 +29,16 @@ from router.types import CAUSES, UNCHARGED, Attempt, Decision, Label, Usage
 
 LABELS = ("a", "b", "c")
 MODELS = ("gpt-4o-mini", "claude-sonnet-4-5", "nobody-knows-this", "own-price")
-OWN = {"own-price": Model("own-price", "openai", price=PriceOverride(Decimal("1.25"), Decimal("9.75")))}
+FLEX = PriceOverride(
+    Decimal("0.5"), Decimal("4.5"), Decimal("0.1"), Decimal("0.75"), cache_write_1h=Decimal("1.5")
+)
+OWN = {
+    "own-price": Model(
+        "own-price",
+        "openai",
+        price=PriceOverride(Decimal("1.25"), Decimal("9.75"), service_tiers={"flex": FLEX}),
+    )
+}
 TEXTS = (
     "100% sure",
     "under_score",
@@ -113,6 +122,8 @@ def random_log(seed: int, rule: Policy, n: int = 300) -> list[Decision]:
                 "output_tokens": rng.choice([0, 7, 900, None]),
                 "cache_read_tokens": rng.choice([None, 0, 300]),
                 "cache_write_tokens": rng.choice([None, 40]),
+                "cache_write_1h_tokens": rng.choice([None, None, 0, 30, 40]),
+                "service_tier": rng.choice([None, None, "default", "flex", "priority", "nobody-knows-this"]),
                 "usage_grade": rng.choice(["measured", "assumed"]),
             }
         if rng.random() < 0.5:
@@ -141,7 +152,14 @@ def opened(data, made: list[Decision], rule: Policy | None = None) -> Log:
 
 
 def usage(d: Decision) -> Usage:
-    return Usage(d.input_tokens, d.output_tokens, d.cache_read_tokens, d.cache_write_tokens)
+    return Usage(
+        d.input_tokens,
+        d.output_tokens,
+        d.cache_read_tokens,
+        d.cache_write_tokens,
+        cache_write_1h_tokens=d.cache_write_1h_tokens,
+        service_tier=d.service_tier,
+    )
 
 
 def cost(d: Decision, model: str | None, book: PriceBook) -> float | None:
@@ -522,7 +540,7 @@ def matches(d: Decision, number: int, f: Filter) -> bool:
         )
         and (not f.text or f.text.lower() in d.prompt.lower())
         and (f.source is None or d.source == f.source)
-        and (not f.unmeasured or not known(d))
+        and (not f.unmeasured or (not known(d) and not unanswered(d)))
         and (f.upto is None or number < f.upto)
     )
 

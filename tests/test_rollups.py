@@ -199,9 +199,9 @@ def test_a_month_in_which_a_price_changes_is_read_from_its_rows(log):
     class Changing(PriceBook):
         """A book whose price for one model doubles on 10 November."""
 
-        def rate(self, model, day):
+        def rate(self, model, day, *, tier=None):
             later = model == "own-price" and day >= date(2026, 11, 10)
-            return (LATER if later else super()).rate(model, day)
+            return (LATER if later else super()).rate(model, day, tier=tier)
 
     price = PriceOverride(Decimal("2.5"), Decimal("19.5"))
     LATER = PriceBook({"own-price": Model("own-price", "openai", price=price)})
@@ -233,8 +233,8 @@ def test_a_price_tier_that_starts_at_no_known_step_is_read_from_rows_exactly(tmp
     class Odd(PriceBook):
         """A book in which one model is dearer above 150 input tokens."""
 
-        def rate(self, model, day):
-            rate = super().rate(model, day)
+        def rate(self, model, day, *, tier=None):
+            rate = super().rate(model, day, tier=tier)
             if model != "own-price":
                 return rate
             return replace(

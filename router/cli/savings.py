@@ -251,7 +251,7 @@ def _say_left_out(figures: Savings, book: PriceBook, today: date) -> None:
         if model is not None and book.rate(model, today) is None:
             why += " (price not known)"
         elif model is not None:
-            why += " (tokens or baseline not known)"
+            why += " (tokens, baseline or rate of the service tier not known)"
         parts.append(f"{n:,} {why}")
     say(f"left out, cost not known: {', '.join(parts)}; + marks a lower bound")
 

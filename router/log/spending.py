@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from router.log import sources
 from router.log.baselines import policy_rows
 from router.log.filters import Filter
-from router.log.pricing import priced, products, rates_table, tiers
+from router.log.pricing import TOKENS, priced, products, rates_table, tiers
 from router.log.reader import Log
 from router.log.summing import PAID, added_up, answering, run_sums, sums_of, unanswered
 from router.policy import Policy
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from router.prices import PriceBook
-
-_BUCKETS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
 
 
 def spend(
@@ -60,9 +58,9 @@ def spend(
             (1.0, 1.0) if model == used else lengths.get(used, (1.0, 1.0))
             for used, model in zip(sums["model"].tolist(), against, strict=True)
         ]
-        factors = np.array([(x, x, x, y) for x, y in pairs_], dtype=float).reshape(-1, 4)
+        factors = np.array([(x, x, x, y, x) for x, y in pairs_], dtype=float).reshape(-1, len(TOKENS))
         at_base = at_base * factors
-        base = (sums[list(_BUCKETS)].to_numpy(dtype=float) * at_base).sum(axis=1)
+        base = (sums[list(TOKENS)].to_numpy(dtype=float) * at_base).sum(axis=1)
         out = sums["output_tokens"].to_numpy(dtype=float) * at_base[:, 3]
     label_cost, _ = priced(sums, [of_label.get(x) for x in sums["label"].tolist()], prices)
     found, both, free = cost == cost, (cost == cost) & (base == base), unanswered(sums).to_numpy(dtype=bool)
@@ -121,7 +119,7 @@ def _replayed(
     """The sums with what another policy would have chosen as ``policy_fingerprint``; always read from rows."""
     seen = sources.days(log, chosen)
     used = sources.models(log, chosen)
-    starts = tiers(rates_table(prices, [*used, *models], seen))
+    starts = tiers(rates_table(prices, [*used, *models], seen, sources.service_tiers(log)))
     text, values = policy_rows(chosen, other, "date_trunc('day', d.decided_at)", starts)
     found = sources.Source(text, values, True)
     return run_sums(log, found, "hourly", {**keys, "policy_fingerprint": ""})
