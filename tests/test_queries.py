@@ -127,6 +127,8 @@ def random_log(seed: int, rule: Policy, n: int = 300) -> list[Decision]:
                 "usage_grade": rng.choice(["measured", "assumed"]),
             }
         if rng.random() < 0.5:
+            values["cost_usd"] = Decimal(rng.randrange(10**9)) / 10**12
+        if rng.random() < 0.5:
             values["classifier_cost_usd"] = Decimal("0.000012345678")
         if rng.random() < 0.2:
             price = rng.choice([None, Decimal("0.004321"), Decimal(0)])
@@ -268,6 +270,21 @@ def test_summary_equals_counting_row_by_row(case):
         min(d.decided_at for d in made),
         max(d.decided_at for d in made),
     )
+
+
+def test_logged_costs_and_todays_are_of_the_same_answers(case):
+    log, made, _, book = case
+    both = [
+        (d.cost_usd, now)
+        for d in made
+        if d.cost_usd is not None and (now := cost(d, d.model_used, book)) is not None
+    ]
+    found = queries.repriced(log, Filter(), book)
+    assert found.n == len(both) > 10
+    assert found.logged_usd == pytest.approx(float(sum(then for then, _ in both)), rel=1e-12)
+    assert found.today_usd == pytest.approx(sum(now for _, now in both), rel=1e-9)
+    assert found.difference_usd == found.today_usd - found.logged_usd != 0
+    assert replace(found, logged_usd=found.today_usd * (1 + 1e-12)).difference_usd == 0
 
 
 def test_cells_equal_summing_row_by_row(case):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
@@ -159,6 +159,7 @@ def answers(log, chosen, book) -> dict[str, pd.DataFrame]:
         "series": ordered(queries.series(log, chosen, book, width=timedelta(hours=6))),
         "minutes": ordered(queries.series(log, chosen, book, width=timedelta(minutes=15))),
         "spend": ordered(queries.spend(log, chosen, RULE, book)),
+        "repriced": pd.DataFrame([asdict(queries.repriced(log, chosen, book))]),
         "cells": queries.cells(log, chosen, RULE, book),
         "pairs": queries.pairs(log, chosen, RULE, book),
         "bins": queries.bins(log, chosen),

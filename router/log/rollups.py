@@ -53,7 +53,7 @@ ROLLUPS = (
         "hourly",
         "hour",
         "date_trunc('hour', d.decided_at)",
-        (*_COMMON, "answered", "outcome", "usage_grade", "usage_known", *RATED_BY),
+        (*_COMMON, "answered", "outcome", "usage_grade", "usage_known", "costed", *RATED_BY),
     ),
     Rollup(
         "cells",
@@ -83,7 +83,15 @@ _KINDS = ("input", "read", "write", "output", "long")
 _PRODUCTS = tuple(f"{x}_{y}" for i, x in enumerate(_KINDS) for y in _KINDS[i:])
 _COSTED = ("n", "classifier_cost", "n_classifier_unknown", *_TOKENS, *_PRODUCTS)
 SUMS = {
-    "hourly": ("n_scored", "n_fallback", "n_retried", "failed_cost", "n_failed_unknown", *_COSTED),
+    "hourly": (
+        "n_scored",
+        "n_fallback",
+        "n_retried",
+        "failed_cost",
+        "n_failed_unknown",
+        "logged_cost",
+        *_COSTED,
+    ),
     "cells": _COSTED,
     "margins": ("n", *_TOKENS),
     "latencies": ("n",),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import fsum, isclose
 from typing import TYPE_CHECKING, Any
 
 from router.log import sources
@@ -98,6 +100,34 @@ def spend(
         n_classifier_unknown=sums["n_classifier_unknown"],
     )
     return added_up(table, ["day", "label", "model_used", "cause"])
+
+
+@dataclass(frozen=True, slots=True)
+class Repriced:
+    """Answers whose cost is in the log and known to today's price book too: their number, and both sums in USD."""
+
+    n: int
+    logged_usd: float
+    today_usd: float
+
+    @property
+    def difference_usd(self) -> float:
+        """Today's prices minus those known when the calls were made; 0 where only rounding differs."""
+        same = isclose(self.today_usd, self.logged_usd, rel_tol=1e-9)
+        return 0.0 if same else self.today_usd - self.logged_usd
+
+
+def repriced(log: Log, chosen: Filter, prices: PriceBook) -> Repriced:
+    """What answers cost by the log, at the prices known then, beside what today's price book says for the same ones.
+
+    A price that was corrected since, or an own price that was changed, shows here: every other sum is at today's book.
+    """
+    keys = {"day": "CAST(s.hour AS DATE)", **dict.fromkeys((*PAID, "costed"), "")}
+    sums = sums_of(log, chosen, "hourly", keys, prices)
+    cost, _ = priced(sums, answering(sums), prices)
+    both = sums["costed"].to_numpy(dtype=bool) & (cost == cost)
+    then = sums["logged_cost"].to_numpy(dtype=float)[both]
+    return Repriced(int(sums["n"][both].sum()), fsum(then), fsum(cost[both]))
 
 
 def dearest(log: Log, chosen: Filter, policy: Policy, prices: PriceBook) -> str:

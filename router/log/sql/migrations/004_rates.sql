@@ -22,9 +22,11 @@ ALTER TABLE cells ADD COLUMN service_tier VARCHAR;
 ALTER TABLE cells ADD COLUMN long_writes BOOLEAN;
 ALTER TABLE margins ADD COLUMN service_tier VARCHAR;
 ALTER TABLE margins ADD COLUMN long_writes BOOLEAN;
+ALTER TABLE hourly ADD COLUMN costed BOOLEAN;  -- cost_usd is known, so that logged_cost and today's prices are of the same calls
 
 -- Sums. Writes that live for an hour are counted in cache_write_tokens too: what they cost more than the others is added.
 ALTER TABLE hourly ADD COLUMN cache_write_1h_tokens BIGINT;
+ALTER TABLE hourly ADD COLUMN logged_cost DECIMAL(38, 12);   -- of cost_usd: at the prices known when the calls were made
 ALTER TABLE hourly ADD COLUMN input_long DOUBLE;
 ALTER TABLE hourly ADD COLUMN read_long DOUBLE;
 ALTER TABLE hourly ADD COLUMN write_long DOUBLE;
