@@ -126,8 +126,9 @@ class EndOfLife:
 def countable(usage: Usage | None) -> dict[str, int] | None:
     """Token counts by rate, or None when they cannot be priced.
 
-    Unknown are: no usage, no input or no output count, a negative count or one that is not a whole number, more writes that
-    live for an hour than writes, and all counts zero (a server that leaves usage out is often read as zero). A cache count of None means that the
+    Unknown are: no usage, no input or no output count, a negative count or one that is not a whole number, more writes
+    that live for an hour than writes, and all counts zero (a server that leaves usage out is often read as zero). A cache
+    count of None means that the
     provider does not tell cached tokens apart: all input is then priced as uncached.
     """
     if usage is None or usage.input_tokens is None or usage.output_tokens is None:

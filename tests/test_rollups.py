@@ -17,8 +17,8 @@ from test_queries import opened, policy, random_log
 from router.log import queries, rollups, sources
 from router.log.queries import Filter
 from router.policy import Model, PriceOverride
-from router.prices import PriceBook
-from router.types import Attempt, Usage
+from router.prices import PriceBook, plain_tier
+from router.types import PLAIN_TIERS, Attempt, Usage
 
 RULE = policy()
 FIRST = datetime(2026, 10, 20, 7, 0)
@@ -282,6 +282,12 @@ def test_every_tier_of_the_installed_price_book_starts_at_a_step():
                     starts |= {step.start for step in getattr(value, "tiers", [])}
     assert starts
     assert starts <= set(rollups.PRICE_BANDS)
+
+
+def test_sql_and_the_price_book_take_the_same_words_for_the_list_price(log):
+    words = [*sorted(PLAIN_TIERS), "flex", "priority", "batch", "Default", "", None]
+    for word in words:
+        assert log.rows("SELECT rate_tier($word)", {"word": word}) == [(plain_tier(word),)]
 
 
 def test_the_band_of_a_price_tells_every_tier_that_it_is_above(log):

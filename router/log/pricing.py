@@ -125,7 +125,7 @@ def priced(
     rates = np.full((len(sums), len(_BUCKETS)), np.nan)
     known = sums["usage_known"].to_numpy(dtype=bool)
     days = sums[day].to_numpy().astype("datetime64[D]").tolist()
-    kinds = list(zip(*(sums[name].tolist() for name in RATED_BY), strict=True)) or []
+    kinds = list(zip(*(sums[name].tolist() for name in RATED_BY), strict=True))
     for row, (model, when, kind) in enumerate(zip(models, days, kinds, strict=True)):
         if not isinstance(model, str) or when is None or not known[row]:
             continue
@@ -190,7 +190,8 @@ def price_cells(
 
     The cost of a decision is linear in its token counts, so sums of costs are products of sums with rates, and sums
     of squares and products of costs are products of the sums of token products: two matrix products for each (label,
-    time with the same prices, price band, service tier), whatever the number of decisions. In SQL the same takes five times as long.
+    time with the same prices, price band, service tier), whatever the number of decisions. In SQL the same takes five
+    times as long.
 
     Parameters
     ----------
