@@ -77,6 +77,8 @@ def facts(row: dict[str, Any], zone: tzinfo, zone_name: str) -> list[tuple[str, 
     found.append(("Classifier", f"{row['classifier']}{speed}{honest}"))
     found.append(("Tokens", _tokens(row)))
     found.append(("Cost", _cost(row)))
+    if not missing(row.get("service_tier")):
+        found.append(("Service tier", str(row["service_tier"])))
     found.append(("Outcome", _outcome(row)))
     failed = [] if missing(row.get("failed_attempts")) else json.loads(row["failed_attempts"])
     found += [(f"Failed {number}", attempt(one)) for number, one in enumerate(failed, 1)]
@@ -118,6 +120,10 @@ def _tokens(row: dict[str, Any]) -> str:
     ]
     if not missing(row["cache_read_tokens"]) and row["cache_read_tokens"]:
         parts.append(f"{formats.count(int(row['cache_read_tokens']))} from cache")
+    if not missing(row.get("cache_write_tokens")) and row["cache_write_tokens"]:
+        parts.append(f"{formats.count(int(row['cache_write_tokens']))} to cache")
+    if not missing(row.get("cache_write_1h_tokens")) and row["cache_write_1h_tokens"]:
+        parts[-1] += f" ({formats.count(int(row['cache_write_1h_tokens']))} for an hour)"
     grade = "" if row["usage_grade"] in (None, "measured") else f" ({row['usage_grade']})"
     return ", ".join(parts) + grade
 
@@ -126,7 +132,8 @@ def _cost(row: dict[str, Any]) -> str:
     if missing(row["cost_now"]):
         return formats.NOT_MEASURED
     book = loaders.prices()
-    rate = book.rate(str(row["model_used"]), row["decided_at"].date())
+    tier = None if missing(row.get("service_tier")) else str(row["service_tier"])
+    rate = book.rate(str(row["model_used"]), row["decided_at"].date(), tier=tier)
     of = (
         f", {rate.source}" + (f" of {formats.day(rate.as_of, year=True)}" if rate.as_of else "")
         if rate

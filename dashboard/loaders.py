@@ -24,6 +24,7 @@ from router.log import queries
 from router.log.owner import local_owner
 from router.log.queries import Filter
 from router.log.reader import Log, open_log
+from router.log.spending import Repriced
 from router.policy import Policy
 from router.prices import PriceBook
 
@@ -228,6 +229,11 @@ def spend(
     return _cached(_spend, chosen, policy_in_view(), baseline, lengths)
 
 
+def repriced(chosen: Filter) -> Repriced:
+    """What answers cost by the log, and by today's price book."""
+    return _cached(_repriced, chosen, policy_in_view())
+
+
 def dearest(chosen: Filter) -> str:
     """The model of the policy in view that would have cost most."""
     return _cached(_dearest, chosen, policy_in_view())
@@ -357,6 +363,11 @@ def _spend(
     lengths: dict[str, tuple[float, float]] | None,
 ) -> pd.DataFrame:
     return queries.spend(get_log(), chosen, policy, prices(policy), baseline=baseline, lengths=lengths)
+
+
+@_query
+def _repriced(data: str, edition: str, chosen: Filter, policy: Policy) -> Repriced:
+    return queries.repriced(get_log(), chosen, prices(policy))
 
 
 @_query

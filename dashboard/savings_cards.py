@@ -16,6 +16,7 @@ from router.analysis.projection import days_to_go_by, ground, project_spend, why
 from router.analysis.savings import Savings, savings
 from router.analysis.scenarios import scenarios
 from router.analysis.steps import STEPS
+from router.log.spending import Repriced
 from router.policy import Policy
 from router.prices import PriceBook, Rate
 
@@ -25,8 +26,11 @@ CAUSES = (
 )
 
 
-def notes(found: Savings) -> list[str]:
-    """What no figure shows, as sentences of markdown: what is left out, what cost nothing, what was paid without a baseline."""
+def notes(found: Savings, anew: Repriced | None = None) -> list[str]:
+    """What no figure shows, as sentences of markdown: what is left out, what cost nothing, what was paid without a baseline.
+
+    ``anew``: what the log says that answers cost, where that is to be said beside today's prices.
+    """
     said = []
     if found.n_unpriced:
         said.append(f"Not priced: {left_out(found)}.")
@@ -42,6 +46,12 @@ def notes(found: Savings) -> list[str]:
         beside = found.failed_unmatched_usd
         tail = f"; {_usd(beside)} of them for decisions without a baseline" if beside else ""
         said.append(f"Failed attempts are at the prices known when they were made{tail}.")
+    if anew is not None and anew.difference_usd:
+        sign = "+" if anew.difference_usd > 0 else ""
+        said.append(
+            f"At the prices known when they were made, {formats.plural(anew.n, 'answer')} cost {_usd(anew.logged_usd)}; today's price "
+            f"book says {_usd(anew.today_usd)} ({sign}{_usd(anew.difference_usd)})."
+        )
     return said
 
 
@@ -60,7 +70,9 @@ def left_out(found: Savings) -> str:
         elif book.rate(model, today) is None:
             parts.append(f"{formats.count(n)} {untrusted.name(model)} (price not known)")
         else:
-            parts.append(f"{formats.count(n)} {untrusted.name(model)} (tokens or baseline not known)")
+            parts.append(
+                f"{formats.count(n)} {untrusted.name(model)} (tokens, baseline or rate of the service tier not known)"
+            )
     more = len(found.unpriced) - 8
     return ", ".join(parts) + (f", and {formats.plural(more, 'other model')}" if more > 0 else "")
 

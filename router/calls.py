@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from router import config
 from router.elapsed import ms_since
@@ -142,6 +142,18 @@ class CallingRouter(RouterBase):
             self._log(error.decision)
             raise
 
+    def _opened(self, decision: Decision, asked: Asked, given: Options) -> Chain:
+        """The chain of a decision with its most held; a Ctrl+C meanwhile gives that back and is logged."""
+        try:
+            chain = self._chain(decision)
+            self._hold(decision, chain, asked, given)
+        except (ConfigurationError, SpendCapError):
+            raise  # in the log already
+        except BaseException as error:
+            self._cancelled(decision, None, error)
+            raise
+        return chain
+
     def _settle(self, decision: Decision, requests: Iterable[Attempt], chain: Chain | None = None) -> None:
         """End the hold of a call, before its row is written: a crash in between has counted what was paid.
 
@@ -168,16 +180,17 @@ class CallingRouter(RouterBase):
             cache_write_tokens=None if usage is None else usage.cache_write_tokens,
             output_tokens=None if usage is None else usage.output_tokens,
             reasoning_tokens=None if usage is None else usage.reasoning_tokens,
+            cache_write_1h_tokens=None if usage is None else usage.cache_write_1h_tokens,
+            service_tier=None if usage is None else usage.service_tier,
             usage_grade=None if usage is None else usage.grade,
             cost_usd=cost,
-            price_version=None if cost is None else self._price_version(completion.model, day),
+            price_version=None if cost is None else self._price_version(usage, completion.model, day),
             first_token_ms=completion.first_token_ms,
             total_ms=completion.total_ms,
             finish_reason=completion.finish_reason,
             outcome=completion.outcome,
             error_type=completion.error_type or decision.error_type,
             attempts=chain.attempts + completion.attempts,
-            extra=_with_long_writes(decision.extra, usage),
         )
         self._log(done)
         if completion.outcome not in REPLIES:
@@ -199,8 +212,9 @@ class CallingRouter(RouterBase):
         return self._cost(attempt.usage, attempt.model, day) if attempt.may_be_charged else Decimal(0)
 
     def _cancelled(self, decision: Decision, chain: Chain | None, error: BaseException) -> None:
-        """Log a decision whose caller went away; ``chain`` None: before any model was asked."""
-        decision = replace(decision, outcome="cancelled", error_type=type(error).__name__)
+        """Log a decision whose caller went away, or that a fault of ours stopped; ``chain`` None: before any model was asked."""
+        outcome: Outcome = "error" if isinstance(error, Exception) else "cancelled"
+        decision = replace(decision, outcome=outcome, error_type=type(error).__name__)
         if chain is None:
             self._settle(decision, [])
             self._log(replace(decision, model_used=None))
@@ -222,18 +236,12 @@ class CallingRouter(RouterBase):
         while self._providers:
             self._providers.popitem()[1].close()
 
-    def _price_version(self, model: str, day: date) -> str | None:
-        rate = self.prices.rate(model, day)
+    def _price_version(self, usage: Usage | None, model: str, day: date) -> str | None:
+        rate = self.prices.rate(model, day, tier=None if usage is None else usage.service_tier)
         return None if rate is None else rate.version
 
     def _cost(self, usage: Usage | None, model: str, day: date) -> Decimal | None:
         return None if usage is None else self.prices.price(usage, model, day)
-
-
-def _with_long_writes(extra: Mapping[str, Any], usage: Usage | None) -> Mapping[str, Any]:
-    """What a row says besides its columns: also the part of its cache writes that cost more than the others."""
-    long = None if usage is None else usage.cache_write_1h_tokens
-    return {**extra, "cache_write_1h_tokens": long} if long else extra
 
 
 def _outcome_of(error: ConfigurationError) -> Outcome:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from router.errors import ConfigurationError, MissingKeyError
 
@@ -22,11 +23,26 @@ KEY_VARIABLES = {
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a provider is called and with which key. ``repr`` never shows the key."""
+    """Where a provider is called and with which key. ``repr`` never shows the key, nor what of the URL may hold one."""
 
     provider: str
     key: str = field(repr=False)
     base_url: str | None = None
+
+    def __repr__(self) -> str:
+        where = "None" if self.base_url is None else repr(_shown(self.base_url))
+        return f"Endpoint(provider={self.provider!r}, base_url={where})"
+
+
+def _shown(url: str) -> str:
+    """A URL with its user, password, query and fragment as "...": each may hold a key."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "..."
+    _, at, host = parts.netloc.rpartition("@")
+    hidden = ("..." if part else "" for part in (parts.query, parts.fragment))
+    return urlunsplit((parts.scheme, f"...@{host}" if at else host, parts.path, *hidden))
 
 
 def silence_telemetry() -> None:

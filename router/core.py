@@ -9,7 +9,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from router.calls import CallingRouter
+from router.calls import SETTLE_WAIT_S, CallingRouter
 from router.errors import ProviderError, SpendCapError
 from router.failover import Chain, ask_options
 from router.prompts import Asked, ready
@@ -42,6 +42,8 @@ class Router(CallingRouter):
         asked = ready(prompt)
         decision = self._decide(asked, self._classify(asked, model, session_id), model, session_id)
         self._log(decision)
+        if self._spend is not None:
+            self._spend.write_classifier(SETTLE_WAIT_S)
         return decision
 
     def ask(
@@ -80,8 +82,7 @@ class Router(CallingRouter):
         asked = ready(prompt)
         given = ask_options(system, max_tokens, tools, tool_choice)
         decision = self._decide(asked, self._classify(asked, model, session_id), model, session_id)
-        chain = self._chain(decision)
-        self._hold(decision, chain, asked, given)
+        chain = self._opened(decision, asked, given)
         try:
             while True:
                 completion = chain.provider.complete(chain.model, asked.messages, **chain.options(given))
@@ -107,14 +108,17 @@ class Router(CallingRouter):
         asked = ready(prompt)
         given = ask_options(system, max_tokens, tools, tool_choice)
         decision = self._decide(asked, self._classify(asked, model, session_id), model, session_id)
-        chain = self._chain(decision)
-        self._hold(decision, chain, asked, given)
-        return ReplyStream(
-            self,
-            decision,
-            chain,
-            lambda: chain.provider.stream(chain.model, asked.messages, **chain.options(given)),
-        )
+        chain = self._opened(decision, asked, given)
+        try:
+            return ReplyStream(
+                self,
+                decision,
+                chain,
+                lambda: chain.provider.stream(chain.model, asked.messages, **chain.options(given)),
+            )
+        except BaseException as error:
+            self._cancelled(decision, chain, error)
+            raise
 
     def feedback(
         self,
@@ -186,6 +190,8 @@ class AsyncRouter(CallingRouter):
         """See ``Router.route``."""
         decision = await self._decided(prompt, model, session_id)
         self._log(decision[1])
+        if self._spend is not None:
+            await asyncio.to_thread(self._spend.write_classifier, SETTLE_WAIT_S)
         return decision[1]
 
     async def ask(

@@ -34,11 +34,21 @@ APIS = ("chat", "responses")
 MAX_LABELS = 64
 MAX_FAILOVER = 8
 MAX_POLICY_BYTES = 4_000_000
+PRICE_RATES = ("input", "output", "cache_read", "cache_write", "cache_write_1h")
 
 
 @dataclass(frozen=True, slots=True)
 class PriceOverride:
-    """A user's own price of a model, in USD per million tokens, with its source and the date it held."""
+    """A user's own price of a model, in USD per million tokens, with its source and the date it held.
+
+    Attributes
+    ----------
+    cache_read, cache_write : None: cached tokens cost as much as others. ``cache_write_1h``: of writes that live for an hour;
+        None: a request with such writes has no known cost.
+    long_above, long : a request of more input tokens than this, cached ones included, pays ``long`` on all its tokens.
+    service_tiers : prices by the provider's word for a service tier ("flex", "priority", "batch", ...). A call that was served
+        at a tier which is not here has no known cost.
+    """
 
     input: Decimal
     output: Decimal
@@ -46,6 +56,10 @@ class PriceOverride:
     cache_write: Decimal | None = None
     source: str = "policy"
     date: date | None = None
+    cache_write_1h: Decimal | None = None
+    long_above: int | None = None
+    long: PriceOverride | None = None
+    service_tiers: Mapping[str, PriceOverride] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,9 +413,20 @@ def _plain(value: float | None) -> float | None:
     return None if value is None else float(value) + 0.0
 
 
-def _price_key(price: PriceOverride) -> list[str]:
+def _price_key(price: PriceOverride) -> list[object]:
     rates = (price.input, price.output, price.cache_read, price.cache_write)
-    return [*("" if x is None else str(x.normalize()) for x in rates), price.source, str(price.date)]
+    key: list[object] = [
+        *("" if x is None else str(x.normalize()) for x in rates),
+        price.source,
+        str(price.date),
+    ]
+    more = {
+        "cache_write_1h": None if price.cache_write_1h is None else str(price.cache_write_1h.normalize()),
+        "long": None if price.long is None else [price.long_above, _price_key(price.long)],
+        "service_tier": {name: _price_key(one) for name, one in price.service_tiers.items()},
+    }
+    stated = {name: value for name, value in more.items() if value}
+    return [*key, stated] if stated else key  # a price that states none of these keeps the fingerprint it had
 
 
 def _toml(value: object) -> str:
@@ -410,12 +435,20 @@ def _toml(value: object) -> str:
 
 
 def _price_toml(price: PriceOverride) -> str:
-    parts = [
-        f"{key} = {value}"
-        for key in ("input", "output", "cache_read", "cache_write")
-        if (value := getattr(price, key)) is not None
-    ]
+    parts = _rate_parts(price)
+    if price.service_tiers:
+        tiers = (
+            f"{_toml(name)} = {{ {', '.join(_rate_parts(x))} }}" for name, x in price.service_tiers.items()
+        )
+        parts.append(f"service_tier = {{ {', '.join(tiers)} }}")
     parts.append(f"source = {_toml(price.source)}")
     if price.date is not None:
         parts.append(f"date = {price.date.isoformat()}")
     return "{ " + ", ".join(parts) + " }"
+
+
+def _rate_parts(price: PriceOverride) -> list[str]:
+    parts = [f"{key} = {value}" for key in PRICE_RATES if (value := getattr(price, key)) is not None]
+    if price.long is not None:
+        parts.append(f"long = {{ above = {price.long_above}, {', '.join(_rate_parts(price.long))} }}")
+    return parts

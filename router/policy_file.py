@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
@@ -10,9 +11,9 @@ from typing import Any
 
 from router.errors import PolicyError
 from router.log_settings import LogSettings
-from router.policy import CLASSIFIERS, PACKAGED, Model, Policy, PriceOverride, packaged_examples
+from router.policy import CLASSIFIERS, PACKAGED, PRICE_RATES, Model, Policy, PriceOverride, packaged_examples
 from router.spend_caps import SpendCaps
-from router.types import Label
+from router.types import PLAIN_TIERS, Label
 
 _POLICY_KEYS = (
     "name",
@@ -33,7 +34,9 @@ _LABEL_KEYS = ("name", "rubric", "model", "failover", "threshold", "examples")
 _MODEL_KEYS = ("provider", "base_url", "key_env", "api", "max_tokens", "price")
 _LOG_KEYS = ("prompts", "redact", "durability")
 _SPEND_KEYS = ("per_day_usd", "per_run_usd")
-_PRICE_KEYS = ("input", "output", "cache_read", "cache_write", "source", "date")
+_PRICE_KEYS = (*PRICE_RATES, "long", "service_tier", "source", "date")
+_TIER_KEYS = (*PRICE_RATES, "long")
+_LONG_KEYS = (*PRICE_RATES, "above")
 
 
 def from_mapping(raw: Mapping[str, Any], source: str) -> Policy:
@@ -179,11 +182,41 @@ def _price(
     if table is None:
         return None
     unknown(table, _PRICE_KEYS, where)
+    day = table.get("date")
+    if day is not None and not isinstance(day, date):
+        faults.append(f"{where}date: found {day!r}, expected a date like 2026-11-01 without quotes")
+        day = None
+    price = _rates(table, where, faults, unknown)
+    tiers = {}
+    for name, own in _tables(table, "service_tier", where, faults).items():
+        if name in PLAIN_TIERS:
+            faults.append(f"{where}service_tier.{name}: is the price itself; write its rates there")
+        if not isinstance(own, dict):
+            faults.append(
+                f"{where}service_tier.{name}: found a {type(own).__name__}, expected a table of rates"
+            )
+            continue
+        unknown(own, _TIER_KEYS, f"{where}service_tier.{name}.")
+        if (found := _rates(own, f"{where}service_tier.{name}.", faults, unknown, like=price)) is not None:
+            tiers[name] = found
+    if price is None:
+        return None
+    return replace(price, source=str(table.get("source", "policy")), date=day, service_tiers=tiers)
+
+
+def _rates(
+    table: Mapping[str, Any],
+    where: str,
+    faults: list[str],
+    unknown: Any,
+    like: PriceOverride | None = None,
+) -> PriceOverride | None:
+    """The rates of a table and of its ``long`` one. What ``like`` states, this must: nobody is to guess a rate that is left out."""
     rates: dict[str, Decimal | None] = {}
-    for key in ("input", "output", "cache_read", "cache_write"):
+    for key in PRICE_RATES:
         value = table.get(key)
         if value is None:
-            if key in ("input", "output"):
+            if key in ("input", "output") or (like is not None and getattr(like, key) is not None):
                 faults.append(f"{where}{key}: missing, expected USD per million tokens")
             rates[key] = None
             continue
@@ -195,17 +228,23 @@ def _price(
         if isinstance(value, bool) or rate is None or not rate.is_finite() or rate < 0:
             faults.append(f"{where}{key}: found {value!r}, expected USD per million tokens, 0 or more")
             rates[key] = None
-    day = table.get("date")
-    if day is not None and not isinstance(day, date):
-        faults.append(f"{where}date: found {day!r}, expected a date like 2026-11-01 without quotes")
-        day = None
-    if rates["input"] is None or rates["output"] is None:
+    given, made, read, written, hour = (rates[key] for key in PRICE_RATES)
+    if given is None or made is None:
         return None
-    return PriceOverride(
-        rates["input"],
-        rates["output"],
-        rates["cache_read"],
-        rates["cache_write"],
-        str(table.get("source", "policy")),
-        day,
-    )
+    price = PriceOverride(given, made, read, written, cache_write_1h=hour)
+    if not (long := _tables(table, "long", where, faults)):
+        return price
+    unknown(long, _LONG_KEYS, f"{where}long.")
+    above = long.get("above")
+    if not isinstance(above, int) or isinstance(above, bool) or above < 1:
+        faults.append(f"{where}long.above: found {above!r}, expected a number of input tokens like 200000")
+        above = None
+    return replace(price, long_above=above, long=_rates(long, f"{where}long.", faults, unknown, like=price))
+
+
+def _tables(table: Mapping[str, Any], key: str, where: str, faults: list[str]) -> Mapping[str, Any]:
+    found = table.get(key, {})
+    if isinstance(found, dict):
+        return found
+    faults.append(f"{where}{key}: found {found!r}, expected a table")
+    return {}

@@ -14,10 +14,11 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from functools import cache
 from importlib import metadata, resources
+from itertools import product
 from typing import Any, Literal
 
 from router.policy import Model, PriceOverride
-from router.types import Usage
+from router.types import PLAIN_TIERS, Usage
 
 PACKAGE = "genai-prices"
 MILLION = Decimal(1_000_000)
@@ -32,7 +33,6 @@ _RELEASED = {"0.2.3": date(2026, 11, 10)}
 
 _RATES = ("input", "output", "cache_read", "cache_write")
 _LONG = "cache_write_1h"
-_BATCH = {"processing": "batch"}
 _KEYS = {name: f"{name}_mtok" for name in (*_RATES, _LONG)}
 
 
@@ -45,10 +45,12 @@ class Rate:
     input, output, cache_read, cache_write : rates up to ``tier_from``. Where a source states no cache rate, cached
         tokens cost as much as uncached ones. ``cache_write`` is that of the short (5 minute) life.
     cache_write_1h : of the long life (1 hour); None where no source states one: the cost of such a request is then unknown.
+        A packaged price that knows no charge for writes at all takes them for input, whatever their life.
     tier_from : a request whose input tokens, cached ones included, are *above* this pays the ``tier_*`` rates on all
         its tokens. None: one rate at every length.
     source : where the rate stands. ``as_of``: the date it is known to have held; None when nobody states one.
     version : of the source, as stored with each decision.
+    service_tier : whose rates these are; "" for the plain ones.
     """
 
     model: str
@@ -66,6 +68,7 @@ class Rate:
     tier_cache_write: Decimal | None = None
     cache_write_1h: Decimal | None = None
     tier_cache_write_1h: Decimal | None = None
+    service_tier: str = ""
 
     def cost(self, usage: Usage) -> Decimal | None:
         """USD of one request, exact to 12 decimals; None when its usage is unknown (see :func:`countable`)."""
@@ -77,7 +80,7 @@ class Rate:
         cost = sum((getattr(self, prefix + name) * counts[name] for name in _RATES), Decimal(0))
         if usage.cache_write_1h_tokens:
             dearer: Decimal | None = getattr(self, prefix + _LONG)
-            if dearer is None or usage.cache_write_1h_tokens > counts["cache_write"]:
+            if dearer is None:
                 return None
             cost += (dearer - getattr(self, prefix + "cache_write")) * usage.cache_write_1h_tokens
         return (cost / MILLION).quantize(QUANTUM)
@@ -123,8 +126,9 @@ class EndOfLife:
 def countable(usage: Usage | None) -> dict[str, int] | None:
     """Token counts by rate, or None when they cannot be priced.
 
-    Unknown are: no usage, no input or no output count, a negative count or one that is not a whole number, and
-    all counts zero (a server that leaves usage out is often read as zero). A cache count of None means that the
+    Unknown are: no usage, no input or no output count, a negative count or one that is not a whole number, more writes
+    that live for an hour than writes, and all counts zero (a server that leaves usage out is often read as zero). A cache
+    count of None means that the
     provider does not tell cached tokens apart: all input is then priced as uncached.
     """
     if usage is None or usage.input_tokens is None or usage.output_tokens is None:
@@ -138,6 +142,8 @@ def countable(usage: Usage | None) -> dict[str, int] | None:
     for value in counts.values():
         if type(value) is not int or value < 0:
             return None
+    if (usage.cache_write_1h_tokens or 0) > counts["cache_write"]:
+        return None
     return counts if any(counts.values()) else None
 
 
@@ -158,8 +164,8 @@ class PriceBook:
     """
 
     overrides: Mapping[str, Model] = field(default_factory=dict)
-    _cache: dict[tuple[str, date, bool], Rate | None] = field(default_factory=dict, repr=False)
-    _rows: dict[tuple[str, date], dict[str, Any]] = field(default_factory=dict, repr=False)
+    _cache: dict[tuple[str, date, str], Rate | None] = field(default_factory=dict, repr=False)
+    _rows: dict[tuple[str, date, str], dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @property
     def version(self) -> str:
@@ -179,41 +185,58 @@ class PriceBook:
         ]
         return (*self.overrides, *packaged)
 
-    def rate(self, model: str, day: date, *, batch: bool = False) -> Rate | None:
+    def rate(self, model: str, day: date, *, tier: str | None = None) -> Rate | None:
         """Prices of a model on a day (UTC); None when no source has both an input and an output price.
 
-        ``batch``: those of the provider's batch interface; None where no source states them, never the plain ones.
+        ``tier``: those of a service tier, or of the provider's batch interface ("batch"); None where no source states them,
+        never the plain ones: flex and batch cost half of those, priority twice, and a prepaid tier none of it. A sum that
+        says "not measured" can be completed from the bill; one at the wrong rate looks right and cannot be found again.
         """
-        key = (model, day, batch)
+        key = (model, day, plain_tier(tier))
         if key not in self._cache:
             own = self.overrides.get(model)
             price = own.price if own is not None else None
-            if price is None:
-                self._cache[key] = self._packaged(model, day, batch)
-            else:
-                self._cache[key] = None if batch else _from_override(model, price)
+            found = self._packaged(*key) if price is None else _from_override(model, price, key[2])
+            self._cache[key] = found
         return self._cache[key]
 
-    def price(self, usage: Usage | None, model: str, day: date, *, batch: bool = False) -> Decimal | None:
-        """USD of one request with this usage under this model on this day (UTC); None when unknown, never 0 for it."""
-        rate = self.rate(model, day, batch=True) if batch else self.rate(model, day)
-        return None if rate is None or usage is None else rate.cost(usage)
+    def tiers(self, model: str, day: date) -> tuple[str, ...]:
+        """Service tiers of a model whose rates are known on a day, the plain one ("") first; without the batch interface."""
+        own = self.overrides.get(model)
+        if own is not None and own.price is not None:
+            return ("", *own.price.service_tiers)
+        try:
+            _, info = _snapshot().find_provider_model(model, None, None, None)
+        except LookupError:
+            return ("",)
+        told = dict.fromkeys(plain_tier(x.when.get("service_tier")) for x in info.price_variants or ())
+        return ("", *(tier for tier in told if tier and self.rate(model, day, tier=tier) is not None))
 
-    def table(self, models: Iterable[str], days: Iterable[date]) -> list[dict[str, Any]]:
-        """Rates as rows to join with: one per known (model, day); unknown models have none, so a left join gives NULL.
+    def price(self, usage: Usage | None, model: str, day: date) -> Decimal | None:
+        """USD of one request with this usage, at its service tier, under this model on this day (UTC); None when unknown."""
+        if usage is None:
+            return None
+        rate = self.rate(model, day, tier=usage.service_tier)
+        return None if rate is None else rate.cost(usage)
 
-        Rates are USD per **token** as doubles. ``tier_from`` and the ``tier_*`` rates are None without a tier; in SQL::
+    def table(
+        self, models: Iterable[str], days: Iterable[date], tiers: Iterable[str | None] = (None,)
+    ) -> list[dict[str, Any]]:
+        """Rates as rows to join with: one per known (model, day, service tier, "" for the plain one).
+
+        What is not known has no row, so a left join gives NULL. Rates are USD per **token** as doubles. ``cache_write_1h`` may be
+        None; ``tier_from`` and the ``tier_*`` rates are without a tier; in SQL::
 
             CASE WHEN input_tokens + cache_read_tokens + cache_write_tokens > tier_from   -- NULL reads as false
                  THEN input_tokens * tier_input + ... ELSE input_tokens * input + ... END
         """
-        dates = sorted(set(days))
+        dates, served = sorted(set(days)), sorted({plain_tier(tier) for tier in tiers})
         rows = []
         for model in dict.fromkeys(models):
-            for day in dates:
-                rate = self.rate(model, day)
+            for day, tier in product(dates, served):
+                rate = self.rate(model, day, tier=tier)
                 if rate is not None:
-                    key = (model, day)
+                    key = (model, day, tier)
                     if key not in self._rows:
                         self._rows[key] = _row(rate, day)
                     rows.append(self._rows[key])
@@ -241,19 +264,22 @@ class PriceBook:
         day: date = entry["date"]
         return EndOfLife(model, day, entry["successor"], entry["source"], (day - today).days)
 
-    def _packaged(self, model: str, day: date, batch: bool) -> Rate | None:
+    def _packaged(self, model: str, day: date, tier: str) -> Rate | None:
         try:
             _, info = _snapshot().find_provider_model(model, None, None, None)
         except LookupError:
             return None
         # A few models change price by the hour (not by our providers): a day has one rate here, that of noon UTC.
         noon = datetime.combine(day, time(12), tzinfo=UTC)
-        if batch and not _has_batch(info, noon):
+        context = {"processing": "batch"} if tier == "batch" else {"service_tier": tier}
+        if tier and not _has_variant(info, noon, context):
             return None
-        prices = info.get_prices(noon, _BATCH if batch else None)
+        prices = info.get_prices(noon, context if tier else None)
         found = {name: _base_and_tiers(getattr(prices, key, None)) for name, key in _KEYS.items()}
         if found["input"] is None or found["output"] is None:
             return None
+        if found["cache_write"] is None:
+            found[_LONG] = found[_LONG] or found["input"]
         for name in ("cache_read", "cache_write"):
             found[name] = found[name] or found["input"]
         starts = {start for pair in found.values() if pair is not None for start in pair[1]}
@@ -263,9 +289,9 @@ class PriceBook:
             )
         tier_from = starts.pop() if starts else None
         base = {name: pair[0] for name, pair in found.items() if pair is not None}
-        tier: dict[str, Decimal] = {}
+        dearer: dict[str, Decimal] = {}
         if tier_from is not None:
-            tier = {
+            dearer = {
                 f"tier_{name}": pair[1].get(tier_from, pair[0])
                 for name, pair in found.items()
                 if pair is not None
@@ -277,7 +303,8 @@ class PriceBook:
             version=self.version,
             as_of=self.as_of,
             tier_from=tier_from,
-            **tier,
+            service_tier=tier,
+            **dearer,
         )
 
 
@@ -292,26 +319,45 @@ def end_of_life_table() -> Mapping[str, Mapping[str, Any]]:
     return table
 
 
-def _from_override(model: str, price: PriceOverride) -> Rate:
+def _from_override(model: str, price: PriceOverride, tier: str) -> Rate | None:
     dated = f"policy {price.date.isoformat()}" if price.date is not None else "policy"
+    own = price.service_tiers.get(tier) if tier else price
+    if own is None:
+        return None
     return Rate(
         model=model,
-        input=price.input,
-        output=price.output,
-        cache_read=price.input if price.cache_read is None else price.cache_read,
-        cache_write=price.input if price.cache_write is None else price.cache_write,
+        **_rates_of(own),
+        tier_from=None if own.long is None else own.long_above,
+        **({} if own.long is None else {f"tier_{name}": x for name, x in _rates_of(own.long).items()}),
         source=price.source,
         version=dated,
         as_of=price.date,
+        service_tier=tier,
     )
 
 
+def _rates_of(price: PriceOverride) -> dict[str, Any]:
+    return {
+        "input": price.input,
+        "output": price.output,
+        "cache_read": price.input if price.cache_read is None else price.cache_read,
+        "cache_write": price.input if price.cache_write is None else price.cache_write,
+        _LONG: price.cache_write_1h,
+    }
+
+
+def plain_tier(tier: str | None) -> str:
+    """The service tier that rates are stated for; "" for the plain rates, which have several names."""
+    return "" if tier is None or tier in PLAIN_TIERS else tier
+
+
 def _row(rate: Rate, day: date) -> dict[str, Any]:
-    row: dict[str, Any] = {"model": rate.model, "day": day}
+    row: dict[str, Any] = {"model": rate.model, "day": day, "service_tier": rate.service_tier}
     for name in _RATES:
         row[name] = float(getattr(rate, name) / MILLION)
+    row[_LONG] = None if rate.cache_write_1h is None else float(rate.cache_write_1h / MILLION)
     row["tier_from"] = rate.tier_from
-    for name in _RATES:
+    for name in (*_RATES, _LONG):
         value = getattr(rate, f"tier_{name}")
         row[f"tier_{name}"] = None if value is None else float(value / MILLION)
     return row | {"source": rate.source, "as_of": rate.as_of, "version": rate.version}
@@ -326,10 +372,10 @@ def _base_and_tiers(price: Any) -> tuple[Decimal, dict[int, Decimal]] | None:
     return price.base, {step.start: step.price for step in price.tiers}
 
 
-def _has_batch(info: Any, when: datetime) -> bool:
-    """Whether genai-prices states batch prices of a model at this time."""
+def _has_variant(info: Any, when: datetime, context: Mapping[str, str]) -> bool:
+    """Whether genai-prices states prices of a model for such requests at this time."""
     return any(
-        variant.when == _BATCH and (variant.constraint is None or variant.constraint.active(when))
+        variant.when == context and (variant.constraint is None or variant.constraint.active(when))
         for variant in info.price_variants or ()
     )
 

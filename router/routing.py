@@ -83,8 +83,9 @@ class RouterBase:
         redact : "packaged" takes keys and common personal data out of it first, a callable (text to text) whatever it
             likes, "off" nothing; None: as the policy says. The decision that is returned keeps the whole prompt.
         durability : "process", "async" or "power" (see ``LogSettings``); None: as the policy says.
-        max_usd, max_usd_per_day : most that this router's model calls may cost together, and those of every process with
-            this data folder on one day (UTC); a call that could pass one is not made (SpendCapError). None: as the policy says.
+        max_usd, max_usd_per_day : most that this router's calls may cost together, and those of every process with this data
+            folder on one day (UTC), the classifier's as far as their price is known; a model call that could pass one is not
+            made (SpendCapError). None: as the policy says.
         clock, new_id : naive UTC now, and an id for it.
         rng : uniform numbers in [0, 1), like ``random.Random(1).random``, for a policy that explores; None: the system's.
         """
@@ -233,6 +234,8 @@ class RouterBase:
             cause, chosen = "forced", model
         if asked.replaced:
             extra["replaced_surrogates"] = asked.replaced
+        if self._spend is not None and reply is not None:
+            self._spend.add_classifier(reply.cost_usd)
         now = self._now()
         return Decision(
             id=self._new_id(now),

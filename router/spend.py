@@ -79,11 +79,27 @@ class SpendMeter:
         self._spent = _ZERO
         self._held: dict[str, dict[str, _Hold]] = {}
         self._late: list[tuple[str, Decimal, Decimal, int]] = []
+        self._classified = _ZERO
 
     @property
     def spent_usd(self) -> Decimal:
-        """What this router's ended calls cost; unknown costs count as the most they could be."""
+        """What this router's ended calls and its classifier cost; unknown costs of calls count as the most they could be."""
         return self._spent
+
+    def add_classifier(self, usd: Decimal | None) -> None:
+        """Count what a classification cost; None, unknown, counts as nothing: nobody states the most that it could be.
+
+        The day's file is written with the next hold, or by ``write_classifier``.
+        """
+        if usd:
+            with self._lock:
+                self._spent += usd
+                self._classified += usd
+
+    def write_classifier(self, wait_s: float) -> None:
+        """Write classifications that no model call followed to the day's file."""
+        if self._classified:
+            self._settle_late(wait_s)
 
     def hold(self, key: str, usd: Decimal | None, model: str, wait_s: float = LOCK_SECONDS) -> None:
         """Hold what a call can cost at most, before it is made.
@@ -183,6 +199,9 @@ class SpendMeter:
     def _settle_late(self, wait_s: float) -> None:
         with self._lock:
             late, self._late = self._late, []
+            if self._classified:
+                late.append(("", self._classified, _ZERO, 0))
+                self._classified = _ZERO
         until = time.monotonic() + wait_s
         for key, cost, assumed, n in late:
             self._settle_day(key, cost, assumed, max(until - time.monotonic(), 0.0), n=n)
@@ -210,7 +229,8 @@ def most(
     """USD that a call can cost at most; None when the model has no known price.
 
     A token is at least one byte of text, so the bytes of the messages bound the input; the output is bounded by
-    ``max_tokens``. Where writing to the cache costs more than plain input, all input is taken to be written.
+    ``max_tokens``. Where writing to the cache costs more than plain input, all input is taken to be written. The provider chooses
+    the service tier (a project's setting at OpenAI), so the dearest one with known rates is taken.
 
     Raises
     ------
@@ -219,15 +239,17 @@ def most(
         bound that is known here.
     """
     _check_bounded(messages, tools)
-    rate = prices.rate(model, day)
-    if rate is None:
+    if prices.rate(model, day) is None:
         return None
+    rates = [prices.rate(model, day, tier=tier) for tier in prices.tiers(model, day)]
     size = len((system or "").encode("utf-8", "replace")) + sum(_size(x) + MESSAGE_TOKENS for x in messages)
     size += TOOLS_TOKENS + sum(_size(x) + MESSAGE_TOKENS for x in tools) if tools else 0
-    plain = rate.cost(Usage(size + MESSAGE_TOKENS, max_tokens))
+    plain = Usage(size + MESSAGE_TOKENS, max_tokens)
     long = size + MESSAGE_TOKENS if any(_keeps_an_hour(x) for x in (*messages, *tools)) else None
-    written = rate.cost(Usage(0, max_tokens, None, size + MESSAGE_TOKENS, cache_write_1h_tokens=long))
-    return None if plain is None or written is None else max(plain, written)
+    written = Usage(0, max_tokens, None, size + MESSAGE_TOKENS, cache_write_1h_tokens=long)
+    costs = [rate.cost(usage) for rate in rates if rate is not None for usage in (plain, written)]
+    known = [cost for cost in costs if cost is not None]
+    return max(known) if known and len(known) == len(costs) else None
 
 
 def _keeps_an_hour(value: Any) -> bool:

@@ -77,6 +77,12 @@ UNCHARGED: frozenset[str] = frozenset(
 )
 """Outcomes that no provider charges for: the request was refused, or never came to a model. Any other may have cost."""
 
+PLAIN_TIERS: frozenset[str] = frozenset({"default", "standard", "auto", "on_demand"})
+"""Words for a service tier that mean the list price, as "not told" does: OpenAI's, Anthropic's, what some servers echo, Groq's.
+
+The macro ``rate_tier`` of the log is the same in SQL.
+"""
+
 Grade = Literal["measured", "estimated", "assumed"]
 Durability = Literal["process", "async", "power"]
 Message = Mapping[str, Any]
@@ -155,7 +161,8 @@ class Usage:
     """Token counts in disjoint buckets, but for ``reasoning_tokens``, which is a part of ``output_tokens``.
 
     ``input_tokens`` are the uncached ones; ``cache_write_1h_tokens`` those of the cache writes that live for an hour, which cost
-    more. None means that the provider did not say; never read it as 0.
+    more. ``service_tier`` is the provider's word for how the request was served ("flex", "priority", "batch", ...), which sets
+    its rates. None means that the provider did not say; never read it as 0.
     """
 
     input_tokens: int | None
@@ -165,6 +172,7 @@ class Usage:
     reasoning_tokens: int | None = None
     grade: Grade = "measured"
     cache_write_1h_tokens: int | None = None
+    service_tier: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +194,7 @@ class Attempt:
     cost_usd: Decimal | None = None
     total_ms: float | None = None
     cache_write_1h_tokens: int | None = None
+    service_tier: str | None = None
 
     @classmethod
     def of(
@@ -204,6 +213,7 @@ class Attempt:
             told.reasoning_tokens,
             total_ms=total_ms,
             cache_write_1h_tokens=told.cache_write_1h_tokens,
+            service_tier=told.service_tier,
         )
 
     @property
@@ -222,6 +232,7 @@ class Attempt:
             self.cache_write_tokens,
             self.reasoning_tokens,
             cache_write_1h_tokens=self.cache_write_1h_tokens,
+            service_tier=self.service_tier,
         )
 
 
@@ -264,6 +275,7 @@ class Decision:
     those of the last request; ``attempts`` counts all requests, ``failed_attempts`` tells of those before it, and
     ``failed_cost_usd`` is what those cost together as far as it is known, None when that of none is. ``propensity`` is the
     chance with which an exploring policy made this choice, None under any other policy and for a forced model.
+    ``service_tier`` is the provider's word for how it served the call, None where it said none.
     """
 
     id: str
@@ -305,6 +317,8 @@ class Decision:
     failed_attempts: tuple[Attempt, ...] = ()
     failed_cost_usd: Decimal | None = None
     propensity: float | None = None
+    cache_write_1h_tokens: int | None = None
+    service_tier: str | None = None
     source: str = "router"
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 

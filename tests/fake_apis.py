@@ -113,6 +113,8 @@ class FakeApis:
         self.text = "The capital of Japan is Tokyo."
         self.drip_s = 0.03
         self.usage: dict[str, Any] = {"input": 12, "output": 7}
+        self.service_tier: str | None = None
+        """How it says that it serves calls, in each API's own place."""
         self.running_usage = False
         """Whether each chunk of a chat stream tells the tokens so far, as vLLM can: here always one of output."""
         self.scores: dict[str, Any] | Callable[[dict[str, Any]], Any] | None = None
@@ -169,7 +171,7 @@ class FakeApis:
             self.by_model.clear()
             self.requests.clear()
             self.scores = None
-            self.running_usage = False
+            self.running_usage, self.service_tier = False, None
 
     def _check(self, names: tuple[str, ...]) -> None:
         if unknown := set(names) - set(FAULTS):
@@ -339,7 +341,8 @@ _APIS = {
 
 def _reply(api: str, fake: FakeApis, name: str, body: dict[str, Any]) -> dict[str, Any]:
     if api == "responses":
-        return fake_responses.response(fake.text, fake.usage, name, body.get("model"))
+        reply = fake_responses.response(fake.text, fake.usage, name, body.get("model"))
+        return reply if fake.service_tier is None else {**reply, "service_tier": fake.service_tier}
     return _openai(fake, name, body) if api == "openai" else _anthropic(fake, name, body)
 
 
@@ -406,6 +409,8 @@ def _openai(fake: FakeApis, name: str, body: dict[str, Any]) -> dict[str, Any]:
         "model": body.get("model"),
         "choices": choices,
     }
+    if fake.service_tier is not None:
+        reply["service_tier"] = fake.service_tier
     return reply if name == "no_usage" else {**reply, "usage": _openai_usage(fake, name)}
 
 
@@ -451,7 +456,8 @@ def _anthropic(fake: FakeApis, name: str, body: dict[str, Any]) -> dict[str, Any
 def _anthropic_usage(fake: FakeApis, name: str) -> dict[str, Any]:
     if name == "bad_usage":
         return {"input_tokens": -3, "output_tokens": "many"}
-    return {"input_tokens": fake.usage["input"], "output_tokens": fake.usage["output"]}
+    told = {} if fake.service_tier is None else {"service_tier": fake.service_tier}
+    return {"input_tokens": fake.usage["input"], "output_tokens": fake.usage["output"], **told}
 
 
 def _pieces(text: str) -> list[str]:

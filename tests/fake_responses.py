@@ -72,6 +72,8 @@ def error_event(code: str) -> dict[str, Any]:
 
 def _bare(whole: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     begun = {**whole, "status": "in_progress", "output": [], "usage": None, "error": None}
+    if "service_tier" in whole:
+        begun["service_tier"] = "auto"  # at first the API repeats what was asked for
     yield "response.created", {"response": begun}
     for index, item in enumerate(whole["output"]):
         place = {"output_index": index}

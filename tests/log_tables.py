@@ -66,7 +66,9 @@ def spool_of_everything(data: Path, number: int, *, session: str | None = None, 
             session_id=session or f"session-{number}",
             input_tokens=100 + number,
             output_tokens=row,
-            extra={"n": number, "nested": {"row": row}},
+            cache_write_tokens=50 if row == 1 else None,
+            # Where version 3 kept the writes that live for an hour.
+            extra={"n": number, "nested": {"row": row}} | ({"cache_write_1h_tokens": 40} if row == 1 else {}),
             scores={"simple": 0.7, "coding": 0.15, f"label {number}": 0.1},
         )
         ids.append(one.id)

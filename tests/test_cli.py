@@ -339,8 +339,9 @@ def test_savings_say_what_cost_nothing_and_what_was_paid_without_a_baseline(tmp_
     charged = {"classifier_cost_usd": Decimal("0.001")}
     for i, more in enumerate(
         (
-            told,
-            told,
+            told | {"cost_usd": Decimal("0.0005")},
+            told
+            | {"cost_usd": Decimal("0.00042")},  # 1,200 x $0.15 and 400 x $0.60 per million: today's price
             {"outcome": "spend_cap"},
             {"outcome": "timeout", "failed_cost_usd": Decimal("0.02"), **lost},
         )
@@ -353,6 +354,12 @@ def test_savings_say_what_cost_nothing_and_what_was_paid_without_a_baseline(tmp_
         "failed attempts, $0.020, are at the prices known when they were made; $0.020 of them for"
         in done.stderr
     )
+    assert (
+        "by the log 2 answers cost $0.0009, at the prices known when they were made; today's price book says $0.0008 (-$0.00008)"
+        in done.stderr
+    )
+    anew = json.loads(run("savings", "--json", "--data", tmp_path / "data").stdout)["repriced"]
+    assert (anew["n"], anew["difference_usd"]) == (2, pytest.approx(-0.00008))
     assert "$0.0020 of what was paid, for answers and classifying, has no known baseline" in done.stderr
     assert re.search(r"failed attempts +\+\$0\.020\n  no baseline +\+\$0\.0020\npaid ", done.stdout)
     label = next(line for line in done.stdout.splitlines() if line.startswith("simple"))

@@ -98,5 +98,11 @@ def test_neither_repr_nor_presence_shows_a_key():
     environ = {"OPENAI_API_KEY": KEY, "ANTHROPIC_BASE_URL": "http://x"}
     assert KEY not in repr(config.endpoint("openai", environ=environ))
     assert KEY not in repr(config.present_keys(environ))
+    hidden = config.Endpoint("openai", KEY, f"https://me:{KEY}@host:8000/v1/x?api-key={KEY}&v=2#{KEY}")
+    assert repr(hidden) == "Endpoint(provider='openai', base_url='https://...@host:8000/v1/x?...#...')"
+    assert (
+        repr(config.Endpoint("openai", KEY, "http://[::1")) == "Endpoint(provider='openai', base_url='...')"
+    )
+    assert repr(config.Endpoint("openai", KEY)) == "Endpoint(provider='openai', base_url=None)"
     assert config.present_keys(environ)["openai"] == {"key": True, "base_url": False}
     assert config.present_keys(environ)["anthropic"] == {"key": False, "base_url": True}

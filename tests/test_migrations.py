@@ -64,8 +64,8 @@ def test_every_version_is_brought_up_to_date_with_its_rows_and_their_roll_ups(tm
         assert schema_version(log.cursor()) == NEWEST
         found = contents(log._con)
     older = len(found["decisions"][0]) - len(kept[0]) if kept else 0
-    assert older in (0, 2)
-    assert found["decisions"] == [(*row, *[None] * older) for row in kept]
+    assert older in (0, 2, 4)
+    assert [row[: len(row) - older] for row in found["decisions"]] == kept
     assert len(kept) == 4 * spools
     if version == 1 and spools:
         # What version 1 had no table for was not ingested by it: those records are counted again only by a rebuild.

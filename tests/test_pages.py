@@ -8,7 +8,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,20 @@ from fake_apis import FakeApis
 from log_samples import decision
 from streamlit.testing.v1 import AppTest
 
-from dashboard import loaders, state
+from dashboard import describe, loaders, state
 from dashboard.scenario_editor import decode
 from router import Policy
 from router.analysis.scenarios import preset_plan
 from router.cli.demo import build
 from router.errors import InputError
+from router.log import open_log, queries
 from router.log.owner import ingest_now
 from router.log.privacy import Privacy
 from router.log.record import decision_payload, unix_ms, uuid7
 from router.log.spool import Spool
 from router.log.writer import policy_payload
 from router.policy import decide
+from router.prices import PriceBook
 from router.spend import DayLedger
 from router.types import Attempt, Decision
 
@@ -415,3 +417,19 @@ def test_playground_says_how_much_of_the_cap_is_used(data: Path) -> None:
     DayLedger(data).hold("a", Decimal("1.25"), Decimal(5))
     test = open_page("playground")
     assert "$1.25 of today's cap of $5.00 is spent or under way." in words(test).replace("\\", "")
+
+
+def test_a_decision_names_its_service_tier_and_what_was_written_to_the_cache(tmp_path):
+    told = {
+        "input_tokens": 1000, "output_tokens": 200, "cache_write_tokens": 300, "cache_write_1h_tokens": 100,
+        "service_tier": "scale", "usage_grade": "measured", "outcome": "ok",
+    }  # fmt: skip
+    spool = Spool(tmp_path)
+    spool.append(decision_payload(one := decision(**told)))
+    spool.close()
+    ingest_now(tmp_path)
+    with open_log(tmp_path) as log:
+        row = queries.decision(log, one.id, PriceBook())
+    found = dict(describe.facts(row, UTC, "UTC"))
+    assert found["Tokens"] == "1,000 in, 200 out, 300 to cache (100 for an hour)"
+    assert (found["Service tier"], found["Cost"]) == ("scale", "not measured")

@@ -28,6 +28,7 @@ from router.policy import (
 )
 from router.types import Label
 
+PRICE = PriceOverride(Decimal(1), Decimal(2))
 GOOD = """
 threshold = 0.55
 fallback_model = "big"
@@ -245,6 +246,26 @@ def test_an_unknown_preset_names_the_known_ones():
             'models."big".price.date',
             "expected a date like",
         ),
+        (
+            GOOD,
+            GOOD + "[models.big]\nprice = {input = 1, output = 2, long = {input = 2, output = 3}}",
+            'models."big".price.long.above',
+            "found None, expected a number of input tokens",
+        ),
+        (
+            GOOD,
+            GOOD
+            + "[models.big]\nprice = {input = 1, output = 2, cache_read = 0.1, service_tier.flex = {input = 1, output = 1}}",
+            'models."big".price.service_tier.flex.cache_read',
+            "missing, expected USD",
+        ),
+        (
+            GOOD,
+            GOOD
+            + "[models.big]\nprice = {input = 1, output = 2, service_tier.default = {input = 1, output = 1}}",
+            'models."big".price.service_tier.default',
+            "is the price itself",
+        ),
         (GOOD, GOOD + "[models]\nbig = 1", 'models."big"', "found a int, expected a table"),
         ("[[labels]]", "[[labelz]]", "labels", "missing"),
     ],
@@ -305,8 +326,22 @@ word = text.filter(str.strip)
 name = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9 _.:/@-]{0,20}", fullmatch=True)
 grid = st.integers(0, GRID).map(lambda k: k / GRID)
 rate = st.decimals(0, 1000, places=6)
+rates = st.lists(rate, min_size=5, max_size=5).map(
+    lambda x: PriceOverride(*x[:4], cache_write_1h=x[4])
+)  # every rate: a table inside a price states what the price does
 prices = st.builds(
-    PriceOverride, rate, rate, st.none() | rate, st.none() | rate, text, st.none() | st.dates()
+    PriceOverride,
+    rate,
+    rate,
+    st.none() | rate,
+    st.none() | rate,
+    text,
+    st.none() | st.dates(),
+    st.none() | rate,
+    service_tiers=st.dictionaries(word.map("tier ".__add__), rates, max_size=2),
+)
+prices |= st.builds(
+    lambda price, at, long: replace(price, long_above=at, long=long), prices, st.integers(1, 10**6), rates
 )
 chain = st.lists(word.map("then ".__add__), max_size=3, unique=True).map(tuple)
 models = st.lists(
@@ -412,6 +447,12 @@ A, B = BASE.labels
             False,
             True,
             id="price of a model",
+        ),
+        pytest.param(
+            policy(models={"big": Model("big", price=replace(PRICE, service_tiers={"flex": PRICE}))}),
+            False,
+            True,
+            id="price of a model by tier",
         ),
         pytest.param(policy(labels=(replace(A, model="big"), B)), False, True, id="model of a label"),
         pytest.param(policy(labels=(replace(A, threshold=0.55), B)), False, True, id="threshold of a label"),

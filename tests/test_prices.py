@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from importlib import metadata, resources
@@ -74,7 +75,9 @@ def test_without_a_price_for_an_hour_in_the_cache_the_cost_is_unknown():
     own = Model("own", price=PriceOverride(Decimal(1), Decimal(2), cache_write=Decimal("1.25")))
     book = PriceBook({"own": own})
     assert book.price(usage, "own", DAY) is None
-    assert book.price(usage, "gpt-4o", DAY) is None
+    assert book.price(usage, "gpt-6-sol", DAY) is None
+    # A source that states no charge for writes at all: 110 x $2.50 + 10 x $10 per million, as genai-prices has it too.
+    assert book.price(usage, "gpt-4o", DAY) == Decimal("0.000375")
     assert book.price(Usage(10, 10, None, 100), "own", DAY) == Decimal("0.000155")
 
 
@@ -278,7 +281,8 @@ EARLY, LATE = date(2025, 6, 1), date(2027, 3, 1)
 def test_a_cost_is_unknown_or_at_least_zero_and_never_zero_for_tokens(
     model, fresh, read, write, output, day, batch
 ):
-    cost = BOOK.price(Usage(fresh, output, read, write), model, day, batch=batch)
+    usage = Usage(fresh, output, read, write, service_tier="batch" if batch else None)
+    cost = BOOK.price(usage, model, day)
     if model == "nobody" or fresh + read + write + output == 0:
         assert cost is None
     else:
@@ -339,13 +343,71 @@ def test_batch_prices_are_those_of_genai_prices_and_unknown_before_there_were_an
         genai_request_timestamp=datetime(2026, 11, 20, 12),
         price_context={"processing": "batch"},
     ).total_price
-    assert BOOK.price(Usage(1_000, 200), model, DAY, batch=True) == theirs
+    batch = Usage(1_000, 200, service_tier="batch")
+    assert BOOK.price(batch, model, DAY) == theirs
     assert theirs < BOOK.price(Usage(1_000, 200), model, DAY)
     if model == "gpt-4o":  # its batch prices are stated from 14 October 2026 on
-        assert BOOK.price(Usage(1_000, 200), model, date(2026, 9, 1), batch=True) is None
+        assert BOOK.price(batch, model, date(2026, 9, 1)) is None
 
 
-def test_an_own_price_says_nothing_of_the_batch_interface():
+def test_an_own_price_says_nothing_of_tiers_that_it_does_not_state():
     price = PriceOverride(Decimal(1), Decimal(2))
     book = PriceBook({"gpt-4o": Model("gpt-4o", price=price)})
-    assert book.price(Usage(1, 1), "gpt-4o", DAY, batch=True) is None
+    for tier in ("batch", "flex", "priority"):
+        assert book.price(Usage(1, 1, service_tier=tier), "gpt-4o", DAY) is None
+    assert book.price(Usage(1, 1, service_tier="default"), "gpt-4o", DAY) == Decimal("0.000003")
+
+
+@pytest.mark.parametrize(
+    ("model", "tier", "expected"),
+    [
+        # 1,000 in and 200 out at the rates of OpenAI's price list, USD per million
+        ("gpt-4o", None, Decimal("0.0045")),  # $2.50, $10
+        ("gpt-4o", "default", Decimal("0.0045")),
+        ("gpt-4o", "auto", Decimal("0.0045")),  # what some servers echo says nothing
+        ("gpt-4o", "priority", Decimal("0.00765")),  # $4.25, $17
+        ("gpt-4o", "batch", Decimal("0.00225")),  # $1.25, $5
+        ("gpt-4o", "flex", None),  # not offered
+        ("gpt-5.5", "flex", Decimal("0.0055")),  # $2.50, $15
+        ("gpt-5.5", "scale", None),  # prepaid
+        ("claude-opus-4-6", "standard", Decimal("0.01")),  # $5, $25
+        ("claude-opus-4-6", "batch", Decimal("0.005")),
+        ("claude-opus-4-6", "priority", None),  # a contract's price
+    ],
+)
+def test_a_call_is_priced_at_its_service_tier_or_not_at_all(model, tier, expected):
+    assert BOOK.price(Usage(1_000, 200, service_tier=tier), model, DAY) == expected
+    priority = Usage(1_000, 200, service_tier="priority")
+    assert BOOK.price(priority, model, date(2026, 9, 1)) is None  # no price of it is known so early
+
+
+def test_an_own_price_may_state_long_requests_writes_for_an_hour_and_tiers():
+    toml = """
+threshold = 0.5
+fallback_model = "own"
+labels = [{ name = "a", rubric = "?", model = "own" }]
+[models.own.price]
+input = "1"
+output = "10"
+cache_read = "0.1"
+cache_write = "1.25"
+cache_write_1h = "2"
+long = { above = 1000, input = "2", output = "15", cache_read = "0.2", cache_write = "2.5", cache_write_1h = "4" }
+[models.own.price.service_tier.flex]
+input = "0.5"
+output = "5"
+cache_read = "0.05"
+cache_write = "0.6"
+cache_write_1h = "0.9"
+"""
+    rule = Policy.from_toml(toml)
+    book = PriceBook(rule.models)
+    usage = Usage(100, 10, 200, 300, cache_write_1h_tokens=100)
+    # 100 x 1 + 10 x 10 + 200 x 0.1 + 200 x 1.25 + 100 x 2, per million
+    assert book.price(usage, "own", DAY) == Decimal("0.00067")
+    # 100 x 0.5 + 10 x 5 + 200 x 0.05 + 200 x 0.6 + 100 x 0.9
+    assert book.price(replace(usage, service_tier="flex"), "own", DAY) == Decimal("0.00032")
+    # 501 + 200 + 300 = 1,001 input tokens: 501 x 2 + 10 x 15 + 200 x 0.2 + 200 x 2.5 + 100 x 4
+    assert book.price(replace(usage, input_tokens=501), "own", DAY) == Decimal("0.002092")
+    assert book.price(replace(usage, input_tokens=500), "own", DAY) == Decimal("0.00107")
+    assert Policy.from_toml(rule.to_toml()) == rule

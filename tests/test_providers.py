@@ -185,6 +185,27 @@ def test_text_usage_and_finish_reason_of_a_good_reply(lab: Lab, sdk: str) -> Non
     assert (completion.model, completion.attempts, completion.error_type) == ("model-one", 1, None)
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("api", "tier"),
+    [
+        *(("chat", x) for x in ("default", "flex", "priority", "scale", "nobody-knows-this")),
+        *(("responses", x) for x in ("default", "flex", "priority", "ultrafast")),
+        *(("messages", x) for x in ("standard", "priority", "batch")),
+    ],
+)
+def test_the_service_tier_is_the_providers_word(lab: Lab, api: str, tier: str, stream: bool) -> None:
+    lab.fake.service_tier = tier
+    model = Model("model-one", api="responses" if api == "responses" else "chat")
+    provider = lab["anthropic" if api == "messages" else "openai"]
+    if stream:
+        _, completion = streamed(provider, model)
+    else:
+        completion = provider.complete(model, MESSAGES, deadline_s=5)
+    assert completion.usage is not None
+    assert (completion.usage.service_tier, completion.usage.input_tokens) == (tier, 12)
+
+
 def test_a_count_that_ran_along_is_not_the_output_of_a_stream_that_was_cut(lab: Lab) -> None:
     lab.fake.running_usage = True
     assert streamed(lab["openai"])[1].usage == Usage(12, 7)

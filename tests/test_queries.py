@@ -29,7 +29,16 @@ from router.types import CAUSES, UNCHARGED, Attempt, Decision, Label, Usage
 
 LABELS = ("a", "b", "c")
 MODELS = ("gpt-4o-mini", "claude-sonnet-4-5", "nobody-knows-this", "own-price")
-OWN = {"own-price": Model("own-price", "openai", price=PriceOverride(Decimal("1.25"), Decimal("9.75")))}
+FLEX = PriceOverride(
+    Decimal("0.5"), Decimal("4.5"), Decimal("0.1"), Decimal("0.75"), cache_write_1h=Decimal("1.5")
+)
+OWN = {
+    "own-price": Model(
+        "own-price",
+        "openai",
+        price=PriceOverride(Decimal("1.25"), Decimal("9.75"), service_tiers={"flex": FLEX}),
+    )
+}
 TEXTS = (
     "100% sure",
     "under_score",
@@ -113,8 +122,12 @@ def random_log(seed: int, rule: Policy, n: int = 300) -> list[Decision]:
                 "output_tokens": rng.choice([0, 7, 900, None]),
                 "cache_read_tokens": rng.choice([None, 0, 300]),
                 "cache_write_tokens": rng.choice([None, 40]),
+                "cache_write_1h_tokens": rng.choice([None, None, 0, 30, 40]),
+                "service_tier": rng.choice([None, None, "default", "flex", "priority", "nobody-knows-this"]),
                 "usage_grade": rng.choice(["measured", "assumed"]),
             }
+        if rng.random() < 0.5:
+            values["cost_usd"] = Decimal(rng.randrange(10**9)) / 10**12
         if rng.random() < 0.5:
             values["classifier_cost_usd"] = Decimal("0.000012345678")
         if rng.random() < 0.2:
@@ -141,7 +154,14 @@ def opened(data, made: list[Decision], rule: Policy | None = None) -> Log:
 
 
 def usage(d: Decision) -> Usage:
-    return Usage(d.input_tokens, d.output_tokens, d.cache_read_tokens, d.cache_write_tokens)
+    return Usage(
+        d.input_tokens,
+        d.output_tokens,
+        d.cache_read_tokens,
+        d.cache_write_tokens,
+        cache_write_1h_tokens=d.cache_write_1h_tokens,
+        service_tier=d.service_tier,
+    )
 
 
 def cost(d: Decision, model: str | None, book: PriceBook) -> float | None:
@@ -250,6 +270,21 @@ def test_summary_equals_counting_row_by_row(case):
         min(d.decided_at for d in made),
         max(d.decided_at for d in made),
     )
+
+
+def test_logged_costs_and_todays_are_of_the_same_answers(case):
+    log, made, _, book = case
+    both = [
+        (d.cost_usd, now)
+        for d in made
+        if d.cost_usd is not None and (now := cost(d, d.model_used, book)) is not None
+    ]
+    found = queries.repriced(log, Filter(), book)
+    assert found.n == len(both) > 10
+    assert found.logged_usd == pytest.approx(float(sum(then for then, _ in both)), rel=1e-12)
+    assert found.today_usd == pytest.approx(sum(now for _, now in both), rel=1e-9)
+    assert found.difference_usd == found.today_usd - found.logged_usd != 0
+    assert replace(found, logged_usd=found.today_usd * (1 + 1e-12)).difference_usd == 0
 
 
 def test_cells_equal_summing_row_by_row(case):
@@ -522,7 +557,7 @@ def matches(d: Decision, number: int, f: Filter) -> bool:
         )
         and (not f.text or f.text.lower() in d.prompt.lower())
         and (f.source is None or d.source == f.source)
-        and (not f.unmeasured or not known(d))
+        and (not f.unmeasured or (not known(d) and not unanswered(d)))
         and (f.upto is None or number < f.upto)
     )
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from router.policy import decide
 from router.prices import PriceBook
 from router.report.gather import Wishes, gather
 from router.report.html import POLICY, render
+from router.types import Attempt
 
 N, DAYS, JUDGED = 600, 24, 300
 FIRST = datetime(2026, 10, 1, 9)
@@ -322,6 +324,30 @@ def test_one_decision_is_enough_for_a_report(tmp_path: Path) -> None:
     assert "97.5 % ±" not in plain_text(page)  # one decision has no interval
     assert "22 audit judgements promise" in plain_text(page)
     assert "nothing was logged before" in plain_text(page)
+
+
+def test_lower_bounds_carry_a_plus_and_what_is_no_part_of_the_savings_is_said(tmp_path: Path) -> None:
+    told = {"input_tokens": 500, "output_tokens": 500, "usage_grade": "measured", "outcome": "ok"}
+    charged = {"classifier_cost_usd": Decimal("0.25")}
+    lost = charged | {
+        "outcome": "timeout", "attempts": 2, "failed_cost_usd": Decimal("0.5"),
+        "failed_attempts": (Attempt("gpt-4o", "malformed", cost_usd=Decimal("0.5")),),
+    }  # fmt: skip
+    rows = [told | charged, charged | {"outcome": "spend_cap"}, lost]
+    part = document(logged(tmp_path / "data", rows))
+    saved, page = part["savings"], plain_text(render(part))
+    assert (saved["n_unanswered"], saved["unmatched_usd"], saved["is_whole"]) == (1, 0.5, False)
+    assert (
+        "Cost $1.25+ " in page and "Baseline $0.0150+ " in page
+    )  # three classifications, a failed attempt, an answer
+    assert "From $0.0150+ on one model to $1.25+ as routed" in page
+    assert "No model answered, and no provider charges for that: 1 decision, at $0." in page
+    assert "$0.50 of what was paid, for answers and classifying, has no known baseline" in page
+    assert (
+        "$0.50 of them for decisions that have no baseline" in page and "A plus marks a lower bound" in page
+    )
+    whole = plain_text(render(document(logged(tmp_path / "whole", [told | charged]))))
+    assert "Cost $0.25 " in whole and "$0.25+" not in whole and "lower bound" not in whole
 
 
 def test_an_empty_choice_renders_too(data: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
@@ -17,8 +17,8 @@ from test_queries import opened, policy, random_log
 from router.log import queries, rollups, sources
 from router.log.queries import Filter
 from router.policy import Model, PriceOverride
-from router.prices import PriceBook
-from router.types import Attempt, Usage
+from router.prices import PriceBook, plain_tier
+from router.types import PLAIN_TIERS, Attempt, Usage
 
 RULE = policy()
 FIRST = datetime(2026, 10, 20, 7, 0)
@@ -159,6 +159,7 @@ def answers(log, chosen, book) -> dict[str, pd.DataFrame]:
         "series": ordered(queries.series(log, chosen, book, width=timedelta(hours=6))),
         "minutes": ordered(queries.series(log, chosen, book, width=timedelta(minutes=15))),
         "spend": ordered(queries.spend(log, chosen, RULE, book)),
+        "repriced": pd.DataFrame([asdict(queries.repriced(log, chosen, book))]),
         "cells": queries.cells(log, chosen, RULE, book),
         "pairs": queries.pairs(log, chosen, RULE, book),
         "bins": queries.bins(log, chosen),
@@ -199,9 +200,9 @@ def test_a_month_in_which_a_price_changes_is_read_from_its_rows(log):
     class Changing(PriceBook):
         """A book whose price for one model doubles on 10 November."""
 
-        def rate(self, model, day):
+        def rate(self, model, day, *, tier=None):
             later = model == "own-price" and day >= date(2026, 11, 10)
-            return (LATER if later else super()).rate(model, day)
+            return (LATER if later else super()).rate(model, day, tier=tier)
 
     price = PriceOverride(Decimal("2.5"), Decimal("19.5"))
     LATER = PriceBook({"own-price": Model("own-price", "openai", price=price)})
@@ -233,8 +234,8 @@ def test_a_price_tier_that_starts_at_no_known_step_is_read_from_rows_exactly(tmp
     class Odd(PriceBook):
         """A book in which one model is dearer above 150 input tokens."""
 
-        def rate(self, model, day):
-            rate = super().rate(model, day)
+        def rate(self, model, day, *, tier=None):
+            rate = super().rate(model, day, tier=tier)
             if model != "own-price":
                 return rate
             return replace(
@@ -281,6 +282,12 @@ def test_every_tier_of_the_installed_price_book_starts_at_a_step():
                     starts |= {step.start for step in getattr(value, "tiers", [])}
     assert starts
     assert starts <= set(rollups.PRICE_BANDS)
+
+
+def test_sql_and_the_price_book_take_the_same_words_for_the_list_price(log):
+    words = [*sorted(PLAIN_TIERS), "flex", "priority", "batch", "Default", "", None]
+    for word in words:
+        assert log.rows("SELECT rate_tier($word)", {"word": word}) == [(plain_tier(word),)]
 
 
 def test_the_band_of_a_price_tells_every_tier_that_it_is_above(log):

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -23,7 +24,7 @@ from log_samples import SEED, Fixed, environment
 
 from router import AsyncRouter, Policy, Router
 from router.errors import ConfigurationError, PolicyError, ProviderError, ProviderUnreachable, SpendCapError
-from router.log import open_log
+from router.log import open_log, queries
 from router.prices import PriceBook
 from router.spend import FILE, DayLedger, SpendMeter, most
 from router.spend_caps import SpendCaps
@@ -75,6 +76,86 @@ def test_what_a_call_cost_replaces_what_was_held(fake, tmp_path):
         assert client._spend.spent_usd == ONE_CALL
 
 
+@pytest.mark.parametrize(
+    ("tier", "cost"),
+    # 12 tokens in and 7 out at $0.15 and $0.60, or at $0.25 and $1 per million
+    [("default", ONE_CALL), ("priority", Decimal("0.00001")), ("scale", None)],
+)
+def test_a_call_costs_what_its_service_tier_does_in_the_row_in_the_sums_and_against_the_cap(
+    tier, cost, fake, tmp_path
+):
+    fake.service_tier = tier
+    with router(tmp_path, max_usd_per_day=1) as client:
+        reply = client.ask("hello", max_tokens=100)
+    bound = most([{"role": "user", "content": "hello"}], None, 100, MODEL, PriceBook(), DAY)
+    assert bound >= 100 * Decimal("0.000001")  # the provider chooses the tier: the dearest known one is held
+    assert DayLedger(tmp_path).read().spent_usd == (bound if cost is None else cost)
+    assert reply.cost_usd == cost
+    [(told, usd, version)] = rows(tmp_path, "service_tier, cost_usd, price_version IS NOT NULL")
+    assert (told, usd, version) == (tier, cost, cost is not None)
+    with open_log(tmp_path) as log:
+        found = queries.summary(log, queries.Filter(), PriceBook())
+        shown = queries.page(log, queries.Filter(), PriceBook())["cost_usd"].tolist()
+    assert found["cost_usd"] == (None if cost is None else pytest.approx(float(cost)))
+    assert found["n_unpriced"] == int(cost is None)
+    assert [x for x in shown if x == x] == ([] if cost is None else [pytest.approx(float(cost))])
+
+
+@pytest.mark.parametrize("how", ["ask", "stream"])
+@pytest.mark.parametrize("asked_for", ["provider", "rate"])
+def test_ctrl_c_before_the_model_is_called_leaves_a_row_and_holds_nothing(asked_for, how, fake, tmp_path):
+    class Interrupted(PriceBook):
+        """Ctrl+C while the chain is made, or while its cost is held."""
+
+        def provider(self, model):
+            return super().provider(model) if asked_for == "rate" else self.interrupt()
+
+        def rate(self, model, day, *, tier=None):
+            self.interrupt()
+
+        def interrupt(self):
+            raise KeyboardInterrupt
+
+    with router(tmp_path, max_usd_per_day=1, prices=Interrupted(SEED.models)) as client:
+        with pytest.raises(KeyboardInterrupt):
+            getattr(client, how)("hello")
+        assert DayLedger(tmp_path).read().held_usd == client._spend.spent_usd == 0
+    assert fake.requests == []
+    assert rows(tmp_path, "outcome, error_type, model_used, top_label") == [
+        ("cancelled", "KeyboardInterrupt", None, "simple")
+    ]
+
+
+class Hosted(Fixed):
+    """A classifier that costs $0.00002 a text."""
+
+    def classify(self, text, labels):
+        return replace(super().classify(text, labels), cost_usd=Decimal("0.00002"))
+
+
+def test_what_a_classifier_costs_counts_against_both_caps(fake, tmp_path):
+    caps = {"max_usd_per_day": "0.0002", "max_usd": "0.0002"}
+    with Router(SEED, classifier=Hosted(), data=tmp_path, **caps) as client:
+        client.route("hello")
+        assert client._spend.spent_usd == DayLedger(tmp_path).read().spent_usd == Decimal("0.00002")
+        client.ask("hello", max_tokens=8)
+        day = DayLedger(tmp_path).read()
+        assert client._spend.spent_usd == day.spent_usd == Decimal("0.00004") + ONE_CALL
+        assert (day.n, day.held_usd, day.assumed_usd) == (1, 0, 0)
+        for _ in range(7):
+            client.route("hello")
+        with pytest.raises(SpendCapError, match=r"this run's cap of \$0.0002 leaves \$0, and"):
+            client.ask("hello", max_tokens=8)
+    assert DayLedger(tmp_path).read().spent_usd == Decimal("0.0002") + ONE_CALL
+
+    async def main():
+        async with AsyncRouter(SEED, classifier=Hosted(), data=tmp_path / "own", max_usd_per_day=1) as client:
+            await client.route("hello")
+            return DayLedger(tmp_path / "own").read().spent_usd
+
+    assert asyncio.run(main()) == Decimal("0.00002")
+
+
 def test_a_stream_is_held_and_settled_too(fake, tmp_path):
     with router(tmp_path, max_usd_per_day=1) as client:
         stream = client.stream("hello")
@@ -86,7 +167,7 @@ def test_a_stream_is_held_and_settled_too(fake, tmp_path):
 
 def test_an_async_router_keeps_the_cap(fake, tmp_path):
     async def main():
-        async with AsyncRouter(SEED, classifier=Fixed(), data=tmp_path, max_usd="0.00002") as client:
+        async with AsyncRouter(SEED, classifier=Fixed(), data=tmp_path, max_usd="0.00003") as client:
             assert (await client.ask("hello", max_tokens=8)).outcome == "ok"
             assert [x async for x in client.stream("hello", max_tokens=1)]
             with pytest.raises(SpendCapError, match="this run's cap"):
@@ -536,7 +617,8 @@ def test_a_request_that_asks_for_an_hour_in_the_cache_is_held_at_that_price(tmp_
         return most([{"role": "user", "content": [part]}], None, 10, model, PriceBook(), DAY)
 
     assert bound("1h") > bound("5m") * Decimal("1.5")
-    assert bound("1h", MODEL) is None  # nobody states a price for it
+    assert bound("1h", "gpt-6-sol") is None  # nobody states a price for it
+    assert bound("1h", "gpt-4o-mini") == bound("5m", "gpt-4o-mini")  # writing costs nothing there
 
 
 PICTURE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}

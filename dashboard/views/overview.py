@@ -103,7 +103,7 @@ def first_row(
         Figure(
             "unmeasured", "Cost not measured", formats.share(unmeasured), change.get("unmeasured"),
             f"{formats.plural(now['n_unmeasured'], 'decision')} without tokens",
-            "Decisions without token counts, or whose model has no known price. Calls that no model answered and no provider "
+            "Decisions without token counts, or whose model has no known price at its service tier. Calls that no model answered and no provider "
             f"charges for are known to cost nothing: {formats.count(now['n_unanswered'])}.", formats.share,
         ),
     ]  # fmt: skip

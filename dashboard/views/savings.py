@@ -133,7 +133,8 @@ def figures_row(found: Savings, replayed: bool) -> None:
     for title, value, under, more in cards:
         with grid.cell():
             st.metric(title, value, delta_description=under, help=more, border=True, height="stretch")
-    notes = savings_cards.notes(found)
+    anew = None if replayed else loaders.repriced(state.current_filter())
+    notes = savings_cards.notes(found, anew)
     if notes:
         st.caption(" ".join(notes))
 

@@ -131,7 +131,7 @@ def work_out(plan: Plan, prices: PriceBook, day: date) -> Scenario:
     """
     when = plan.prices_date or day
     rates = {
-        (row.model, row.batch): prices.rate(row.model, when, batch=row.batch)
+        (row.model, row.batch): prices.rate(row.model, when, tier="batch" if row.batch else None)
         for row in (*plan.rows, PlanRow("", Decimal(0), plan.baseline, 0, 0))
     }
     return _costs(plan, rates, when, prices.version)

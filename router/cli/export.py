@@ -50,7 +50,12 @@ Outcomes = Annotated[
     typer.Option("--outcome", show_default=False, help="Only calls that ended so; repeatable."),
 ]
 Failed = Annotated[bool, typer.Option("--failed", help="Only calls that ended without a reply.")]
-Unmeasured = Annotated[bool, typer.Option("--unmeasured", help="Only decisions without token counts.")]
+Unmeasured = Annotated[
+    bool,
+    typer.Option(
+        "--unmeasured", help="Only decisions that may have cost something and have no token counts."
+    ),
+]
 Source = Annotated[
     str | None,
     typer.Option("--source", show_default=False, help="Only this source: router, cli, demo, ..."),

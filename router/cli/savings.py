@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from router.analysis.savings import Savings
     from router.log.queries import Filter
     from router.log.reader import Log
+    from router.log.spending import Repriced
     from router.policy import Policy
     from router.prices import PriceBook
 
@@ -74,6 +75,7 @@ def show_savings(
     name = against if isinstance(against, str) else f"policy {against.name} {against.fingerprint[:6]}"
     figures = savings(spend, name, lengths=ratios)
     enough(figures.n, log, picked, "")
+    anew = queries.repriced(log, picked, book)
     ahead = {what: project_spend(spend, today, what) for what in ("paid", "saved")}
     rates = _rates(
         [*rules.model_names, *([name] if isinstance(against, str) else []), *_models(figures)], book, today
@@ -86,6 +88,7 @@ def show_savings(
                 "lengths": [asdict(x) for x in (ratios or {}).values()],
                 "projection": {key: None if x is None else asdict(x) for key, x in ahead.items()},
                 "prices": rates,
+                "repriced": asdict(anew) | {"difference_usd": anew.difference_usd},
             }
         )
     else:
@@ -93,6 +96,7 @@ def show_savings(
         _print_ahead(ahead, days_to_go_by(spend, today))
     say_ground(figures.n, figures.n_priced, figures.grade)
     _say_left_out(figures, book, today)
+    _say_repriced(anew)
     _say_baseline(figures, isinstance(against, str), ratios)
     _say_prices(rates)
     if figures.savings_usd is None:
@@ -251,9 +255,18 @@ def _say_left_out(figures: Savings, book: PriceBook, today: date) -> None:
         if model is not None and book.rate(model, today) is None:
             why += " (price not known)"
         elif model is not None:
-            why += " (tokens or baseline not known)"
+            why += " (tokens, baseline or rate of the service tier not known)"
         parts.append(f"{n:,} {why}")
     say(f"left out, cost not known: {', '.join(parts)}; + marks a lower bound")
+
+
+def _say_repriced(anew: Repriced) -> None:
+    if anew.difference_usd:
+        noun = "answer" if anew.n == 1 else "answers"
+        say(
+            f"by the log {anew.n:,} {noun} cost {money(anew.logged_usd)}, at the prices known when they were made; today's price book "
+            f"says {money(anew.today_usd)} ({_signed(anew.difference_usd)}), which is what all sums here take"
+        )
 
 
 def _say_baseline(figures: Savings, single: bool, ratios: dict[str, LengthRatio] | None) -> None:

@@ -60,6 +60,7 @@ def scored(
     columns += "".join(f", {row_cost(f'r{k}')} AS cost_{k}" for k in range(len(models)))
     joins = "".join(
         f"\nLEFT JOIN rates r{k} ON r{k}.model = $model_{k} AND r{k}.day = CAST(d.decided_at AS DATE)"
+        f" AND r{k}.service_tier = rate_tier(d.service_tier)"
         for k in range(len(models))
     )
     bound: dict[str, Any] = {f"label_{k}": name for k, name in enumerate(labels)}
@@ -71,9 +72,8 @@ def scored(
     query = (
         sql("scored").replace("{columns}", columns).replace("{joins}", joins).replace("{filter}", condition)
     )
-    found = log.frame(
-        query, values | bound, {"rates": rates_table(prices, models, sources.days(log, chosen))}
-    )
+    rates = rates_table(prices, models, sources.days(log, chosen), sources.service_tiers(log))
+    found = log.frame(query, values | bound, {"rates": rates})
     names = {f"score_{k}": f"score:{name}" for k, name in enumerate(labels)}
     return found.rename(columns=names | {f"cost_{k}": f"cost:{name}" for k, name in enumerate(models)})
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from router.log.rollups import USAGE_KNOWN
-from router.types import REPLIES
+from router.types import REPLIES, UNCHARGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class Filter:
     labels, models, causes : any of these; ``models`` are those that answered (or were to answer).
     confidence : (low, high), ``low <= confidence < high``; a high of 1 or more includes 1.
     text : the prompt contains it, whatever the case; taken literally.
+    unmeasured : those without token counts that may have cost something; calls that nobody charges for cost 0.
     upto : only the first ``upto`` rows in the order they were ingested, so that pages do not shift.
     """
 
@@ -88,7 +89,10 @@ def where(chosen: Filter) -> tuple[str, dict[str, Any]]:
     if chosen.session_id is not None:
         add("d.session_id = $session", session=chosen.session_id)
     if chosen.unmeasured:
-        add(f"NOT {USAGE_KNOWN}")
+        add(
+            f"NOT {USAGE_KNOWN} AND NOT coalesce(list_contains($uncharged, d.outcome), false)",
+            uncharged=sorted(UNCHARGED),
+        )
     if chosen.failed:
         add("d.outcome IS NOT NULL AND NOT list_contains($replies, d.outcome)", replies=list(REPLIES))
     if chosen.upto is not None:

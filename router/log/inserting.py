@@ -54,10 +54,7 @@ def _insert_sql(table: str) -> str:
     columns = _columns("decisions" if table == BATCH else table)
     shape = ", ".join(f'"{name}": "{kind_}"' for name, kind_ in columns)
     names = ", ".join(name for name, _ in columns)
-    values = ", ".join(
-        f"{_SPAN.format(name)} AS {name}" if kind_ == "TIMESTAMP" else f"r.{name} AS {name}"
-        for name, kind_ in columns
-    )
+    values = ", ".join(f"{_value(name, kind_)} AS {name}" for name, kind_ in columns)
     # Only names and types of our own schema are formatted in; the lines are bound as an Arrow column.
     query = f"SELECT {values} FROM (SELECT json_transform(line, '{{{shape}}}') AS r FROM spool_lines)"
     if table == BATCH:
@@ -69,6 +66,12 @@ def _insert_sql(table: str) -> str:
         f"INSERT INTO {table}({names}) WITH new AS MATERIALIZED ({query}) SELECT * FROM new EXCEPT SELECT {names} FROM {table} "
         f"WHERE {made} IN (SELECT {made} FROM new) OR {made} IS NULL"
     )
+
+
+def _value(name: str, kind_: str) -> str:
+    if name == "cache_write_1h_tokens":  # records of schema 3 have it in ``extra``
+        return f"coalesce(r.{name}, writes_1h_in(r.extra))"
+    return _SPAN.format(name) if kind_ == "TIMESTAMP" else f"r.{name}"
 
 
 def _column_of(lines: list[bytes]) -> pa.Table:

@@ -11,12 +11,11 @@ from router.log.filters import Filter, where
 from router.log.pricing import rates_table, row_cost
 from router.log.reader import Log
 from router.log.schema import sql
+from router.prices import PriceBook
 from router.types import QUEUES, Queue
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from router.prices import PriceBook
 
 BLIND_TO: dict[Queue, tuple[Queue, ...]] = {
     "audit": ("audit",),
@@ -67,9 +66,9 @@ def drawable(
         seen = sources.days(log, chosen)
     tables = {
         "left_out": pa.table({"id": pa.array(sorted(left_out), pa.string())}),
-        "rates": pa.table({"model": pa.array([], pa.string()), "day": pa.array([], pa.date32())})
-        if prices is None
-        else rates_table(prices, sources.models(log), seen),
+        "rates": rates_table(
+            prices or PriceBook(), sources.models(log) if prices else [], seen, sources.service_tiers(log)
+        ),
     }
     condition, values = where(chosen)
     query = sql("drawable").replace("{columns}", columns).replace("{filter}", condition)

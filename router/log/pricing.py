@@ -7,7 +7,7 @@ from datetime import date
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from router.log.rollups import USAGE_KNOWN
+from router.log.rollups import RATED_BY, USAGE_KNOWN
 from router.policy import Policy
 
 if TYPE_CHECKING:
@@ -22,34 +22,44 @@ _RATE_COLUMNS = (
     "output",
     "cache_read",
     "cache_write",
+    "cache_write_1h",
     "tier_input",
     "tier_output",
     "tier_cache_read",
     "tier_cache_write",
+    "tier_cache_write_1h",
 )
 
 _HELD = (*_RATE_COLUMNS, "tier_from")
-_BUCKETS = ("input", "read", "write", "output")
-"""Kinds of tokens that are priced, as the products of the roll-ups name them (router/log/sql/migrations/002)."""
+_BUCKETS = ("input", "read", "write", "output", "long")
+"""Kinds of tokens that are priced, as the products of the roll-ups name them (router/log/sql/migrations/002 and 004).
 
-_TOKENS = {
-    "input": "input_tokens",
-    "read": "cache_read_tokens",
-    "write": "cache_write_tokens",
-    "output": "output_tokens",
-}
-_RATE = {"input": "input", "read": "cache_read", "write": "cache_write", "output": "output"}
+"long" are writes that live for an hour. They are among those of "write" too, and their rate is what they cost more.
+"""
+
+TOKENS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "cache_write_1h_tokens")
+"""Sums of tokens in the order of the rates of ``priced``."""
+
+_TOKENS = dict(zip(_BUCKETS, TOKENS, strict=True))
+_RATE = ("input", "cache_read", "cache_write", "output")
 
 
-def rates_table(prices: PriceBook, models: Iterable[str], days: Iterable[date]) -> pa.Table:
-    """Rates in USD per token, one row per known (model, day)."""
+def rates_table(
+    prices: PriceBook, models: Iterable[str], days: Iterable[date], served: Iterable[str] = ("",)
+) -> pa.Table:
+    """Rates in USD per token, one row per known (model, day, service tier); ``served`` names the tiers, "" the plain one."""
     import pyarrow as pa
 
     schema = pa.schema(
-        [("model", pa.string()), ("day", pa.date32()), ("tier_from", pa.int64())]
+        [
+            ("model", pa.string()),
+            ("day", pa.date32()),
+            ("service_tier", pa.string()),
+            ("tier_from", pa.int64()),
+        ]
         + [(name, pa.float64()) for name in _RATE_COLUMNS]
     )
-    rows = prices.table(models, days)
+    rows = prices.table(models, days, served)
     return pa.table(
         {name: pa.array([row.get(name) for row in rows], schema.field(name).type) for name in schema.names}
     )
@@ -85,6 +95,9 @@ def row_cost(alias: str) -> str:
             f"d.input_tokens * {alias}.{prefix}input + d.output_tokens * {alias}.{prefix}output"
             f" + coalesce(d.cache_read_tokens, 0) * {alias}.{prefix}cache_read"
             f" + coalesce(d.cache_write_tokens, 0) * {alias}.{prefix}cache_write"
+            # No such writes cost nothing more, also where their rate is not known.
+            " + CASE WHEN coalesce(d.cache_write_1h_tokens, 0) = 0 THEN 0 ELSE"
+            f" d.cache_write_1h_tokens * ({alias}.{prefix}cache_write_1h - {alias}.{prefix}cache_write) END"
         )
 
     tokens = "CAST(d.input_tokens AS BIGINT) + coalesce(d.cache_read_tokens, 0) + coalesce(d.cache_write_tokens, 0)"
@@ -98,24 +111,25 @@ def priced(
 
     Parameters
     ----------
-    sums : columns ``day`` (the day whose prices hold), usage_known, price_band and the four sums of tokens.
+    sums : columns ``day`` (the day whose prices hold), usage_known, price_band, service_tier, long_writes and ``TOKENS``. A model
+        is priced at the tier that the decisions were served at: routing, not a cheaper tier, is what a baseline is for.
     models : a model for each row, or None.
 
     Returns
     -------
-    costs, shape (n,), and the rates behind them in USD per token, shape (n, 4), NaN when unknown.
+    costs, shape (n,), and the rates behind them in USD per token, shape (n, 5), NaN when unknown.
     """
     import numpy as np
 
-    found: dict[tuple[str, date, int], list[float]] = {}
+    found: dict[tuple[str, date, int, str, bool], list[float]] = {}
     rates = np.full((len(sums), len(_BUCKETS)), np.nan)
     known = sums["usage_known"].to_numpy(dtype=bool)
     days = sums[day].to_numpy().astype("datetime64[D]").tolist()
-    bands = sums["price_band"].tolist()
-    for row, (model, when, band) in enumerate(zip(models, days, bands, strict=True)):
+    kinds = list(zip(*(sums[name].tolist() for name in RATED_BY), strict=True))
+    for row, (model, when, kind) in enumerate(zip(models, days, kinds, strict=True)):
         if not isinstance(model, str) or when is None or not known[row]:
             continue
-        key = (model, when, band)
+        key = (model, when, *kind)
         if key not in found:
             found[key] = _rates(prices, *key) or [np.nan] * len(_BUCKETS)
         rates[row] = found[key]
@@ -126,7 +140,7 @@ def priced(
 def products(sums: pd.DataFrame, one: np.ndarray, two: np.ndarray) -> np.ndarray:
     """Sum of (cost at rates ``one``) x (cost at rates ``two``), decision by decision, for each row of sums.
 
-    The cost of a decision is linear in its four token counts, so this needs only the sums of their products.
+    The cost of a decision is linear in its token counts, so this needs only the sums of their products.
     """
     import numpy as np
 
@@ -138,7 +152,9 @@ def products(sums: pd.DataFrame, one: np.ndarray, two: np.ndarray) -> np.ndarray
     return total
 
 
-def epochs(prices: PriceBook, models: Sequence[str], days: Iterable[date]) -> tuple[pa.Table, list[date]]:
+def epochs(
+    prices: PriceBook, models: Sequence[str], days: Iterable[date], served: Sequence[str] = ("",)
+) -> tuple[pa.Table, list[date]]:
     """Days (or first days of months) numbered by the prices that hold then, and one day for each number."""
     import pyarrow as pa
 
@@ -147,7 +163,9 @@ def epochs(prices: PriceBook, models: Sequence[str], days: Iterable[date]) -> tu
     rows = []
     for day in days:
         held = tuple(
-            tuple((prices.table([model], [day]) or [{}])[0].get(x) for x in _HELD) for model in models
+            tuple((prices.table([model], [day], [tier]) or [{}])[0].get(x) for x in _HELD)
+            for model in models
+            for tier in served
         )
         if held not in number:
             number[held] = len(first)
@@ -161,25 +179,32 @@ def epochs(prices: PriceBook, models: Sequence[str], days: Iterable[date]) -> tu
 
 
 def price_cells(
-    found: Mapping[str, np.ndarray], policy: Policy, baseline: str, days: Sequence[date], prices: PriceBook
+    found: Mapping[str, np.ndarray],
+    policy: Policy,
+    baseline: str,
+    days: Sequence[date],
+    served: Sequence[str],
+    prices: PriceBook,
 ) -> pd.DataFrame:
     """Sums of tokens by label and bin as sums of costs (router.analysis.tables.CELLS).
 
-    The cost of a decision is linear in its four token counts, so sums of costs are products of sums with rates, and sums
+    The cost of a decision is linear in its token counts, so sums of costs are products of sums with rates, and sums
     of squares and products of costs are products of the sums of token products: two matrix products for each (label,
-    time with the same prices, price band), whatever the number of decisions. In SQL the same takes five times as long.
+    time with the same prices, price band, service tier), whatever the number of decisions. In SQL the same takes five
+    times as long.
 
     Parameters
     ----------
     found : columns of cells.sql.
-    days : a day with the prices of each ``epoch``.
+    days : a day with the prices of each ``epoch``. ``served``: the service tier of each ``tier``.
     """
     import numpy as np
     import pandas as pd
 
     bands, band = np.unique(found["price_band"], return_inverse=True)
-    n_segments = (len(days) + 1) * len(bands)
-    segment = (found["place"] * n_segments + (found["epoch"] + 1) * len(bands) + band).astype(np.int64)
+    shape = (len(policy.labels), len(days) + 1, max(len(bands), 1), len(served), 2)
+    parts = (found["place"], found["epoch"] + 1, band, found["tier"], found["long_writes"])
+    segment = np.ravel_multi_index([np.asarray(x, dtype=np.int64) for x in parts], shape)
     tokens = np.stack([found[_TOKENS[x]] for x in _BUCKETS], axis=1)
     products = np.stack([found[f"{x}_{y}"] for x, y in _PAIRS], axis=1)
     costs = np.zeros((segment.size, len(_COSTS)))
@@ -188,10 +213,10 @@ def price_cells(
     edges = [*np.flatnonzero(np.diff(segment[order], prepend=-1)).tolist(), segment.size]
     for start, end in pairwise(edges):
         rows = order[start:end]
-        label, rest = divmod(int(segment[rows[0]]), n_segments)
-        epoch, lower = rest // len(bands) - 1, int(bands[rest % len(bands)])
+        label, epoch, in_band, at, long = (int(x) for x in np.unravel_index(segment[rows[0]], shape))
+        kind = (int(bands[in_band]), served[at], bool(long))
         models = (policy.labels[label].model, policy.fallback_model, baseline)
-        rates = [_rates(prices, model, days[epoch], lower) if epoch >= 0 else None for model in models]
+        rates = [_rates(prices, model, days[epoch - 1], *kind) if epoch else None for model in models]
         if any(rate is None for rate in rates):
             priced[rows] = False
             continue
@@ -239,11 +264,20 @@ _FACTORS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 """The two of (label, fallback, baseline) whose costs are multiplied, for the last six of ``_COSTS``."""
 
 
-def _rates(prices: PriceBook, model: str, day: date, lower: int) -> list[float] | None:
-    """Rates in USD per token of the four kinds, in the tier of requests above ``lower`` input tokens."""
-    for row in prices.table([model], [day]):
+def _rates(
+    prices: PriceBook, model: str, day: date, lower: int, served: str, long: bool
+) -> list[float] | None:
+    """Rates in USD per token of each kind, of requests above ``lower`` input tokens; None when one that is needed is unknown.
+
+    ``served``: their service tier. ``long``: whether they have writes that live for an hour.
+    """
+    for row in prices.table([model], [day], [served]):
         tier = "tier_" if row["tier_from"] is not None and lower >= row["tier_from"] else ""
-        return [row[tier + _RATE[x]] for x in _BUCKETS]
+        hour = row[f"{tier}cache_write_1h"]
+        if long and hour is None:
+            return None
+        more = hour - row[f"{tier}cache_write"] if long else 0.0
+        return [*(row[tier + name] for name in _RATE), more]
     return None
 
 

@@ -14,7 +14,7 @@ from router.log.pricing import rates_table, routes_table, row_cost
 from router.log.reader import Log
 from router.log.reductions import bins, cells, count, latency, pairs, series, summary
 from router.log.schema import sql
-from router.log.spending import baseline_of, dearest, spend
+from router.log.spending import baseline_of, dearest, repriced, spend
 from router.policy import Policy
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ __all__ = [
     "pairs",
     "policies_seen",
     "previous_policy",
+    "repriced",
     "series",
     "spend",
     "summary",
@@ -74,7 +75,7 @@ def page(
     log: Log, chosen: Filter, prices: PriceBook, *, number: int = 1, size: int = PAGE_SIZE
 ) -> pd.DataFrame:
     """One page of the log, newest first; ``number`` counts from 1."""
-    rates = rates_table(prices, sources.models(log), sources.days(log, chosen))
+    rates = rates_table(prices, sources.models(log), sources.days(log, chosen), sources.service_tiers(log))
     values = {"limit": size, "skip": (number - 1) * size}
     return _rows(log, "page", chosen, {"cost": "r"}, {"rates": rates}, values)
 
@@ -82,12 +83,13 @@ def page(
 def decision(log: Log, id: str, prices: PriceBook) -> dict[str, Any] | None:
     """Every column of one decision, and ``cost_now`` in USD; None when there is none."""
     used = log.rows(
-        "SELECT model_used, CAST(decided_at AS DATE) FROM decisions WHERE id = CAST($id AS UUID)", {"id": id}
+        "SELECT model_used, CAST(decided_at AS DATE), rate_tier(service_tier) FROM decisions WHERE id = CAST($id AS UUID)",
+        {"id": id},
     )
     if not used:
         return None
-    model, day = used[0]
-    rates = rates_table(prices, [model] if model else [], [day] if day else [])
+    model, day, tier = used[0]
+    rates = rates_table(prices, [model] if model else [], [day] if day else [], [tier])
     row = log.frame(sql("decision").replace("{cost}", row_cost("r")), {"id": id}, {"rates": rates})
     return None if row.empty else dict(row.iloc[0])
 
@@ -117,7 +119,7 @@ def _flips(
 ) -> pd.DataFrame:
     models = [*(label.model for label in policy.labels), policy.fallback_model]
     tables = {
-        "rates": rates_table(prices, models, sources.days(log, chosen)),
+        "rates": rates_table(prices, models, sources.days(log, chosen), sources.service_tiers(log)),
         "routes": routes_table(policy, candidate),
     }
     bound = {"fallback": policy.fallback_model, "min_margin": policy.min_margin, **values}

@@ -11,7 +11,7 @@ from router.log import sources
 from router.log.filters import Filter, where
 from router.log.pricing import epochs, price_cells, priced, rates_table, routes_table, tiers
 from router.log.reader import Log
-from router.log.rollups import MS_BASE
+from router.log.rollups import MS_BASE, RATED_BY
 from router.log.schema import sql
 from router.log.spending import baseline_of
 from router.log.summing import PAID, added_up, answering, run_sums, sums_of, unanswered
@@ -134,10 +134,12 @@ def cells(
     baseline = baseline or baseline_of(policy)
     models = [*(label.model for label in policy.labels), policy.fallback_model, baseline]
     found, days = _monthly(log, "cells", chosen, prices, models)
-    table, priced_on = epochs(prices, models, days)
+    served = sources.service_tiers(log)
+    table, priced_on = epochs(prices, models, days, served)
     tables = {"routes": routes_table(policy, policy), "epochs": table}
-    sums = log.arrays(sql("cells").replace("{source}", found.sql), found.values, tables)
-    return price_cells(sums, policy, baseline, priced_on, prices)
+    values = found.values | {"served": served}
+    sums = log.arrays(sql("cells").replace("{source}", found.sql), values, tables)
+    return price_cells(sums, policy, baseline, priced_on, served, prices)
 
 
 def bins(log: Log, chosen: Filter) -> pd.DataFrame:
@@ -150,7 +152,7 @@ def pairs(log: Log, chosen: Filter, policy: Policy, prices: PriceBook) -> pd.Dat
     """How close the two best labels are, by margin in hundredths; see router.analysis.tables.PAIRS."""
     models = {label.name: label.model for label in policy.labels}
     found, _ = _monthly(log, "margins", chosen, prices, list(models.values()))
-    keys = dict.fromkeys(("month", "label", "runner_up", "margin_bin", "usage_known", "price_band"), "")
+    keys = dict.fromkeys(("month", "label", "runner_up", "margin_bin", "usage_known", *RATED_BY), "")
     sums = run_sums(log, found, "margins", keys)
     cost, _ = priced(sums, [models.get(x) for x in sums["label"].tolist()], prices, day="month")
     other, _ = priced(sums, [models.get(x) for x in sums["runner_up"].tolist()], prices, day="month")
@@ -169,8 +171,9 @@ def _monthly(
     """A roll-up by month where the book has one price in a month, else its rows by day; and all their periods."""
     seen = sources.days(log, chosen)
     months = {day.replace(day=1) for day in seen}
-    varying = sources.varying_months(prices, models, seen)
-    starts = tiers(rates_table(prices, models, {*months, *seen} if varying else months))
+    served = sources.service_tiers(log)
+    varying = sources.varying_months(prices, models, seen, served)
+    starts = tiers(rates_table(prices, models, {*months, *seen} if varying else months, served))
     found = sources.source(log, chosen, table, period=_BY_DAY, rows_for=varying, tiers=starts)
     return found, sorted(months | set(seen) if found.reads_rows else months)
 

@@ -22,12 +22,16 @@ MERGE_ROWS = 20_000
 
 USAGE_KNOWN = (
     "(d.input_tokens IS NOT NULL AND d.output_tokens IS NOT NULL AND CAST(d.input_tokens AS BIGINT) + d.output_tokens"
-    " + coalesce(d.cache_read_tokens, 0) + coalesce(d.cache_write_tokens, 0) > 0)"
+    " + coalesce(d.cache_read_tokens, 0) + coalesce(d.cache_write_tokens, 0) > 0"
+    " AND coalesce(d.cache_write_1h_tokens, 0) <= coalesce(d.cache_write_tokens, 0))"
 )
-"""Tokens that can be priced: input and output known, and not all zero (router.prices.countable)."""
+"""Tokens that can be priced: input and output known, not all zero, and no contradiction (router.prices.countable)."""
 
 PRICE_BANDS = (32_000, 100_000, 128_000, 199_999, 200_000, 256_000, 272_000, 512_000, 524_288)
 """The steps of the macro ``price_band``: a price tier that starts elsewhere cannot be told from roll-ups."""
+
+RATED_BY = ("price_band", "service_tier", "long_writes")
+"""Keys that set the rates of a decision's tokens, besides its model and day."""
 
 MS_BASE = 1.02
 """Ratio of two neighbouring bins of ``latencies``: a bin's middle is within 1 % of every time in it."""
@@ -49,31 +53,45 @@ ROLLUPS = (
         "hourly",
         "hour",
         "date_trunc('hour', d.decided_at)",
-        (*_COMMON, "answered", "outcome", "usage_grade", "usage_known", "price_band"),
+        (*_COMMON, "answered", "outcome", "usage_grade", "usage_known", "costed", *RATED_BY),
     ),
     Rollup(
         "cells",
         "month",
         "CAST(date_trunc('month', d.decided_at) AS DATE)",
-        (*_COMMON, "bin", "usage_grade", "usage_known", "price_band"),
+        (*_COMMON, "bin", "usage_grade", "usage_known", *RATED_BY),
     ),
     Rollup(
         "margins",
         "month",
         "CAST(date_trunc('month', d.decided_at) AS DATE)",
-        (*_COMMON, "runner_up", "margin_bin", "usage_known", "price_band"),
+        (*_COMMON, "runner_up", "margin_bin", "usage_known", *RATED_BY),
     ),
     Rollup("latencies", "day", "CAST(d.decided_at AS DATE)", (*_COMMON, "ms_bin")),
 )
 BY_TABLE = {rollup.table: rollup for rollup in ROLLUPS}
 _EARLIEST = ("first_at",)
 _LATEST = ("last_at",)
-_TOKENS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
-_KINDS = ("input", "read", "write", "output")
+_TOKENS = (
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "cache_write_1h_tokens",
+)
+_KINDS = ("input", "read", "write", "output", "long")
 _PRODUCTS = tuple(f"{x}_{y}" for i, x in enumerate(_KINDS) for y in _KINDS[i:])
 _COSTED = ("n", "classifier_cost", "n_classifier_unknown", *_TOKENS, *_PRODUCTS)
 SUMS = {
-    "hourly": ("n_scored", "n_fallback", "n_retried", "failed_cost", "n_failed_unknown", *_COSTED),
+    "hourly": (
+        "n_scored",
+        "n_fallback",
+        "n_retried",
+        "failed_cost",
+        "n_failed_unknown",
+        "logged_cost",
+        *_COSTED,
+    ),
     "cells": _COSTED,
     "margins": ("n", *_TOKENS),
     "latencies": ("n",),

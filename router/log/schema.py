@@ -212,7 +212,7 @@ def _fill_rollups(con: duckdb.DuckDBPyConnection) -> None:
         rollups.refill(con)
 
 
-_AFTER: dict[int, Callable[[duckdb.DuckDBPyConnection], None]] = {3: _fill_rollups}
+_AFTER: dict[int, Callable[[duckdb.DuckDBPyConnection], None]] = {4: _fill_rollups}
 """What a migration does to rows that are there already, beyond its SQL; in its transaction.
 
 Roll-ups are filled once, after the last step that changes them: their SQL asks for the columns of that step.

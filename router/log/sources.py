@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from router.log.filters import Filter, where
 from router.log.rollups import BY_TABLE, PRICE_BANDS, SUMS, Rollup, select
 from router.policy import GRID
-from router.types import REPLIES
+from router.types import REPLIES, UNCHARGED
 
 if TYPE_CHECKING:
     from router.log.reader import Log
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 _ANSWERABLE = {
     "hourly": {"policy", "labels", "models", "causes", "source", "outcomes", "failed", "unmeasured"},
-    "cells": {"policy", "labels", "models", "causes", "source", "unmeasured", "confidence"},
-    "margins": {"policy", "labels", "models", "causes", "source", "unmeasured"},
+    "cells": {"policy", "labels", "models", "causes", "source", "confidence"},
+    "margins": {"policy", "labels", "models", "causes", "source"},
     "latencies": {"policy", "labels", "models", "causes", "source"},
 }
 """Conditions of a filter that a roll-up's keys can answer."""
@@ -116,15 +117,26 @@ def models(log: Log, chosen: Filter | None = None) -> list[str]:
     ]
 
 
-def varying_months(prices: PriceBook, names: Sequence[str], seen: Sequence[date]) -> list[date]:
-    """First days of the months in which a model's price changes between days that have decisions."""
-    first: dict[tuple[str, date], Any] = {}
+def service_tiers(log: Log) -> list[str]:
+    """Service tiers at which calls were served, the plain one ("") always among them."""
+    rows = log.rows("SELECT DISTINCT service_tier FROM hourly WHERE service_tier IS NOT NULL")
+    return sorted({"", *(tier for (tier,) in rows)})
+
+
+def varying_months(
+    prices: PriceBook, names: Sequence[str], seen: Sequence[date], tiers: Sequence[str] = ("",)
+) -> list[date]:
+    """First days of the months in which a model's price changes before the last day that has decisions.
+
+    Sums of a month are priced on its first day, so that one is compared too, decisions or not.
+    """
+    first: dict[tuple[str, str, date], Any] = {}
     varying = set()
-    for day in seen:
+    for day in sorted({*seen, *(day.replace(day=1) for day in seen)}):
         month = day.replace(day=1)
-        for name in names:
-            rate = prices.rate(name, day)
-            if first.setdefault((name, month), rate) != rate:
+        for name, tier in product(names, tiers):
+            rate = prices.rate(name, day, tier=tier)
+            if first.setdefault((name, tier, month), rate) != rate:
                 varying.add(month)
     return sorted(varying)
 
@@ -181,7 +193,8 @@ def _keys_condition(chosen: Filter, table: str) -> tuple[list[str], dict[str, An
         parts.append("s.outcome IS NOT NULL AND NOT list_contains($replies, s.outcome)")
         values["replies"] = list(REPLIES)
     if chosen.unmeasured:
-        parts.append("NOT s.usage_known")
+        parts.append("NOT s.usage_known AND NOT coalesce(list_contains($uncharged, s.outcome), false)")
+        values["uncharged"] = sorted(UNCHARGED)
     if chosen.confidence is not None:
         low, high = chosen.confidence
         bins = (_bin(low), _bin(high) if high < 1.0 else GRID + 1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import fsum, isclose
 from typing import TYPE_CHECKING, Any
 
 from router.log import sources
 from router.log.baselines import policy_rows
 from router.log.filters import Filter
-from router.log.pricing import priced, products, rates_table, tiers
+from router.log.pricing import TOKENS, priced, products, rates_table, tiers
 from router.log.reader import Log
 from router.log.summing import PAID, added_up, answering, run_sums, sums_of, unanswered
 from router.policy import Policy
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from router.prices import PriceBook
-
-_BUCKETS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
 
 
 def spend(
@@ -60,9 +60,9 @@ def spend(
             (1.0, 1.0) if model == used else lengths.get(used, (1.0, 1.0))
             for used, model in zip(sums["model"].tolist(), against, strict=True)
         ]
-        factors = np.array([(x, x, x, y) for x, y in pairs_], dtype=float).reshape(-1, 4)
+        factors = np.array([(x, x, x, y, x) for x, y in pairs_], dtype=float).reshape(-1, len(TOKENS))
         at_base = at_base * factors
-        base = (sums[list(_BUCKETS)].to_numpy(dtype=float) * at_base).sum(axis=1)
+        base = (sums[list(TOKENS)].to_numpy(dtype=float) * at_base).sum(axis=1)
         out = sums["output_tokens"].to_numpy(dtype=float) * at_base[:, 3]
     label_cost, _ = priced(sums, [of_label.get(x) for x in sums["label"].tolist()], prices)
     found, both, free = cost == cost, (cost == cost) & (base == base), unanswered(sums).to_numpy(dtype=bool)
@@ -102,6 +102,34 @@ def spend(
     return added_up(table, ["day", "label", "model_used", "cause"])
 
 
+@dataclass(frozen=True, slots=True)
+class Repriced:
+    """Answers whose cost is in the log and known to today's price book too: their number, and both sums in USD."""
+
+    n: int
+    logged_usd: float
+    today_usd: float
+
+    @property
+    def difference_usd(self) -> float:
+        """Today's prices minus those known when the calls were made; 0 where only rounding differs."""
+        same = isclose(self.today_usd, self.logged_usd, rel_tol=1e-9)
+        return 0.0 if same else self.today_usd - self.logged_usd
+
+
+def repriced(log: Log, chosen: Filter, prices: PriceBook) -> Repriced:
+    """What answers cost by the log, at the prices known then, beside what today's price book says for the same ones.
+
+    A price that was corrected since, or an own price that was changed, shows here: every other sum is at today's book.
+    """
+    keys = {"day": "CAST(s.hour AS DATE)", **dict.fromkeys((*PAID, "costed"), "")}
+    sums = sums_of(log, chosen, "hourly", keys, prices)
+    cost, _ = priced(sums, answering(sums), prices)
+    both = sums["costed"].to_numpy(dtype=bool) & (cost == cost)
+    then = sums["logged_cost"].to_numpy(dtype=float)[both]
+    return Repriced(int(sums["n"][both].sum()), fsum(then), fsum(cost[both]))
+
+
 def dearest(log: Log, chosen: Filter, policy: Policy, prices: PriceBook) -> str:
     """The model of the policy that would have cost most, had it answered everything; the usual baseline when none is priced."""
     keys = {"day": "CAST(s.hour AS DATE)", **dict.fromkeys(PAID, "")}
@@ -121,7 +149,7 @@ def _replayed(
     """The sums with what another policy would have chosen as ``policy_fingerprint``; always read from rows."""
     seen = sources.days(log, chosen)
     used = sources.models(log, chosen)
-    starts = tiers(rates_table(prices, [*used, *models], seen))
+    starts = tiers(rates_table(prices, [*used, *models], seen, sources.service_tiers(log)))
     text, values = policy_rows(chosen, other, "date_trunc('day', d.decided_at)", starts)
     found = sources.Source(text, values, True)
     return run_sums(log, found, "hourly", {**keys, "policy_fingerprint": ""})

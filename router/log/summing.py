@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from router.log import sources
 from router.log.filters import Filter
 from router.log.reader import Log
-from router.log.rollups import PRICE_BANDS, SUMS
+from router.log.rollups import PRICE_BANDS, RATED_BY, SUMS
 from router.log.rollups import added as summed
 from router.log.schema import sql
 from router.types import UNCHARGED
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from router.prices import PriceBook
 
-PAID = ("model", "answered", "usage_grade", "usage_known", "price_band")
+PAID = ("model", "answered", "usage_grade", "usage_known", *RATED_BY)
 """Keys of a roll-up that a cost depends on, the day aside."""
 
 
@@ -36,13 +36,12 @@ def sums_of(
     """Sums by the keys; read again from rows when a model's price tier starts where roll-ups tell nothing apart."""
     sums = run_sums(log, sources.source(log, chosen, table, period=period, whole=whole), table, keys)
     days = sums["day"].to_numpy().astype("datetime64[D]").tolist()
-    seen = {(model, day) for model, day in zip(sums["model"].tolist(), days, strict=True) if day is not None}
-    seen |= {(model, day) for model in models for day in set(days) if day is not None}
-    starts = {
-        rate.tier_from
-        for rate in (prices.rate(*x) for x in seen if isinstance(x[0], str))
-        if rate is not None
-    }
+    told = sums["service_tier"].tolist()
+    dated = {(day, tier) for day, tier in zip(days, told, strict=True) if day is not None}
+    seen = {x for x in zip(sums["model"].tolist(), days, told, strict=True) if x[1] is not None}
+    seen |= {(model, *when) for model in models for when in dated}
+    rates = (prices.rate(model, day, tier=tier) for model, day, tier in seen if isinstance(model, str))
+    starts = {rate.tier_from for rate in rates if rate is not None}
     odd = starts - {None, *PRICE_BANDS}
     if odd:
         found = sources.source(

@@ -58,6 +58,7 @@ class AnthropicProvider(SdkProvider):
             progress.end("malformed", "MalformedReply")
             return
         progress.usage = anthropic_usage(reply.usage)
+        progress.served(get(reply.usage, "service_tier"))
         for index, block in enumerate(content):
             _read_block(block, index, progress)
         progress.finish(reply.stop_reason)
@@ -141,7 +142,9 @@ async def _read_stream(stream: Any, progress: Progress) -> None:
         kind = get(event, "type")
         progress.begun = progress.begun or kind != "ping"
         if kind == "message_start":
-            usage |= _stated(get(get(event, "message"), "usage"))
+            begun = get(get(event, "message"), "usage")
+            usage |= _stated(begun)
+            progress.served(get(begun, "service_tier"))
             # The output count of the first event is a placeholder: should the stream be cut, it was never told.
             progress.usage = anthropic_usage({**usage, "output_tokens": None})
         elif kind == "content_block_start":
@@ -154,6 +157,7 @@ async def _read_stream(stream: Any, progress: Progress) -> None:
         elif kind == "message_delta":
             told = _stated(get(event, "usage"))
             progress.usage = anthropic_usage({**usage, "output_tokens": None, **told})
+            progress.served(get(get(event, "usage"), "service_tier"))
             progress.finish(get(get(event, "delta"), "stop_reason"))
     if progress.finish_reason is not None:
         progress.conclude()

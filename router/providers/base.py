@@ -135,7 +135,7 @@ class SdkProvider:
         limit = MAX_ATTEMPTS
         while True:
             progress.attempts += 1
-            progress.usage = None
+            progress.usage = progress.service_tier = None
             progress.begun = False
             progress.calls.clear()
             progress.late = Fault("timeout", "TimeoutError")

@@ -96,6 +96,7 @@ class Progress:
     pieces: list[str] = field(default_factory=list, repr=False)
     first_token_ms: float | None = None
     usage: Usage | None = None
+    service_tier: str | None = None
     finish_reason: str | None = None
     refused: bool = False
     calls: dict[int, list[str]] = field(default_factory=dict, repr=False)
@@ -150,13 +151,18 @@ class Progress:
         A count that runs along in a stream is not the output of one that ended before its end; and a reply that is there
         was not made of no tokens.
         """
-        usage = self.usage
-        if usage is None:
+        if self.usage is None:
             return None
+        usage = replace(self.usage, service_tier=self.service_tier)
         if self.emit is not None and self.finish_reason is None:
             cut = replace(usage, output_tokens=None, reasoning_tokens=None)
             return None if cut.input_tokens is None else cut
         return None if usage.output_tokens == 0 and (self.calls or "".join(self.pieces).strip()) else usage
+
+    def served(self, tier: Any) -> None:
+        """Take the provider's word for how it serves the request; the last one counts (a stream first repeats what was asked)."""
+        if isinstance(tier, str) and tier:
+            self.service_tier = clean(tier)[:32]
 
     def failing(self, fault: Fault) -> Attempt:
         """The record of the request that has just failed."""

@@ -100,6 +100,7 @@ class OpenAIProvider(SdkProvider):
             progress.end("malformed", "MalformedReply")
             return
         progress.usage = openai_usage(reply.usage)
+        progress.served(get(reply, "service_tier"))
         for choice in choices[:1]:
             _read_message(get(choice, "message"), progress)
             progress.finish(get(choice, "finish_reason"))
@@ -146,6 +147,7 @@ async def _read_stream(stream: Any, progress: Progress) -> None:
         events = progress.begun = True
         if (usage := get(chunk, "usage")) is not None:
             progress.usage = openai_usage(usage)
+        progress.served(get(chunk, "service_tier"))
         choices = get(chunk, "choices")
         for choice in choices[:1] if isinstance(choices, list) else []:
             _read_message(get(choice, "delta"), progress)

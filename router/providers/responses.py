@@ -95,6 +95,7 @@ def _read_call(item: Any, index: Any, progress: Progress) -> None:
 def _read_end(reply: Any, progress: Progress) -> None:
     """Usage and ending out of the whole response, which a stream gives with its last event."""
     progress.usage = openai_usage(get(reply, "usage"))
+    progress.served(get(reply, "service_tier"))
     status = get(reply, "status")
     if status == "failed":
         raise FailedResponse(get(get(reply, "error"), "code"))

@@ -223,7 +223,7 @@ def models(document: Document) -> str:
         (
             words.name(x["model"]),
             words.count(x["n"]),
-            words.usd(x["cost_usd"]) if x["n"] else absent("none"),
+            words.bound_usd(x["cost_usd"], x["is_whole"]) if x["n"] else absent("none"),
             _failures(x),
             _rate(rates.get(x["model"])),
             _end(x),

@@ -87,7 +87,11 @@ def gather(
         "policy": _policy(policy),
         "prices": _prices(policy, prices, last or now),
         "overview": {"fallback_share": _share(total["n_fallback"], total["n_scored"]), **total},
-        "savings": saved,
+        "savings": {
+            **plain(saved),
+            "is_whole": saved.is_whole,
+            "baseline_is_whole": saved.n_unpriced == 0,
+        },
         "labels": _labels(curve, saved, cells, policy),
         "threshold": threshold.curve(log, chosen, cells, curve, policy, wanted),
         "overlap": collisions.pairs(log, chosen, policy, prices, wanted.examples),
@@ -192,6 +196,7 @@ def _labels(curve: Any, saved: Any, cells: pd.DataFrame, policy: Policy) -> list
                 "goes_to_fallback_model": line is not None and line.same_model,
                 "baseline_usd": None if part is None else part.baseline_usd,
                 "paid_usd": None if part is None else part.paid_usd,
+                "is_whole": part is None or part.is_whole,
                 "savings_usd": None if part is None else part.savings_usd,
                 "savings_share": None if part is None else part.savings_share,
             }
@@ -238,7 +243,7 @@ def _models(
     called = named["n"].where(named["outcome"].notna(), 0)
     failed = called.where(~named["outcome"].isin(REPLIES), 0)
     named = named.assign(n_called=called, n_failed=failed)
-    columns = ["n", "n_costed", "cost_usd", "n_called", "n_failed"]
+    columns = ["n", "n_costed", "n_unanswered", "cost_usd", "n_called", "n_failed"]
     sums = named.groupby("model_used")[columns].sum() if len(named) else None
     seen = [] if sums is None else [str(x) for x in sums.index]
     found = []
@@ -255,6 +260,7 @@ def _models(
                 "n_called": 0 if row is None else int(row["n_called"]),
                 "n_failed": 0 if row is None else int(row["n_failed"]),
                 "cost_usd": None if row is None or not n_costed else float(row["cost_usd"]),
+                "is_whole": row is None or int(row["n"]) == n_costed + int(row["n_unanswered"]),
                 "ends_on": None if end is None else end.date,
                 "days_left": None if end is None else end.days_left,
                 "successor": None if end is None else end.successor,

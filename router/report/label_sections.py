@@ -37,7 +37,7 @@ def labels(document: Document) -> str:
             words.number(x["median_confidence"]),
             _below(x),
             _price(x),
-            words.usd(x["paid_usd"]),
+            words.bound_usd(x["paid_usd"], x["is_whole"]),
             words.usd(x["savings_usd"]),
             words.share(x["savings_share"]),
         )

@@ -23,7 +23,7 @@ def summary(document: Document) -> str:
     if saved["paid_usd"] is None:
         return f"{text}. What they cost is not measured."
     if saved["savings_share"] is None:
-        return f"{text}. They cost {words.usd(saved['paid_usd'])}."
+        return f"{text}. They cost {_paid(saved)}."
     verb = "saved" if saved["savings_usd"] >= 0 else "cost"
     size = words.share(abs(saved["savings_share"]))
     more = "" if verb == "saved" else " more"
@@ -47,7 +47,7 @@ def figures(document: Document) -> str:
             words.share(over["fallback_share"]),
             f"{words.count(over['n_fallback'])} decisions",
         ),
-        ("Cost", words.usd(saved["paid_usd"]), priced),
+        ("Cost", _paid(saved), priced),
         (
             "Savings",
             words.share(saved["savings_share"]) + words.half(saved["share_half"]),
@@ -55,11 +55,19 @@ def figures(document: Document) -> str:
         ),
         (
             "Baseline",
-            words.usd(saved["baseline_usd"]),
+            _baseline(saved),
             f"all to {words.name(saved['baseline'])}, same tokens",
         ),
     ]
     return '<div class="figures">' + "".join(_figure(*x) for x in cells) + "</div>"
+
+
+def _paid(saved: Mapping[str, Any]) -> str:
+    return words.bound_usd(saved["paid_usd"], saved["is_whole"])
+
+
+def _baseline(saved: Mapping[str, Any]) -> str:
+    return words.bound_usd(saved["baseline_usd"], saved["baseline_is_whole"])
 
 
 def _figure(title: str, value: str, below: str) -> str:
@@ -79,27 +87,26 @@ def money(document: Document) -> str:
                 f"{missing}: {words.count(document['overview']['n_unmeasured'])} have no token counts, {words.count(document['overview']['n_unpriced'])} no price."
             ),
         )
-    steps = saved["waterfall"]
+    bounds = {"baseline": saved["baseline_is_whole"], "paid": saved["is_whole"]}
+    steps = [{**x, "is_whole": bounds.get(x["kind"], True)} for x in saved["waterfall"]]
     inner = steps[1:-1]
     least = min(inner, key=lambda x: x["amount_usd"], default=None)
-    lead = f"From {words.usd(saved['baseline_usd'])} on one model to {words.usd(saved['paid_usd'])} as routed"
+    lead = f"From {_baseline(saved)} on one model to {_paid(saved)} as routed"
     if least is not None and least["amount_usd"] < 0:
         lead += f'; the largest part comes from {_step(least)} <span class="whole">({words.signed_usd(least["amount_usd"])})</span>'
-    rows = [(_step(x), words.signed_usd(x["amount_usd"]), words.usd(x["total_usd"])) for x in steps]
+    rows = [
+        (_step(x), words.signed_usd(x["amount_usd"]), words.bound_usd(x["total_usd"], x["is_whole"]))
+        for x in steps
+    ]
     by = "by days" if saved["units"] == "days" else "by decisions"
     remarks = [
         f"The baseline assumes that {words.name(saved['baseline'])} would have used the same tokens. Interval {by}."
     ]
-    if saved["n_unpriced"]:
-        remarks.append(
-            f"{words.plural(saved['n_unpriced'], 'decision')} without a known cost are left out of both sides."
-        )
-    if not (saved["classifier_known"] and saved["failed_known"]):
-        remarks.append("A part of classifier or failed attempts is not known: the cost is a lower bound.")
+    remarks += _left_out(saved)
     drawing = charts.waterfall(
         steps,
         charts.colors(document),
-        f"Baseline {words.usd(saved['baseline_usd'])}, paid {words.usd(saved['paid_usd'])}",
+        f"Baseline {_baseline(saved)}, paid {_paid(saved)}",
     )
     return section(
         "Where do the savings come from?",
@@ -112,6 +119,33 @@ def money(document: Document) -> str:
         ),
         note(" ".join(remarks)),
     )
+
+
+def _left_out(saved: Mapping[str, Any]) -> list[str]:
+    """What is no part of the savings, and what makes a sum a lower bound, as the command line says it."""
+    said = []
+    if saved["n_unanswered"]:
+        said.append(
+            f"No model answered, and no provider charges for that: {words.plural(saved['n_unanswered'], 'decision')}, at $0."
+        )
+    if saved["unmatched_usd"]:
+        said.append(
+            f"{words.usd(saved['unmatched_usd'])} of what was paid, for answers and classifying, has no known baseline and is no part "
+            "of the savings."
+        )
+    if saved["failed_usd"]:
+        beside = saved["failed_unmatched_usd"]
+        of_these = f"; {words.usd(beside)} of them for decisions that have no baseline" if beside else ""
+        said.append(
+            f"Failed attempts, {words.usd(saved['failed_usd'])}, are at the prices known when they were made{of_these}."
+        )
+    if saved["n_unpriced"]:
+        said.append(
+            f"{words.plural(saved['n_unpriced'], 'decision')} without a known cost on both sides are left out of them."
+        )
+    if not (saved["is_whole"] and saved["baseline_is_whole"]):
+        said.append("A plus marks a lower bound: a part of it is not known.")
+    return said
 
 
 def _step(step: Mapping[str, Any]) -> str:

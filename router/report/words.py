@@ -80,6 +80,15 @@ def usd(value: float | None) -> str:
     return f"{sign}${size:,.2f}" if size < 999.995 else f"{sign}${size:,.0f}"
 
 
+def bound_usd(value: float | None, whole: bool) -> str:
+    """US dollars with a plus where a part of the amount is not known, so that it is a lower bound.
+
+    >>> bound_usd(3.15, True), bound_usd(3.15, False), bound_usd(None, False)
+    ('$3.15', '$3.15+', 'not measured')
+    """
+    return usd(value) + ("" if whole or value is None else "+")
+
+
 def signed_usd(value: float | None) -> str:
     """A change in US dollars.
 

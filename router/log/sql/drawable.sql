@@ -2,7 +2,7 @@
 -- {columns}: of decisions d; what {cost} needs is joined: rates. Joined: left_out (id). Parameters: those of {filter}.
 SELECT {columns}
 FROM decisions d
-LEFT JOIN rates r ON r.model = d.model_used AND r.day = CAST(d.decided_at AS DATE)
+LEFT JOIN rates r ON r.model = d.model_used AND r.day = CAST(d.decided_at AS DATE) AND r.service_tier = rate_tier(d.service_tier)
 WHERE d.confidence IS NOT NULL AND d.top_label IS NOT NULL AND {filter}
   AND d.id NOT IN (SELECT CAST(id AS UUID) FROM left_out)
 ORDER BY d.id

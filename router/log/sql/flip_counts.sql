@@ -11,8 +11,8 @@ WITH crossed AS (
 ), priced AS (
   SELECT d.production_model, d.candidate_model, {candidate_cost} - {production_cost} AS change
   FROM crossed d
-  LEFT JOIN rates p ON p.model = d.production_model AND p.day = CAST(d.decided_at AS DATE)
-  LEFT JOIN rates c ON c.model = d.candidate_model AND c.day = CAST(d.decided_at AS DATE)
+  LEFT JOIN rates p ON p.model = d.production_model AND p.day = CAST(d.decided_at AS DATE) AND p.service_tier = rate_tier(d.service_tier)
+  LEFT JOIN rates c ON c.model = d.candidate_model AND c.day = CAST(d.decided_at AS DATE) AND c.service_tier = rate_tier(d.service_tier)
 )
 SELECT production_model, candidate_model, count(*) AS n, sum(change) AS cost_change, count(change) AS n_priced
 FROM priced GROUP BY ALL ORDER BY n DESC, production_model, candidate_model

@@ -13,7 +13,7 @@ SELECT
   CAST(d.id AS VARCHAR) AS id, d.decided_at, left(d.prompt, 400) AS prompt, d.top_label, d.confidence, d.margin,
   d.production_model, d.candidate_model, {candidate_cost} - {production_cost} AS cost_change
 FROM changed d
-LEFT JOIN rates p ON p.model = d.production_model AND p.day = CAST(d.decided_at AS DATE)
-LEFT JOIN rates c ON c.model = d.candidate_model AND c.day = CAST(d.decided_at AS DATE)
+LEFT JOIN rates p ON p.model = d.production_model AND p.day = CAST(d.decided_at AS DATE) AND p.service_tier = rate_tier(d.service_tier)
+LEFT JOIN rates c ON c.model = d.candidate_model AND c.day = CAST(d.decided_at AS DATE) AND c.service_tier = rate_tier(d.service_tier)
 ORDER BY abs(d.confidence - d.candidate), d.decided_at DESC, d.id
 LIMIT $limit

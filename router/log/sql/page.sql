@@ -12,6 +12,6 @@ SELECT
   d.confidence, d.margin, d.runner_up, coalesce(d.model_used, d.model_chosen) AS model, d.model_chosen, d.cause, d.outcome,
   d.is_fallback, {cost} AS cost_usd, d.usage_grade
 FROM decisions d
-LEFT JOIN rates r ON r.model = d.model_used AND r.day = CAST(d.decided_at AS DATE)
+LEFT JOIN rates r ON r.model = d.model_used AND r.day = CAST(d.decided_at AS DATE) AND r.service_tier = rate_tier(d.service_tier)
 WHERE d.rowid IN (SELECT place FROM picked)
 ORDER BY d.decided_at DESC, d.id DESC
