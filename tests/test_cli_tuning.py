@@ -77,7 +77,8 @@ def written(
             i, decided_at=at, prompt=f"{SECRET} {i}", scores=scores, top_label=choice.top_label, confidence=choice.confidence,
             runner_up=choice.runner_up, margin=choice.margin, cause=choice.cause, is_fallback=choice.is_fallback,
             model_chosen=model, model_used=model, input_tokens=200 + i % 300, output_tokens=100 + i % 90,
-            usage_grade="measured", propensity=chance if explored else None,
+            usage_grade="measured", propensity=chance if explored else None, outcome="ok",
+            total_ms=None if "opus" in model else 500.0 + i % 400,
         )  # fmt: skip
         ids.append(one.id)
         right.append(choice.top_label == SEED.label_names[truth])
@@ -487,6 +488,46 @@ def test_overlap_tells_what_merging_would_do(data: Path) -> None:
     shown = run("overlap", "--more", "--data", data)
     assert "were one label" in shown.stdout
     assert "sum to 1" in shown.stderr
+
+
+def test_overlap_and_a_diff_show_prompts_that_the_log_stores(data: Path, tmp_path: Path) -> None:
+    leaning = {"simple": 0.6, "coding": 0.3, "reasoning": 0.06, "creative": 0.04}
+    other = leaning | {"coding": 0.04, "creative": 0.3}
+    for privacy, shown in (("full", "hide \\u202e me"), ("hash", "not stored")):
+        folder = tmp_path / privacy
+        writer = Writer(folder, turns=False)
+        for i in range(80):
+            prompt = f"hide \u202e me\n{i} " + "x" * 200 if privacy == "full" else None
+            scores = leaning if i % 2 else other
+            writer.log(decision(i, prompt=prompt, scores=scores, confidence=0.6, margin=0.3, runner_up="coding" if i % 2 else "creative"), SEED)  # fmt: skip
+        writer.close()
+        ingest_now(folder)
+        (split,) = document("overlap", "--more", "--data", folder)["more"]["splits"]
+        assert len(split["examples"]) == len(split["other_examples"]) == 5
+        assert (split["examples"][0]["prompt"] is None) == (privacy == "hash")
+        for verb in (("overlap", "--more"), ("policy", "diff", "-t", "0.7")):
+            said = run(*verb, "--data", folder).stdout
+            assert shown in said and "xxx" * 30 not in said and "\u202e" not in said
+            assert (split["examples"][0]["id"] in said) or verb[0] == "policy"
+    more = run("overlap", "--more", "--data", data)
+    assert "of those with" in more.stdout and "likeness" in more.stdout
+    assert "margins at or below" in more.stderr
+
+
+def test_sweep_projects_times_and_says_what_they_rest_on(data: Path) -> None:
+    found = document("sweep", "--data", data)
+    by_model = {x["model"]: x for x in found["latency"]}
+    with open_log(data) as log:
+        rows = log.rows("SELECT model_used, count(total_ms), avg(total_ms) FROM decisions GROUP BY ALL")
+    for model, n, mean in rows:
+        assert (by_model[model]["n_calls"], by_model[model]["mean_ms"]) == (n, pytest.approx(mean))
+    at = {x["threshold"]: x["latency"] for x in found["points"]}
+    assert at[1.0]["mean_ms"] == pytest.approx(by_model["gpt-4o"]["mean_ms"])  # all fall back
+    assert (at[0.0]["mean_ms"], at[0.0]["never_timed"]) == (None, ["claude-opus-4-6"])
+    assert found["curve"]["mean_ms"][0] is None and found["curve"]["mean_ms"][-1] == at[1.0]["mean_ms"]
+    shown = run("sweep", "--data", data)
+    assert "median ms" in shown.stdout
+    assert "are projected" in shown.stderr and "never timed: claude-opus-4-6" in shown.stderr
 
 
 def test_sweep_shows_the_margin_rule(data: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from router.log import sources
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from router.prices import PriceBook
 
-MOST_ROWS = 500_000
-"""How many decisions are read with all their scores: the newest. Beyond it samples are large enough, and memory is not."""
+PART_ROWS = 131_072
+"""How many decisions are read at a time with all their scores: a whole log of them does not fit into memory."""
 
 
 def judgements(log: Log, chosen: Filter) -> pd.DataFrame:
@@ -51,10 +51,64 @@ def scored(
     models: Sequence[str],
     prices: PriceBook,
     *,
-    ids: Collection[str] | None = None,
-    limit: int = MOST_ROWS,
+    ids: Collection[str],
 ) -> pd.DataFrame:
-    """Decisions, newest first, with columns ``score:<label>`` and ``cost:<model>`` (USD, NULL: not known); see ``scored.sql``."""
+    """Some decisions by id, newest first, with the columns of :func:`scored_parts`."""
+    query, values, rates = _scored(log, chosen, labels, models, prices)
+    query += " AND d.id IN (SELECT CAST(unnest($ids) AS UUID))\nORDER BY d.decided_at DESC, d.id DESC"
+    found = log.frame(query, values | {"ids": list(ids)}, {"rates": rates})
+    return found.rename(columns=_names(labels, models))
+
+
+def scored_parts(
+    log: Log,
+    chosen: Filter,
+    labels: Sequence[str],
+    models: Sequence[str],
+    prices: PriceBook,
+    *,
+    progress: Callable[[int], None] | None = None,
+    size: int = PART_ROWS,
+) -> Iterator[pd.DataFrame]:
+    """All decisions with scores, in parts and in no order, with ``score:<label>`` and ``cost:<model>`` (USD, NULL: not known).
+
+    See ``scored.sql``. ``progress`` is called with the rows of each part.
+    """
+    query, values, rates = _scored(log, chosen, labels, models, prices)
+    for part in log.batches(query, values, {"rates": rates}, size=size):
+        yield part.rename(columns=_names(labels, models))
+        if progress is not None:
+            progress(len(part))
+
+
+def sum_to_1(log: Log, chosen: Filter, labels: Sequence[str], *, within: float) -> bool:
+    """Whether the scores of these labels sum to 1 in every decision that has them all: then merged labels are added."""
+    condition, values = where(chosen)
+    total = " + ".join(f"d.scores[$label_{k}]" for k in range(len(labels)))
+    rows = log.rows(
+        f"SELECT coalesce(bool_and(abs({total} - 1) <= $within), true) FROM decisions d "
+        f"WHERE d.confidence IS NOT NULL AND {condition}",
+        values | {f"label_{k}": name for k, name in enumerate(labels)} | {"within": within},
+    )
+    return bool(rows[0][0])
+
+
+def prompt_lengths(log: Log, chosen: Filter, labels: Sequence[str]) -> tuple[float, ...]:
+    """Quartiles of the characters of prompts, of decisions with a score for each label; empty where none is known."""
+    condition, values = where(chosen)
+    whole = "".join(f" AND d.scores[$label_{k}] IS NOT NULL" for k in range(len(labels)))
+    rows = log.rows(
+        "SELECT quantile_cont(d.prompt_chars, [0.25, 0.5, 0.75]) FROM decisions d "
+        f"WHERE d.confidence IS NOT NULL{whole} AND {condition}",
+        values | {f"label_{k}": name for k, name in enumerate(labels)},
+    )
+    return tuple(float(x) for x in rows[0][0] or ())
+
+
+def _scored(
+    log: Log, chosen: Filter, labels: Sequence[str], models: Sequence[str], prices: PriceBook
+) -> tuple[str, dict[str, Any], Any]:
+    """The query, its values, and the rates that it joins."""
     condition, values = where(chosen)
     columns = "".join(f", d.scores[$label_{k}] AS score_{k}" for k in range(len(labels)))
     columns += "".join(f", {row_cost(f'r{k}')} AS cost_{k}" for k in range(len(models)))
@@ -64,24 +118,21 @@ def scored(
     )
     bound: dict[str, Any] = {f"label_{k}": name for k, name in enumerate(labels)}
     bound |= {f"model_{k}": name for k, name in enumerate(models)}
-    bound |= {"limit": limit}
-    if ids is not None:
-        condition += " AND list_contains($ids, CAST(d.id AS VARCHAR))"
-        bound |= {"ids": list(ids)}
     query = (
         sql("scored").replace("{columns}", columns).replace("{joins}", joins).replace("{filter}", condition)
     )
-    found = log.frame(
-        query, values | bound, {"rates": rates_table(prices, models, sources.days(log, chosen))}
-    )
+    return query.rstrip(), values | bound, rates_table(prices, models, sources.days(log, chosen))
+
+
+def _names(labels: Sequence[str], models: Sequence[str]) -> dict[str, str]:
     names = {f"score_{k}": f"score:{name}" for k, name in enumerate(labels)}
-    return found.rename(columns=names | {f"cost_{k}": f"cost:{name}" for k, name in enumerate(models)})
+    return names | {f"cost_{k}": f"cost:{name}" for k, name in enumerate(models)}
 
 
 def prompts(log: Log, ids: Collection[str]) -> dict[str, str | None]:
     """Stored prompts by id; None where the log keeps none."""
     rows = log.rows(
-        "SELECT CAST(id AS VARCHAR), prompt FROM decisions WHERE list_contains($ids, CAST(id AS VARCHAR))",
+        "SELECT CAST(id AS VARCHAR), prompt FROM decisions WHERE id IN (SELECT CAST(unnest($ids) AS UUID))",
         {"ids": list(ids)},
     )
     return dict(rows)
