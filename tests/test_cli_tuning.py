@@ -148,6 +148,9 @@ def test_a_drawn_estimate_is_near_the_truth(tmp_path: Path) -> None:
         truth = log.rows("SELECT avg(CAST(confidence < 0.5 AS INTEGER)) FROM decisions")[0][0]
     assert found["n"] == 120
     assert abs(found["hajek"] - truth) < 0.03  # strata of confidence leave little to chance
+    assert found["stands_for"] == pytest.approx(N - 60)  # decisions of the audit are not drawn again
+    assert abs(found["horvitz_thompson"] - (N - 60) * truth) < N * 0.03
+    assert f" of the {N - 60} that they stand for" in run("calibration", "--data", folder).stderr
 
 
 # tune
