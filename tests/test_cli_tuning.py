@@ -396,6 +396,29 @@ def test_replay_reproduces_the_log_and_tries_merged_labels(data: Path) -> None:
     assert "900 of 900 decisions choose the same model" in run("replay", "--data", data).stderr
 
 
+def test_what_another_classifier_scored_is_counted_apart(tmp_path: Path) -> None:
+    old = N // 3
+    folder = written(tmp_path / "data", classifier=lambda i: "old/1" if i < old else "fixed/1")
+    found = document("replay", "--data", folder)
+    assert (found["n"], found["n_other"]) == (N - old, old)
+    assert found["reproduction"]["n"] == N  # what was logged is checked whoever scored it
+    (one,) = document("certify", "--alpha", "0.15", "--data", folder)["certificates"]
+    with open_log(folder) as log:
+        audited = log.rows(
+            "SELECT count(*) FROM decisions d JOIN feedback f ON f.decision_id = d.id WHERE d.classifier = 'fixed/1'"
+        )
+    assert one["n_labels"] == audited[0][0] < JUDGED
+    assert one["n_unlabelled"] == N - old - one["n_labels"]
+    for verb in ("replay", "certify"):
+        assert f"note: {old} decisions are counted apart" in run(verb, "--data", folder).stderr
+    labels = tuple(replace(x, rubric="in other words") if x.name == "coding" else x for x in SEED.labels)
+    reworded = tmp_path / "reworded.toml"
+    reworded.write_text(replace(SEED, labels=labels).to_toml(), encoding="utf-8")
+    shown = run("replay", "--policy", reworded, "--data", folder)
+    assert shown.exit_code == 0
+    assert "no decision was scored for exactly this policy's labels" in shown.stderr
+
+
 def test_replay_takes_other_prices(data: Path, tmp_path: Path) -> None:
     priced = tmp_path / "dear.toml"
     price = 'price = { input = "0", output = "1000", source = "test" }'

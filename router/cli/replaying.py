@@ -11,6 +11,7 @@ import typer
 from router.cli.export import chosen, reading
 from router.cli.options import Data, Json, PolicyFile, Since, Until
 from router.cli.output import emit, money, progress, say, share, table, with_half
+from router.cli.promising import say_other
 from router.cli.reading import _rules, enough
 from router.errors import InputError
 
@@ -51,15 +52,16 @@ def replay(
     from router.analysis.replay import replay as again
     from router.analysis.replay import value
     from router.analysis.scored import Scored, merged_policy
-    from router.log.evidence import judgements, scored
+    from router.log.evidence import ground, judgements, newest_classifier, scored
 
     rules, book = _rules(policy, data)
     merges = read_merges(merge, rules)
     picked = chosen(since, until)
     labels, models = rules.label_names, rules.model_names
     with reading(data) as log:
-        how = merge_way(log, picked, labels) if merges else None
-        parts = scored_rows(log, picked, labels, models, book)
+        own = ground(log, picked, rules.labels_fingerprint, newest_classifier(log, picked))
+        how = merge_way(log, own.chosen, labels) if merges else None
+        parts = scored_rows(log, own.chosen, labels, models, book)
         again_rules = merged_policy(rules, merges) if merges else rules
         found = again((x.merged(merges, how) for x in parts) if merges else parts, again_rules)
         enough(found.n, log, picked, "with a score for each label of the policy")
@@ -69,13 +71,14 @@ def replay(
             judged = judgements(log, picked)
             audit = judged[judged["queue"] == "audit"]
             rows = Scored.from_table(
-                scored(log, picked, labels, models, book, ids=audit["id"].tolist()), labels, models
+                scored(log, own.chosen, labels, models, book, ids=audit["id"].tolist()), labels, models
             )
             worth = value(rows, rules, audit, _policies(log), rng=np.random.default_rng(0))
     if json:
         answered = [{"model": name, "n": n} for name, n in found.models]
         emit(
             asdict(found)
+            | {"n_other": own.n_other}
             | {"models": answered, "reproduction": asdict(check), "merges": merges}
             | {"off_policy": None if worth is None else asdict(worth)}
         )
@@ -97,6 +100,7 @@ def replay(
             ],
             right=("",),
         )
+    say_other(own)
     if found.n_left_out:
         say(f"note: {found.n_left_out:,} decisions left out: they lack a score for a label of the policy")
     say(

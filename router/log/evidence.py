@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from router.log import sources
@@ -157,6 +158,46 @@ def score_labels(log: Log, chosen: Filter) -> list[str]:
         values,
     )
     return [str(label) for (label,) in rows]
+
+
+def newest_classifier(log: Log, chosen: Filter) -> str | None:
+    """Name of the classifier that scored the newest decision with scores; None without one, or where it does not say."""
+    condition, values = where(chosen)
+    rows = log.rows(
+        f"SELECT d.classifier FROM decisions d WHERE d.confidence IS NOT NULL AND {condition} "
+        "ORDER BY d.decided_at DESC, d.id DESC LIMIT 1",
+        values,
+    )
+    return rows[0][0] if rows else None
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Decisions whose scores mean the same: of one classifier, for one set of labels, rubrics and examples.
+
+    ``chosen`` picks them; ``n_other`` with scores are of another ground. ``is_asked``: it is the label set that was asked for;
+    else the log has none of that, and it is the newest one's.
+    """
+
+    chosen: Filter
+    n_other: int
+    is_asked: bool
+
+
+def ground(log: Log, chosen: Filter, label_set: str, classifier: str | None) -> Ground:
+    """The ground of a classifier (None: of any) and a policy's labels (their fingerprint); decisions that do not say belong to it."""
+    condition, values = where(chosen)
+    rows = log.rows(
+        "SELECT d.classifier, d.labels_fingerprint, count(*), max(d.decided_at) FROM decisions d "
+        f"WHERE d.confidence IS NOT NULL AND {condition} GROUP BY ALL ORDER BY 4 DESC NULLS LAST, 1, 2",
+        values,
+    )
+    mine = [x for x in rows if classifier is None or x[0] in (None, classifier)]
+    is_asked = any(x[1] in (None, label_set) for x in mine) or not mine
+    wanted = label_set if is_asked else mine[0][1]
+    n_other = sum(x[2] for x in rows) - sum(x[2] for x in mine if x[1] in (None, wanted))
+    narrowed = replace(chosen, classifier=classifier, label_set=wanted) if n_other else chosen
+    return Ground(narrowed, n_other, is_asked)
 
 
 def rested_on(log: Log, chosen: Filter) -> tuple[tuple[str, ...], tuple[str, ...]]:
