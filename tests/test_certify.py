@@ -304,6 +304,30 @@ def test_answers_are_never_certified_below_the_line_that_was_in_force():
     assert certify(audit, bins_of(rng.uniform(0.2, 1, 9000)), ["a"], alpha=0.1).threshold <= 0.21
 
 
+def test_a_log_that_was_judged_whole_can_be_certified_for_answers():
+    confidence = np.linspace(0.3, 0.8, 100)
+    audit = audit_of(
+        confidence, np.zeros(100, dtype=bool), threshold=np.full(100, 0.55), is_served=confidence >= 0.55
+    )
+    found = certify(audit, bins_of(confidence), ["a"], alpha=0.1, loss="answer")
+    assert (found.threshold, found.ended_by, found.n_labels) == (
+        0.55,
+        "support",
+        int((confidence >= 0.55).sum()),
+    )
+    below = confidence - 0.3  # all fall back: nobody ever saw the label's model answer
+    none = certify(
+        audit_of(below, np.zeros(100, dtype=bool), threshold=np.full(100, 0.55), is_served=np.zeros(100, dtype=bool)),
+        bins_of(below), ["a"], alpha=0.1, loss="answer",
+    )  # fmt: skip
+    assert (none.threshold, none.ended_by, none.labels_missing, none.is_infeasible) == (
+        None,
+        "labels",
+        None,
+        False,
+    )
+
+
 def test_with_several_lines_the_highest_bounds_the_support():
     rng = np.random.default_rng(4)
     confidence = rng.uniform(0.2, 1, 2000)

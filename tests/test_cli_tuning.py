@@ -540,6 +540,37 @@ def test_overlap_and_a_diff_show_prompts_that_the_log_stores(data: Path, tmp_pat
     assert "margins at or below" in more.stderr
 
 
+def test_a_promise_where_no_label_s_model_ever_answered_is_not_enough_evidence(tmp_path: Path) -> None:
+    folder, even = tmp_path / "data", dict.fromkeys(SEED.label_names, 0.25)
+    writer, ids = Writer(folder, turns=False), []
+    for i in range(60):
+        one = decision(
+            i, scores=even, confidence=0.25, margin=0.0, cause="low_confidence", is_fallback=True,
+            model_chosen="gpt-4o", model_used="gpt-4o", input_tokens=9, output_tokens=9, usage_grade="measured",
+        )  # fmt: skip
+        ids.append(one.id)
+        writer.log(one, SEED)
+    writer.close()
+    spool = Spool(folder)
+    for name in ids:
+        spool.append(
+            feedback_payload(
+                name, "right", FIRST + timedelta(days=60), queue="audit", inclusion_probability=1.0
+            )
+        )
+    spool.close()
+    ingest_now(folder)
+    for verb in (("certify",), ("tune", "--objective", "certified")):
+        done = run(*verb, "--loss", "answer", "--data", folder)
+        assert done.exit_code == 3
+    assert (
+        "there is none to judge: let the policy explore"
+        in run("certify", "--loss", "answer", "--data", folder).stderr
+    )
+    shown = run("policy", "diff", "-t", "0.7", "--data", folder)
+    assert "change by +0.0 ± 0.0 points" in shown.stderr
+
+
 def test_sweep_projects_times_and_says_what_they_rest_on(data: Path) -> None:
     found = document("sweep", "--data", data)
     by_model = {x["model"]: x for x in found["latency"]}

@@ -351,7 +351,7 @@ class _Sums:
         n, x, b, xx, bb, xb = self.base.tolist()
         if n == 0 or b <= 0:
             return None, None
-        return -x / b, known(float(ratio_half_width(n, x, b, xx, bb, xb)))
+        return 0.0 - x / b, known(float(ratio_half_width(n, x, b, xx, bb, xb)))
 
 
 def _quartiles(rows: Scored) -> Sequence[float]:

@@ -148,7 +148,7 @@ def certify(
         "models; fix alpha before looking: each new wish after a look costs validity"
     )
     if not passed:
-        raise typer.Exit(NOT_ENOUGH if any(x.labels_missing is not None for x in found) else INFEASIBLE)
+        raise typer.Exit(INFEASIBLE if all(x.is_infeasible for x in found) else NOT_ENOUGH)
 
 
 def certificates(
@@ -372,6 +372,9 @@ def _say_certificate(one: Certificate) -> None:
         "risk": "too many losses at the strictest threshold that can be tested",
     }.get(one.ended_by, "nothing to test")
     more = "" if one.labels_missing is None else f"; about {one.labels_missing:,} more judgements may do"
+    if one.labels_missing is None and one.ended_by == "labels":
+        more = "; no traffic is served by the label's model, so there is none to judge"
+        more += ": let the policy explore, or judge labels (--loss label)" if one.supported_from else ""
     if one.labels_missing is None and one.ended_by == "risk":
         more = "; at this rate of losses no number of judgements would: raise alpha, or improve the scores"
     say(f"{whose}no threshold can be promised: {why}{more}")

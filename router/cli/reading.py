@@ -174,6 +174,8 @@ def overlap(
     if not 0.01 <= close <= 1.0 or abs(close * 100 - round(close * 100)) > 1e-9:
         raise InputError(f"--close: found {close!r}, expected a multiple of 0.01 from 0.01 to 1")
     rules, book = _rules(policy, data)
+    if len(rules.labels) < 2:
+        raise NotEnoughData("the policy has one label, and it takes two to overlap; add one to the policy")
     picked = chosen(since, until)
     with reading(data) as log:
         found = find(pairs(log, picked, rules, book), rules.label_names, bound=round(close, 2))
