@@ -569,6 +569,11 @@ def test_a_promise_where_no_label_s_model_ever_answered_is_not_enough_evidence(t
     )
     shown = run("policy", "diff", "-t", "0.7", "--data", folder)
     assert "change by +0.0 ± 0.0 points" in shown.stderr
+    said = run("sweep", "--data", folder).stderr
+    assert "at thresholds up to 0.25 nothing falls back" in said
+    assert "coding is never the top label: no decision reaches claude-sonnet-4-5 through it" in said
+    assert "simple is the top label of 60 decisions and always falls back" in said
+    assert "of 4 labels, 0.55 is 40.0% of the way" in said
 
 
 def test_sweep_projects_times_and_says_what_they_rest_on(data: Path) -> None:
@@ -664,12 +669,27 @@ def test_bad_input_is_one_message_and_its_exit_code(name: str, data: Path, tmp_p
 
 @pytest.mark.parametrize("args", [["tune"], ["tune", "--objective", "cost"], ["policy", "diff", "-t", "0.6"], ["replay"], ["drift"],
                                   ["sweep", "--margins"], ["overlap", "--more"], ["certify"], ["calibration"]], ids=" ".join)  # fmt: skip
-@pytest.mark.parametrize("tokens", [None, 100], ids=["no costs", "priced"])
-def test_a_log_of_one_row_is_answered_or_refused(args: list[str], tokens: int | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("n", "tokens"), [(1, None), (1, 100), (40, 100)], ids=["no costs", "priced", "equal scores"]
+)
+def test_a_log_that_says_little_is_answered_or_refused(
+    args: list[str], n: int, tokens: int | None, tmp_path: Path
+) -> None:
     folder = tmp_path / "data"
     writer = Writer(folder, turns=False)
-    usage = {"input_tokens": tokens, "output_tokens": tokens, "usage_grade": "measured"} if tokens else {}
-    writer.log(decision(**usage), SEED)
+    more: dict[str, Any] = (
+        {"input_tokens": tokens, "output_tokens": tokens, "usage_grade": "measured"} if tokens else {}
+    )
+    if n > 1:
+        more |= {
+            "scores": dict.fromkeys(SEED.label_names, 0.25),
+            "confidence": 0.25,
+            "margin": 0.0,
+            "is_fallback": True,
+        }
+        more |= {"cause": "low_confidence", "model_chosen": "gpt-4o", "model_used": "gpt-4o"}
+    for i in range(n):
+        writer.log(decision(i, **more), SEED)
     writer.close()
     done = run(*args, "--data", folder)
     assert done.exit_code in (0, 3), done.stderr

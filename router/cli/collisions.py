@@ -168,16 +168,36 @@ def beside(
     return found if by_margin is None else found | {"margins": by_margin}
 
 
-def print_beside(zones: list[DeadZone], by_margin: dict[str, Any] | None) -> None:
+def print_beside(
+    curve: Sweep, rules: Policy, zones: list[DeadZone], by_margin: dict[str, Any] | None
+) -> None:
     """The same for people."""
+    from router.analysis.calibration import normalised
+
     if by_margin is not None:
         print()
         _print_margins(by_margin)
+    line, count = normalised(curve.production, len(rules.labels)), len(rules.labels)
+    if line is not None:
+        say(
+            f"where scores sum to 1, of {count} labels, {curve.production:g} is {share(line)} of the way from an even share (1/{count}) to certainty"
+        )
     for zone in zones:
-        if zone.kind == "atom":
-            say(
-                f"note: {zone.n:,} decisions ({share(zone.share)}) share one confidence at {zone.low:g} and cross the line together"
-            )
+        say(f"note: {_zone(zone, rules)}")
+
+
+def _zone(zone: DeadZone, rules: Policy) -> str:
+    if zone.kind == "never_fires":
+        return f"at thresholds up to {zone.high:g} nothing falls back"
+    if zone.kind == "always_fires":
+        return f"at thresholds from {zone.low:g} on everything falls back"
+    if zone.kind == "atom":
+        return f"{zone.n:,} decisions ({share(zone.share)}) share one confidence at {zone.low:g} and cross the line together"
+    model = rules.by_name[zone.label or ""].model
+    followed = "is never the top label"
+    if zone.kind == "never_followed":
+        followed = f"is the top label of {zone.n:,} decisions and always falls back"
+    return f"{zone.label} {followed}: no decision reaches {model} through it"
 
 
 def _print_margins(found: dict[str, Any]) -> None:

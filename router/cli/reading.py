@@ -90,7 +90,7 @@ def sweep(
         emit(document | {"latency": [asdict(x) for x in times.models]})
     else:
         _print_points(points, curve, None if best is None else best.threshold, times)
-        collisions.print_beside(zones, by_margin)
+        collisions.print_beside(curve, rules, zones, by_margin)
     say_ground(curve.n, curve.n_priced, curve.grade)
     _say_times(times)
     if curve.n_left_out:
