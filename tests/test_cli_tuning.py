@@ -393,7 +393,12 @@ def test_replay_reproduces_the_log_and_tries_merged_labels(data: Path) -> None:
     assert found["n_priced"] == N
     merged = document("replay", "--merge", "coding,reasoning", "--data", data)
     assert merged["fallback_share"] < found["fallback_share"]
-    assert "900 of 900 decisions choose the same model" in run("replay", "--data", data).stderr
+    said = run("replay", "--data", data).stderr
+    assert "900 of 900 decisions choose the same model" in said and "no chance" not in said
+    assert (
+        "certifies raising a threshold, never lowering it"
+        in run("replay", "--merge", "coding,reasoning", "--data", data).stderr
+    )
 
 
 def test_what_another_classifier_scored_is_counted_apart(tmp_path: Path) -> None:

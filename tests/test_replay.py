@@ -145,6 +145,16 @@ def test_a_replay_is_the_rule_decision_by_decision(threshold, margin):
     assert again.cost_half == pytest.approx(1000 * Z * np.std(cost, ddof=1) / np.sqrt(40))
 
 
+def test_decisions_that_no_other_model_had_a_chance_to_answer_are_counted():
+    found = rows(300)
+    assert (replay(found, policy()).n_changed, replay(found, policy()).n_unsupported) == (0, 0)
+    moved = [a != b for a, b in zip(one_by_one(found, policy(0.8)), found.meta["model_chosen"], strict=True)]
+    again = replay(found, policy(0.8))
+    assert again.n_changed == again.n_unsupported == sum(moved) > 20
+    found.meta.loc[:99, "propensity"], found.meta.loc[100:149, "propensity"] = 0.9, 1.0
+    assert replay(found, policy(0.8)).n_unsupported == sum(moved[100:])
+
+
 def test_costs_that_are_not_known_are_left_out_and_counted():
     found = replay(rows(200, priced=0.5), policy())
     assert 60 < found.n_priced < 140

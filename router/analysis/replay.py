@@ -77,6 +77,8 @@ class Replayed:
     """What a policy would have made of logged decisions. USD over the n_priced whose cost is known under it.
 
     ``models`` holds (model, decisions). ``cost_half`` is half the 95 % interval of the mean for traffic like this.
+    ``n_changed`` decisions go to another model than was chosen; to ``n_unsupported`` of these nothing but the choice that was made
+    had a chance, so that no log says what the other model would have answered.
     """
 
     n: int
@@ -88,6 +90,8 @@ class Replayed:
     cost_per_1000: float | None
     cost_half: float | None
     models: tuple[tuple[str, int], ...]
+    n_changed: int
+    n_unsupported: int
 
 
 def reproduce(rows: Scored | Iterable[Scored], policies: Mapping[str, Policy]) -> Reproduction:
@@ -115,7 +119,7 @@ def replay(rows: Scored | Iterable[Scored], policy: Policy) -> Replayed:
     Margin rules and labels merged by :meth:`Scored.merged` are honoured. Prices are those that the rows were read with. Same
     tokens under another model is an assumption. Decisions in parts give what they give whole.
     """
-    n = n_left_out = n_priced = fell = 0
+    n = n_left_out = n_priced = fell = n_changed = n_unsupported = 0
     total = squares = 0.0
     models: Counter[str] = Counter()
     for part in in_parts(rows):
@@ -124,6 +128,10 @@ def replay(rows: Scored | Iterable[Scored], policy: Policy) -> Replayed:
         known = cost[~np.isnan(cost)]
         n, n_left_out, n_priced = n + len(part), n_left_out + part.n_left_out, n_priced + len(known)
         fell += int(choices.is_fallback.sum())
+        changed = choices.model != part.meta["model_chosen"].to_numpy(dtype=object)
+        chance = part.meta["propensity"].to_numpy(dtype=np.float64, na_value=np.nan)
+        n_changed += int(changed.sum())
+        n_unsupported += int((changed & ~(chance < 1.0)).sum())
         total, squares = total + float(known.sum()), squares + float(np.sum(known * known))
         models.update(choices.model.tolist())
     half = float(mean_half_width(n_priced, total, squares)) if n_priced > 1 else None
@@ -137,6 +145,8 @@ def replay(rows: Scored | Iterable[Scored], policy: Policy) -> Replayed:
         cost_per_1000=1000 * total / n_priced if n_priced else None,
         cost_half=None if half is None else 1000 * half,
         models=tuple(sorted(models.items(), key=lambda x: (-x[1], x[0]))),
+        n_changed=n_changed,
+        n_unsupported=n_unsupported,
     )
 
 

@@ -106,6 +106,11 @@ def replay(
     say(
         f"costs are over {found.n_priced:,} decisions, of the tokens that were used; another model may use others"
     )
+    if found.n_unsupported:
+        say(
+            f"note: {found.n_unsupported:,} of {found.n_changed:,} decisions that would go to another model had no chance to: what it would have "
+            "answered is in no log. Without exploration a log certifies raising a threshold, never lowering it"
+        )
     if how is not None:
         say_merge(how)
     say_reproduction(check)
