@@ -414,6 +414,12 @@ def test_what_another_classifier_scored_is_counted_apart(tmp_path: Path) -> None
         )
     assert one["n_labels"] == audited[0][0] < JUDGED
     assert one["n_unlabelled"] == N - old - one["n_labels"]
+    quality = document("report", "--alpha", "0.15", "--data", folder)["quality"]
+    assert quality["audit"]["counted_apart"] == old
+    assert (quality["certificate"]["threshold"], quality["certificate"]["n_unlabelled"]) == (
+        one["threshold"],
+        one["n_unlabelled"],
+    )
     for verb in ("replay", "certify"):
         assert f"note: {old} decisions are counted apart" in run(verb, "--data", folder).stderr
     labels = tuple(replace(x, rubric="in other words") if x.name == "coding" else x for x in SEED.labels)
