@@ -6,8 +6,10 @@ import contextlib
 import difflib
 import fcntl
 import os
+import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +51,10 @@ def with_threshold_text(text: str, threshold: float, label: str | None = None) -
     PolicyError
         The text, or what it would become, is not a valid policy; or it has no such label.
     """
-    import tomlkit
-
     policy = Policy.from_toml(text)
     if label is not None and label not in policy.by_name:
         raise PolicyError(f"no label {label!r}; known: {', '.join(policy.label_names)}")
-    document = tomlkit.parse(text)
-    table: Any = document
-    if label is not None:
-        table = next(entry for entry in table["labels"] if entry["name"] == label)
-    _set_number(table, "threshold", float(threshold))
-    changed = tomlkit.dumps(document)
+    changed = _edited(text, label, {"threshold": float(threshold)})
     Policy.from_toml(changed)
     return changed
 
@@ -77,22 +72,14 @@ def with_patch_text(text: str, patch: str) -> str:
         The patch is no TOML, sets a key that a patch may not set or names a label that the policy has not; or the text, or what
         it would become, is not a valid policy.
     """
-    import tomlkit
-
     policy = Policy.from_toml(text)
     changes = _parsed_patch(patch)
-    document: Any = tomlkit.parse(text)
-    for key, value in changes.items():
-        if key != "labels":
-            _set(document, key, value)
+    changed = _edited(text, None, {key: value for key, value in changes.items() if key != "labels"})
     for change in changes.get("labels", []):
         name = change["name"]
         if name not in policy.by_name:
             raise PolicyError(f"patch: no label {str(name)[:40]!r}; known: {', '.join(policy.label_names)}")
-        entry = next(x for x in document["labels"] if x["name"] == name)
-        for key, value in change.items():
-            _set(entry, key, value)
-    changed = tomlkit.dumps(document)
+        changed = _edited(changed, name, change)
     Policy.from_toml(changed)
     return changed
 
@@ -174,6 +161,57 @@ def save(
             f"{path} cannot be written: {error.strerror or type(error).__name__}"
         ) from None
     return path
+
+
+def _edited(text: str, label: str | None, changes: Mapping[str, Any]) -> str:
+    """The text with keys of the policy (label None) or of one label set; every other line stays byte for byte.
+
+    tomlkit writes tables that stand apart ([models.a], [[labels]], [models.b]) side by side, so it is given the lines of the one
+    table alone; the whole text only where these cannot be cut out (labels in one line), and the meaning is the same by then.
+    """
+    import tomllib
+
+    whole = _set_keys(text, label, changes, whole=True)
+    for start, end in _tables(text):
+        try:
+            part = tomllib.loads(text[start:end])
+            if label is None or [x["name"] for x in part["labels"]] == [label]:
+                near = text[:start] + _set_keys(text[start:end], label, changes) + text[end:]
+                if tomllib.loads(near) == tomllib.loads(whole):
+                    return near
+        except (ValueError, LookupError, TypeError):  # cut in the middle of a value, or another table
+            pass
+        if label is None:
+            break  # the keys of the policy stand before the first table
+    return whole
+
+
+def _set_keys(text: str, label: str | None, changes: Mapping[str, Any], *, whole: bool = False) -> str:
+    import tomlkit
+
+    document: Any = tomlkit.parse(text)
+    table = document
+    if label is not None:
+        table = next(x for x in document["labels"] if x["name"] == label)
+    ends_open = not whole and bool(text) and not text.endswith("\n")
+    for key, value in changes.items():
+        _set(table, key, value)
+    changed = tomlkit.dumps(document)
+    if "\r\n" in text:
+        changed = changed.replace("\r\n", "\n").replace("\n", "\r\n")
+    return changed.rstrip("\r\n") if ends_open else changed
+
+
+def _tables(text: str) -> Iterator[tuple[int, int]]:
+    """Where the lines of each table begin and end, those before the first table first; blanks and comments at its end left out."""
+    starts = [0, *(x.start() for x in re.finditer(r"^[ \t]*\[", text, re.MULTILINE)), len(text)]
+    for start, stop in pairwise(starts):
+        end, at = start, start
+        for line in text[start:stop].splitlines(keepends=True):
+            at += len(line)
+            if line.strip() and not line.lstrip().startswith("#"):
+                end = at
+        yield start, end
 
 
 def _set(table: Any, key: str, value: Any) -> None:

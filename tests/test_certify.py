@@ -253,6 +253,41 @@ def test_the_fast_form_equals_the_plain_one(seed, n, digits, alpha, delta):
     assert found.threshold == plain(confidence, loss, traffic, alpha, delta)
 
 
+@pytest.mark.parametrize("strength", [1.0, 0.5, 0.2], ids=["few losses", "some", "hardly any"])
+def test_mapie_certifies_the_same_thresholds(strength):
+    """MAPIE as an oracle: its binary p-values and its fixed sequence, on our grid, from our start.
+
+    Its whole controller is no oracle here. By default (Bonferroni-Holm over a grid from 0) it begins elsewhere, and finds nothing
+    where a grid point accepts nobody; its own fixed sequence turns the grid round where the observed risk happens to fall along it,
+    so that the order depends on the labels. Nor is the product of risk and n always whole in doubles, and it rounds up: a rate one
+    step of a double lower gives the count back.
+    """
+    sequence = pytest.importorskip("mapie.risk_control.fwer_control")
+    methods = pytest.importorskip("mapie.risk_control.methods")
+    found_some = 0
+    for seed in range(25):
+        rng = np.random.default_rng(seed)
+        alpha, delta = rng.choice([0.05, 0.1, 0.2]), rng.choice([0.05, 0.1])
+        confidence, traffic = (np.round(rng.beta(3, 1, k), 3) for k in (int(rng.integers(30, 900)), 3000))
+        loss = rng.random(len(confidence)) < strength * (1 - confidence)
+        ours = certify(
+            audit_of(confidence, loss), bins_of(traffic), ["a"], alpha=alpha, delta=delta, holds_audit=False
+        )
+        if not ours.steps:
+            continue  # too few labels to test any threshold: nothing to compare
+        grid = np.arange(round(ours.steps[0].threshold * 100), int(traffic.min() * 100) - 1, -1) / 100
+        served = confidence >= grid[:, None]
+        n, f = served.sum(axis=1), (served & loss).sum(axis=1)
+        p = methods.compute_hoeffding_bentkus_p_value(
+            np.nextafter(f / n, 0), n.astype(float), alpha, binary=True
+        )[:, 0]
+        valid = sequence.control_fwer(p, delta, fwer_method="fixed_sequence")
+        assert ours.threshold == (None if len(valid) == 0 else grid[valid[-1]])
+        assert [x.p_value for x in ours.steps] == pytest.approx(p[: len(ours.steps)], rel=1e-9)
+        found_some += ours.threshold is not None
+    assert found_some >= 5
+
+
 # What the log can speak about
 
 
@@ -267,6 +302,30 @@ def test_answers_are_never_certified_below_the_line_that_was_in_force():
     assert min(step.threshold for step in found.steps) >= 0.55
     # whether the label is right can be judged whoever answered
     assert certify(audit, bins_of(rng.uniform(0.2, 1, 9000)), ["a"], alpha=0.1).threshold <= 0.21
+
+
+def test_a_log_that_was_judged_whole_can_be_certified_for_answers():
+    confidence = np.linspace(0.3, 0.8, 100)
+    audit = audit_of(
+        confidence, np.zeros(100, dtype=bool), threshold=np.full(100, 0.55), is_served=confidence >= 0.55
+    )
+    found = certify(audit, bins_of(confidence), ["a"], alpha=0.1, loss="answer")
+    assert (found.threshold, found.ended_by, found.n_labels) == (
+        0.55,
+        "support",
+        int((confidence >= 0.55).sum()),
+    )
+    below = confidence - 0.3  # all fall back: nobody ever saw the label's model answer
+    none = certify(
+        audit_of(below, np.zeros(100, dtype=bool), threshold=np.full(100, 0.55), is_served=np.zeros(100, dtype=bool)),
+        bins_of(below), ["a"], alpha=0.1, loss="answer",
+    )  # fmt: skip
+    assert (none.threshold, none.ended_by, none.labels_missing, none.is_infeasible) == (
+        None,
+        "labels",
+        None,
+        False,
+    )
 
 
 def test_with_several_lines_the_highest_bounds_the_support():

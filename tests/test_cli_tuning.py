@@ -77,7 +77,8 @@ def written(
             i, decided_at=at, prompt=f"{SECRET} {i}", scores=scores, top_label=choice.top_label, confidence=choice.confidence,
             runner_up=choice.runner_up, margin=choice.margin, cause=choice.cause, is_fallback=choice.is_fallback,
             model_chosen=model, model_used=model, input_tokens=200 + i % 300, output_tokens=100 + i % 90,
-            usage_grade="measured", propensity=chance if explored else None,
+            usage_grade="measured", propensity=chance if explored else None, outcome="ok",
+            total_ms=None if "opus" in model else 500.0 + i % 400,
         )  # fmt: skip
         ids.append(one.id)
         right.append(choice.top_label == SEED.label_names[truth])
@@ -147,6 +148,9 @@ def test_a_drawn_estimate_is_near_the_truth(tmp_path: Path) -> None:
         truth = log.rows("SELECT avg(CAST(confidence < 0.5 AS INTEGER)) FROM decisions")[0][0]
     assert found["n"] == 120
     assert abs(found["hajek"] - truth) < 0.03  # strata of confidence leave little to chance
+    assert found["stands_for"] == pytest.approx(N - 60)  # decisions of the audit are not drawn again
+    assert abs(found["horvitz_thompson"] - (N - 60) * truth) < N * 0.03
+    assert f" of the {N - 60} that they stand for" in run("calibration", "--data", folder).stderr
 
 
 # tune
@@ -389,7 +393,41 @@ def test_replay_reproduces_the_log_and_tries_merged_labels(data: Path) -> None:
     assert found["n_priced"] == N
     merged = document("replay", "--merge", "coding,reasoning", "--data", data)
     assert merged["fallback_share"] < found["fallback_share"]
-    assert "900 of 900 decisions choose the same model" in run("replay", "--data", data).stderr
+    said = run("replay", "--data", data).stderr
+    assert "900 of 900 decisions choose the same model" in said and "no chance" not in said
+    assert (
+        "certifies raising a threshold, never lowering it"
+        in run("replay", "--merge", "coding,reasoning", "--data", data).stderr
+    )
+
+
+def test_what_another_classifier_scored_is_counted_apart(tmp_path: Path) -> None:
+    old = N // 3
+    folder = written(tmp_path / "data", classifier=lambda i: "old/1" if i < old else "fixed/1")
+    found = document("replay", "--data", folder)
+    assert (found["n"], found["n_other"]) == (N - old, old)
+    assert found["reproduction"]["n"] == N  # what was logged is checked whoever scored it
+    (one,) = document("certify", "--alpha", "0.15", "--data", folder)["certificates"]
+    with open_log(folder) as log:
+        audited = log.rows(
+            "SELECT count(*) FROM decisions d JOIN feedback f ON f.decision_id = d.id WHERE d.classifier = 'fixed/1'"
+        )
+    assert one["n_labels"] == audited[0][0] < JUDGED
+    assert one["n_unlabelled"] == N - old - one["n_labels"]
+    quality = document("report", "--alpha", "0.15", "--data", folder)["quality"]
+    assert quality["audit"]["counted_apart"] == old
+    assert (quality["certificate"]["threshold"], quality["certificate"]["n_unlabelled"]) == (
+        one["threshold"],
+        one["n_unlabelled"],
+    )
+    for verb in ("replay", "certify"):
+        assert f"note: {old} decisions are counted apart" in run(verb, "--data", folder).stderr
+    labels = tuple(replace(x, rubric="in other words") if x.name == "coding" else x for x in SEED.labels)
+    reworded = tmp_path / "reworded.toml"
+    reworded.write_text(replace(SEED, labels=labels).to_toml(), encoding="utf-8")
+    shown = run("replay", "--policy", reworded, "--data", folder)
+    assert shown.exit_code == 0
+    assert "no decision was scored for exactly this policy's labels" in shown.stderr
 
 
 def test_replay_takes_other_prices(data: Path, tmp_path: Path) -> None:
@@ -489,6 +527,82 @@ def test_overlap_tells_what_merging_would_do(data: Path) -> None:
     assert "sum to 1" in shown.stderr
 
 
+def test_overlap_and_a_diff_show_prompts_that_the_log_stores(data: Path, tmp_path: Path) -> None:
+    leaning = {"simple": 0.6, "coding": 0.3, "reasoning": 0.06, "creative": 0.04}
+    other = leaning | {"coding": 0.04, "creative": 0.3}
+    for privacy, shown in (("full", "hide \\u202e me"), ("hash", "not stored")):
+        folder = tmp_path / privacy
+        writer = Writer(folder, turns=False)
+        for i in range(80):
+            prompt = f"hide \u202e me\n{i} " + "x" * 200 if privacy == "full" else None
+            scores = leaning if i % 2 else other
+            writer.log(decision(i, prompt=prompt, scores=scores, confidence=0.6, margin=0.3, runner_up="coding" if i % 2 else "creative"), SEED)  # fmt: skip
+        writer.close()
+        ingest_now(folder)
+        (split,) = document("overlap", "--more", "--data", folder)["more"]["splits"]
+        assert len(split["examples"]) == len(split["other_examples"]) == 5
+        assert (split["examples"][0]["prompt"] is None) == (privacy == "hash")
+        for verb in (("overlap", "--more"), ("policy", "diff", "-t", "0.7")):
+            said = run(*verb, "--data", folder).stdout
+            assert shown in said and "xxx" * 30 not in said and "\u202e" not in said
+            assert (split["examples"][0]["id"] in said) or verb[0] == "policy"
+    more = run("overlap", "--more", "--data", data)
+    assert "of those with" in more.stdout and "likeness" in more.stdout
+    assert "margins at or below" in more.stderr
+
+
+def test_a_promise_where_no_label_s_model_ever_answered_is_not_enough_evidence(tmp_path: Path) -> None:
+    folder, even = tmp_path / "data", dict.fromkeys(SEED.label_names, 0.25)
+    writer, ids = Writer(folder, turns=False), []
+    for i in range(60):
+        one = decision(
+            i, scores=even, confidence=0.25, margin=0.0, cause="low_confidence", is_fallback=True,
+            model_chosen="gpt-4o", model_used="gpt-4o", input_tokens=9, output_tokens=9, usage_grade="measured",
+        )  # fmt: skip
+        ids.append(one.id)
+        writer.log(one, SEED)
+    writer.close()
+    spool = Spool(folder)
+    for name in ids:
+        spool.append(
+            feedback_payload(
+                name, "right", FIRST + timedelta(days=60), queue="audit", inclusion_probability=1.0
+            )
+        )
+    spool.close()
+    ingest_now(folder)
+    for verb in (("certify",), ("tune", "--objective", "certified")):
+        done = run(*verb, "--loss", "answer", "--data", folder)
+        assert done.exit_code == 3
+    assert (
+        "there is none to judge: let the policy explore"
+        in run("certify", "--loss", "answer", "--data", folder).stderr
+    )
+    shown = run("policy", "diff", "-t", "0.7", "--data", folder)
+    assert "change by +0.0 ± 0.0 points" in shown.stderr
+    said = run("sweep", "--data", folder).stderr
+    assert "at thresholds up to 0.25 nothing falls back" in said
+    assert "coding is never the top label: no decision reaches claude-sonnet-4-5 through it" in said
+    assert "simple is the top label of 60 decisions and always falls back" in said
+    assert "of 4 labels, 0.55 is 40.0% of the way" in said
+
+
+def test_sweep_projects_times_and_says_what_they_rest_on(data: Path) -> None:
+    found = document("sweep", "--data", data)
+    by_model = {x["model"]: x for x in found["latency"]}
+    with open_log(data) as log:
+        rows = log.rows("SELECT model_used, count(total_ms), avg(total_ms) FROM decisions GROUP BY ALL")
+    for model, n, mean in rows:
+        assert (by_model[model]["n_calls"], by_model[model]["mean_ms"]) == (n, pytest.approx(mean))
+    at = {x["threshold"]: x["latency"] for x in found["points"]}
+    assert at[1.0]["mean_ms"] == pytest.approx(by_model["gpt-4o"]["mean_ms"])  # all fall back
+    assert (at[0.0]["mean_ms"], at[0.0]["never_timed"]) == (None, ["claude-opus-4-6"])
+    assert found["curve"]["mean_ms"][0] is None and found["curve"]["mean_ms"][-1] == at[1.0]["mean_ms"]
+    shown = run("sweep", "--data", data)
+    assert "median ms" in shown.stdout
+    assert "are projected" in shown.stderr and "never timed: claude-opus-4-6" in shown.stderr
+
+
 def test_sweep_shows_the_margin_rule(data: Path) -> None:
     found = document("sweep", "--margins", "--data", data)
     with open_log(data) as log:
@@ -566,12 +680,27 @@ def test_bad_input_is_one_message_and_its_exit_code(name: str, data: Path, tmp_p
 
 @pytest.mark.parametrize("args", [["tune"], ["tune", "--objective", "cost"], ["policy", "diff", "-t", "0.6"], ["replay"], ["drift"],
                                   ["sweep", "--margins"], ["overlap", "--more"], ["certify"], ["calibration"]], ids=" ".join)  # fmt: skip
-@pytest.mark.parametrize("tokens", [None, 100], ids=["no costs", "priced"])
-def test_a_log_of_one_row_is_answered_or_refused(args: list[str], tokens: int | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("n", "tokens"), [(1, None), (1, 100), (40, 100)], ids=["no costs", "priced", "equal scores"]
+)
+def test_a_log_that_says_little_is_answered_or_refused(
+    args: list[str], n: int, tokens: int | None, tmp_path: Path
+) -> None:
     folder = tmp_path / "data"
     writer = Writer(folder, turns=False)
-    usage = {"input_tokens": tokens, "output_tokens": tokens, "usage_grade": "measured"} if tokens else {}
-    writer.log(decision(**usage), SEED)
+    more: dict[str, Any] = (
+        {"input_tokens": tokens, "output_tokens": tokens, "usage_grade": "measured"} if tokens else {}
+    )
+    if n > 1:
+        more |= {
+            "scores": dict.fromkeys(SEED.label_names, 0.25),
+            "confidence": 0.25,
+            "margin": 0.0,
+            "is_fallback": True,
+        }
+        more |= {"cause": "low_confidence", "model_chosen": "gpt-4o", "model_used": "gpt-4o"}
+    for i in range(n):
+        writer.log(decision(i, **more), SEED)
     writer.close()
     done = run(*args, "--data", folder)
     assert done.exit_code in (0, 3), done.stderr

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from log_samples import SEED, START, decision
 
@@ -113,12 +114,17 @@ def test_scores_and_costs_are_those_of_the_rows(made: tuple[Path, list[str], lis
     folder, ids, scores = made
     book, models = PriceBook(), ("gpt-4o-mini", "claude-sonnet-4-5", "nobody-knows")
     with open_log(folder) as log:
-        table = evidence.scored(log, Filter(), SEED.label_names, models, book)
-        few = evidence.scored(log, Filter(), SEED.label_names, models, book, limit=7)
+        parts = list(evidence.scored_parts(log, Filter(), SEED.label_names, models, book, size=7))
         picked = evidence.scored(log, Filter(), SEED.label_names, models, book, ids=ids[:3])
         labels = evidence.score_labels(log, Filter())
-    rows = Scored.from_table(table, SEED.label_names, models)
-    assert len(rows) == N and len(few) == 7
+        one = evidence.sum_to_1(log, Filter(), SEED.label_names, within=1e-3)
+        two = evidence.sum_to_1(log, Filter(), SEED.label_names[:2], within=1e-3)
+        quartiles = evidence.prompt_lengths(log, Filter(), SEED.label_names)
+    assert max(len(x) for x in parts) == 7
+    rows = Scored.from_table(pd.concat(parts), SEED.label_names, models)
+    assert len(rows) == N
+    assert (one, two) == (True, False)
+    assert quartiles == pytest.approx(np.quantile(rows.meta["prompt_chars"], [0.25, 0.5, 0.75]))
     assert sorted(picked["id"]) == sorted(ids[:3])
     assert labels == sorted(SEED.label_names)
     place = {name: i for i, name in enumerate(rows.meta["id"])}
@@ -137,8 +143,8 @@ def test_a_log_replays_under_the_policy_that_it_holds(made: tuple[Path, list[str
     folder, *_ = made
     with open_log(folder) as log:
         policies = {x["fingerprint"]: Policy.from_toml(x["toml"]) for x in policies_seen(log) if x["toml"]}
-        table = evidence.scored(log, Filter(), SEED.label_names, SEED.model_names, PriceBook())
-    rows = Scored.from_table(table, SEED.label_names, SEED.model_names)
+        tables = list(evidence.scored_parts(log, Filter(), SEED.label_names, SEED.model_names, PriceBook()))
+    rows = Scored.from_table(pd.concat(tables), SEED.label_names, SEED.model_names)
     again = reproduce(rows, policies)
     assert (again.n, again.n_equal, again.unlike) == (N, N, ())
     assert replay(rows, SEED).n_priced == N - N // 5
@@ -168,6 +174,8 @@ def test_an_empty_log_has_no_evidence(tmp_path: Path) -> None:
     with open_log(tmp_path) as log:
         assert evidence.judgements(log, Filter()).empty
         assert evidence.daily(log, Filter()).empty
-        assert evidence.scored(log, Filter(), SEED.label_names, ["gpt-4o"], PriceBook()).empty
+        assert list(evidence.scored_parts(log, Filter(), SEED.label_names, ["gpt-4o"], PriceBook())) == []
+        assert evidence.scored(log, Filter(), SEED.label_names, ["gpt-4o"], PriceBook(), ids=[]).empty
+        assert evidence.prompt_lengths(log, Filter(), SEED.label_names) == ()
         assert evidence.rested_on(log, Filter()) == ((), ())
         assert evidence.score_labels(log, Filter()) == []

@@ -200,6 +200,21 @@ def test_bad_files_are_named_by_row_and_never_quoted(text, words):
     assert "secret" not in str(caught.value)
 
 
+def test_a_stray_value_among_0s_and_1s_is_named_unless_a_scale_is_stated():
+    text = "id,weak,strong\n" + "a,1,1\nb,0,1\n" * 20
+    with pytest.raises(InputError, match=r"strong of row 41 is 7, expected 0 or 1 as .* --scale 10"):
+        parse_pairs(text + "secret,1,7\n")
+    with pytest.raises(InputError, match=r"weak of row 41 is 0.5 \(and 1 more\)"):
+        parse_pairs(text + "c,0.5,1\nd,0.5,1\n")
+    assert parse_pairs(text + "c,1,7\n", scale=10).strong[-1] == 7
+    with pytest.raises(InputError, match="strong of row 41 is 7, expected at most 5, as --scale says"):
+        parse_pairs(text + "c,1,7\n", scale=5)
+    assert len(parse_pairs(text + "c,1,-1\n")) == 40  # not parsed, as ever
+    graded = parse_pairs("id,weak,strong\n" + "a,1,9\nb,0,8.5\nc,7,1\nd,3,10\n" * 5)
+    assert not graded.is_binary and len(graded) == 20
+    assert len(parse_pairs("id,weak,strong\na,8,9\n")) == 1
+
+
 def test_an_empty_file_holds_nothing():
     assert len(parse_pairs("")) == len(parse_pairs("id,weak,strong\n")) == 0
 

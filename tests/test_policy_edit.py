@@ -183,6 +183,43 @@ def test_a_patch_changes_its_keys_alone_and_every_comment_stays() -> None:
     ]
 
 
+PRICE = '\n[models."my-own"]\nprovider = "openai"\n price={   input = "0.10",output  =  "1.00" , source="x" }   # mine\n'
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"], ids=["LF", "CRLF"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        SEED + PRICE,
+        SEED.replace("[[labels]]", PRICE + "\n[[labels]]", 1),
+        SEED.split("[models")[0].rstrip() + "  # end",
+    ],
+    ids=["price at the end", "price between tables", "no end of line"],
+)
+@pytest.mark.parametrize(
+    ("patch", "lines"),
+    [
+        ("threshold = 0.8", ["threshold = 0.8 "]),
+        ("min_margin = 0.1", ["min_margin = 0.1"]),
+        ("[[labels]]\nname = 'coding'\nthreshold = 0.4", ["threshold = 0.4"]),
+        ("baseline = 'gpt-4o'\n[[labels]]\nname = 'creative'\nmodel = 'gpt-4.1'\nthreshold = 0.4",
+         ["baseline = ", 'model = "gpt-4.1"', "threshold = 0.4"]),
+    ],
+    ids=["threshold", "new key", "label", "three"],
+)  # fmt: skip
+def test_a_patch_leaves_every_other_byte(text: str, newline: str, patch: str, lines: list[str]) -> None:
+    text = text.replace("\n", newline)
+    old = text.encode().split(newline.encode())
+    new = with_patch_text(text, patch).encode().split(newline.encode())
+    changed = [x for x in new if x not in old]
+    for line, start in zip(changed, lines, strict=True):
+        assert line.decode().startswith(start)
+    kept = [x for x in new if x in old]
+    assert [x for x in old if x in kept] == kept  # in their order, none twice
+    replaced = [x for x in old if x not in kept]
+    assert len(replaced) + (len(new) - len(old)) == len(lines)
+
+
 @pytest.mark.parametrize(
     ("patch", "says"),
     [

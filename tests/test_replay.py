@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 
 from router.analysis.diff import policy_diff, toml_patch
 from router.analysis.overlap_scores import (
-    bhattacharyya,
-    coactivation,
-    margin_quantiles,
+    MergeSums,
+    ScoreSums,
+    SplitSums,
     merge_effect,
     order_by_likeness,
-    score_sums,
     split_suggestions,
 )
 from router.analysis.replay import replay, reproduce
@@ -71,6 +70,42 @@ def rows(n: int = 300, seed: int = 1, *, scores=None, simplex: bool = True, pric
     return Scored.from_table(table, policy().label_names, MODELS)
 
 
+def parts(found: Scored, size: int = 37) -> list[Scored]:
+    """The same decisions in parts and in another order, as a long log is read."""
+    turned = np.random.default_rng(9).permutation(len(found))
+    return [
+        found.of(np.isin(np.arange(len(found)), turned[i : i + size])) for i in range(0, len(found), size)
+    ]
+
+
+def same(one, other) -> None:
+    """Two results are equal, sums but for rounding."""
+    one, other = asdict(one), asdict(other)
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        _same(value, other[key])
+
+
+def _same(one, other) -> None:
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        one, other = tuple(one.values()), tuple(other.values())
+    if isinstance(one, tuple | list):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            _same(a, b)
+    elif isinstance(one, float):
+        assert one == pytest.approx(other, rel=1e-9, abs=1e-12)
+    else:
+        assert one == other
+
+
+def sums_of(scores, tau: float = 0.5) -> ScoreSums:
+    found = ScoreSums(np.shape(scores)[1], tau)
+    found.add(np.asarray(scores, dtype=float))
+    return found
+
+
 def one_by_one(found: Scored, rule: Policy) -> list[str]:
     return [decide(dict(zip(found.labels, x, strict=True)), rule).model_chosen for x in found.scores.tolist()]
 
@@ -108,6 +143,16 @@ def test_a_replay_is_the_rule_decision_by_decision(threshold, margin):
     assert dict(again.models) == {m: models.count(m) for m in set(models)}
     assert again.cost_usd == pytest.approx(sum(cost))
     assert again.cost_half == pytest.approx(1000 * Z * np.std(cost, ddof=1) / np.sqrt(40))
+
+
+def test_decisions_that_no_other_model_had_a_chance_to_answer_are_counted():
+    found = rows(300)
+    assert (replay(found, policy()).n_changed, replay(found, policy()).n_unsupported) == (0, 0)
+    moved = [a != b for a, b in zip(one_by_one(found, policy(0.8)), found.meta["model_chosen"], strict=True)]
+    again = replay(found, policy(0.8))
+    assert again.n_changed == again.n_unsupported == sum(moved) > 20
+    found.meta.loc[:99, "propensity"], found.meta.loc[100:149, "propensity"] = 0.9, 1.0
+    assert replay(found, policy(0.8)).n_unsupported == sum(moved[100:])
 
 
 def test_costs_that_are_not_known_are_left_out_and_counted():
@@ -148,6 +193,40 @@ def test_rows_without_a_score_for_each_label_are_left_out():
         Scored.from_table(table, ("x",), ("small",))
 
 
+@settings(max_examples=8, deadline=None)
+@given(
+    seed=st.integers(0, 99),
+    size=st.integers(20, 140),
+    simplex=st.booleans(),
+    priced=st.sampled_from([0.0, 0.7, 1.0]),
+)
+def test_decisions_in_parts_give_what_they_give_whole(seed, size, simplex, priced):
+    found, rule = rows(150, seed, simplex=simplex, priced=priced), policy(0.5, min_margin=0.1)
+    some, known_by = parts(found, size), {policy().fingerprint: policy(0.9)}
+    same(replay(iter(some), rule), replay(found, rule))
+    same(reproduce(iter(some), known_by), reproduce(found, known_by))
+    merges, how = {"both": ("cheap", "dear")}, found.natural_merge
+    lengths = np.quantile(found.meta["prompt_chars"], [0.25, 0.5, 0.75])
+    for more in ({}, {"merges": merges, "how": how}):
+        new = merged_policy(rule, merges) if more else policy(0.7)
+        same(
+            policy_diff(iter(some), policy(), new, lengths=lengths, **more),
+            policy_diff(found, policy(), new, **more),
+        )
+    merge, split, totals = MergeSums(rule, "dear", "cheap", how), SplitSums(policy()), ScoreSums(3, 0.4)
+    for part in some:
+        merge.add(part)
+        split.add(part)
+        totals.add(part.scores)
+    same(merge.effect(), merge_effect(found, rule, "dear", "cheap"))
+    assert split.suggestions() == split_suggestions(found, policy())
+    whole = sums_of(found.scores, 0.4)
+    assert totals.margin_quantiles() == whole.margin_quantiles()
+    assert totals.score_sums() == whole.score_sums()
+    np.testing.assert_allclose(totals.coactivation(), whole.coactivation())
+    np.testing.assert_allclose(totals.bhattacharyya(), whole.bhattacharyya())
+
+
 # Diff
 
 
@@ -173,8 +252,11 @@ def test_a_diff_is_the_two_replays_decision_by_decision():
     assert sum(x.cost_change for x in diff.by_label) == pytest.approx(d.sum())
     assert sum(x.n for x in diff.moves) == diff.total.changing
     assert sum(x.cost_change for x in diff.moves) == pytest.approx(d.sum())
-    assert len(diff.examples) == 20
-    changed = np.abs(d[[int(x[2:]) for x in diff.examples]])
+    assert len(diff.flips) == 20
+    place = [int(x.id[2:]) for x in diff.flips]
+    changed = np.abs(d[place])
+    assert [x.cost_change for x in diff.flips] == pytest.approx(d[place])
+    assert [(x.old_model, x.new_model) for x in diff.flips] == [(before[i], after[i]) for i in place]
     assert (np.diff(changed) <= 0).all() and changed[0] == np.abs(d).max()
 
 
@@ -207,7 +289,7 @@ def test_segments_that_get_dearer_are_named_and_noise_is_not():
 def test_merged_labels_can_be_compared_with_what_was():
     found = rows()
     merges = {"both": ("cheap", "dear")}
-    diff = policy_diff(found, policy(), merged_policy(policy(), merges), new_rows=found.merged(merges))
+    diff = policy_diff(found, policy(), merged_policy(policy(), merges), merges=merges)
     assert diff.total.new_fallback < diff.total.old_fallback
 
 
@@ -257,7 +339,7 @@ def test_degenerate_logs(found):
 
 def test_what_is_on_together_is_not_symmetric():
     scores = np.array([[0.9, 0.8, 0.0], [0.9, 0.1, 0.0], [0.9, 0.2, 0.0], [0.1, 0.9, 0.0]])
-    found = coactivation(scores, 0.5)
+    found = sums_of(scores, 0.5).coactivation()
     assert found[0].tolist()[:2] == [1.0, 0.5]  # a is on in one of the two where b is
     assert found[1].tolist()[:2] == [pytest.approx(1 / 3), 1.0]
     assert np.isnan(found[:, 2]).all()
@@ -265,11 +347,11 @@ def test_what_is_on_together_is_not_symmetric():
 
 def test_likeness_is_1_for_equal_columns_and_0_for_disjoint_ones():
     scores = np.array([[0.5, 0.5, 0.0], [0.2, 0.2, 0.0], [0.0, 0.0, 0.7]])
-    found = bhattacharyya(scores)
+    found = sums_of(scores).bhattacharyya()
     assert found[0, 1] == pytest.approx(1.0)
     assert found[0, 2] == 0.0
     assert np.diag(found).tolist() == pytest.approx([1.0, 1.0, 1.0])
-    assert np.isnan(bhattacharyya(np.zeros((2, 2)))).all()
+    assert np.isnan(sums_of(np.zeros((2, 2))).bhattacharyya()).all()
 
 
 def test_like_labels_stand_side_by_side():
@@ -280,11 +362,11 @@ def test_like_labels_stand_side_by_side():
 
 
 def test_margins_and_sums_need_no_distribution():
-    scores = np.array([[0.9, 0.5, 0.1], [0.6, 0.55, 0.9]])
-    assert dict(margin_quantiles(scores))[0.5] == pytest.approx(0.35)
-    assert score_sums(scores)[1] == pytest.approx((1.5 + 2.05) / 2)
-    assert margin_quantiles(np.ones((3, 1))) == ()
-    assert score_sums(np.empty((0, 3))) is None
+    found = sums_of([[0.9, 0.5, 0.1], [0.6, 0.55, 0.9], [0.9, 0.8, 0.7]])
+    assert dict(found.margin_quantiles())[0.5] == 0.3  # of 0.1, 0.3 and 0.4
+    assert found.score_sums() == (1.5, 2.05, 2.4)
+    assert sums_of(np.ones((3, 1))).margin_quantiles() == ()
+    assert sums_of(np.empty((0, 3))).score_sums() is None
 
 
 def test_merging_two_labels_that_share_belief_takes_decisions_out_of_the_fallback():

@@ -328,7 +328,8 @@ def test_judged_strata_give_the_estimate_of_the_whole(data):
     assert value.n == 40
     assert 0 < value.half < 0.2
     assert abs(value.hajek - len(wrong) / N) <= value.half
-    assert value.horvitz_thompson == pytest.approx(value.hajek, abs=1e-9)  # the probabilities add up to N
+    assert value.horvitz_thompson == pytest.approx(N * value.hajek)  # the probabilities add up to N
+    assert abs(value.horvitz_thompson - len(wrong)) <= value.horvitz_thompson_half
 
 
 SAME_DRAW = """

@@ -96,7 +96,9 @@ def test_stratified_estimates_are_unbiased_and_nearer_than_uniform_ones():
         found = estimate(
             loss[rows], [x.inclusion_probability for x in items], [x.stratum for x in items], total=4000
         )
-        assert found.hajek == pytest.approx(found.horvitz_thompson)  # the weights sum to the total
+        assert found.stands_for == pytest.approx(4000)  # the weights sum to the total
+        assert found.horvitz_thompson == pytest.approx(4000 * found.hajek)
+        assert found.horvitz_thompson_half == pytest.approx(4000 * found.half)
         stratified.append(found.hajek)
         covered += abs(found.hajek - truth) <= found.half
         drawn = draw_audit(pool.id, 200, rng=rng(seed))
@@ -104,6 +106,17 @@ def test_stratified_estimates_are_unbiased_and_nearer_than_uniform_ones():
     assert abs(np.mean(stratified) - truth) < 3 * np.std(stratified) / np.sqrt(150)
     assert np.std(stratified) < 0.95 * np.std(uniform)
     assert covered / 150 > 0.9
+
+
+def test_a_number_of_losses_is_that_of_what_the_judged_ones_stand_for():
+    # two strata of 40 and 60 decisions: 2 of 4 lost, 1 of 3 lost
+    found = estimate([1, 1, 0, 0, 1, 0, 0], [0.1] * 4 + [0.05] * 3, ["a"] * 4 + ["b"] * 3, total=100)
+    assert (found.stands_for, found.horvitz_thompson) == (100, 40)
+    variance = 40**2 * (1 - 4 / 40) * (1 / 3) / 4 + 60**2 * (1 - 3 / 60) * (1 / 3) / 3
+    assert found.horvitz_thompson_half == pytest.approx(1.959963984540054 * variance**0.5)
+    twice = estimate([1, 0] * 2, [0.02] * 4, ["a"] * 4, total=100)  # stand for 200 of 100
+    assert (twice.hajek, twice.horvitz_thompson, twice.horvitz_thompson_half) == (0.5, None, None)
+    assert estimate([], [], [], total=0).horvitz_thompson is None
 
 
 def test_what_is_picked_by_doubt_is_biased_and_gives_no_estimate():

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from router.analysis.confidence import confidence_curves, confidence_histogram, share_below
 from router.analysis.dead_zones import dead_zones
+from router.analysis.latency import Latency, MixTimes
 from router.analysis.sweep import cheapest, difference, operating_point, sweep
 from router.analysis.tables import CELLS, check, empty
 from router.policy import GRID, Policy, confidence_bin, decide
@@ -91,6 +92,40 @@ def plain(rows: list[dict], rule: Policy, threshold: float) -> tuple[int, float,
     ratio = cost.sum() / base.sum()
     spread = math.sqrt(((cost - ratio * base) ** 2).sum() / (n - 1)) if n > 1 else math.nan
     return fallback, 1000 * cost.mean(), half, 1 - ratio, Z * spread / (math.sqrt(n) * base.mean())
+
+
+def test_times_are_those_of_the_models_mixed_by_who_would_answer():
+    rng = np.random.default_rng(3)
+    times = {
+        "small": rng.uniform(100, 300, 40),
+        "middle": rng.uniform(500, 900, 25),
+        "big": rng.uniform(800, 2000, 10),
+    }
+    calls = pd.DataFrame(
+        [{"model": m, "ms": x, "n": 1, "total_ms": x} for m, some in times.items() for x in some]
+    )
+    curve = sweep(cells_of(FOUR), policy(dear=0.5))
+    found = Latency(curve, calls)
+    assert [(x.model, x.n_calls) for x in found.models] == [("middle", 25), ("small", 40), ("big", 10)]
+    assert found.models[1].mean_ms == pytest.approx(times["small"].mean())
+    for threshold, mix in ((0.3, {"small": 2, "big": 1, "middle": 1}), (0.95, {"big": 1, "middle": 3})):
+        point = found.at(threshold)  # dear keeps its own line, so big answers one at both
+        values = np.concatenate([times[m] for m in mix])
+        weights = np.concatenate([np.full(len(times[m]), k / len(times[m])) for m, k in mix.items()])
+        assert point.mean_ms == pytest.approx(np.average(values, weights=weights))
+        assert found.mean_ms[round(threshold * GRID)] == point.mean_ms
+        order = np.argsort(values)
+        share = np.cumsum(weights[order]) / weights.sum()
+        assert (point.p50_ms, point.p95_ms) == tuple(
+            values[order][np.argmax(share > q - 1e-12)] for q in (0.5, 0.95)
+        )
+        assert (point.n_calls, point.never_timed) == (sum(len(times[m]) for m in mix), ())
+    some = Latency(curve, calls[calls["model"] != "small"])
+    assert some.at(0.3) == MixTimes(0.3, 35, None, None, None, ("small",))
+    assert np.isnan(some.mean_ms[3000])
+    assert some.at(0.95) == found.at(0.95)  # small answers nothing there
+    nobody = Latency(sweep(empty(CELLS), policy()), calls)
+    assert nobody.at(0.5).mean_ms is None and np.isnan(nobody.mean_ms).all()
 
 
 def test_hand_worked_points():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_certify import audit_of, bins_of
 
 from router.analysis.certify import certify
-from router.analysis.margin_rule import margin_curve
+from router.analysis.margin_rule import margin_curve, margin_sums
 from router.analysis.rule import confidence_bins
 from router.analysis.sweep import sweep
 from router.analysis.tables import CELLS, empty
@@ -299,7 +299,7 @@ def test_a_reliability_curve_is_read_at_every_confidence():
 
 def test_a_margin_rule_adds_to_the_threshold():
     margin = np.array([0.05, 0.10, 0.20, 0.03, np.nan])
-    found = margin_curve(margin, [True, True, True, False, True], [0.01, np.nan, 0.03, 5.0, 7.0])
+    found = margin_curve(margin_sums(margin, [True, True, True, False, True], [0.01, np.nan, 0.03, 5.0, 7.0]))
     assert (found.n, found.n_priced) == (4, 3)
     assert found.fallback[[0, 5, 6, 10, 11, 21]].tolist() == [0, 0, 1, 1, 2, 3]
     assert found.at(0.06) == (1, pytest.approx(1000 * 0.01 / 3), pytest.approx(1959.963984540054 * 0.01 / 3))
@@ -309,12 +309,13 @@ def test_a_margin_rule_adds_to_the_threshold():
 def test_a_margin_curve_equals_the_row_by_row_form():
     source = rng()
     margin, served, d = np.round(source.random(500), 2), source.random(500) < 0.7, source.normal(size=500)
-    found = margin_curve(margin, served, d)
+    parts = [margin_sums(margin[x], served[x], d[x]) for x in (slice(0, 200), slice(200, 500))]
+    found = margin_curve(parts[0] + parts[1])
     for k in (0, 1, 29, 57, 100):
         falls = served & (margin < k / 100)
         assert found.fallback[k] == falls.sum()
         assert found.cost_per_1000[k] == pytest.approx(1000 * d[falls].sum() / 500)
-    nothing = margin_curve([], [], [])
+    nothing = margin_curve(margin_sums([], [], []))
     assert (nothing.n, nothing.fallback_share, nothing.at(0.5)) == (0, None, (0, None, None))
 
 

@@ -87,6 +87,11 @@ class Certificate:
         passed = [step for step in self.steps if step.passed]
         return passed[-1] if passed else None
 
+    @property
+    def is_infeasible(self) -> bool:
+        """Whether no number of further judgements would do; where none could be tested that is not known."""
+        return self.threshold is None and self.labels_missing is None and self.ended_by != "labels"
+
 
 def delta_of_look(delta: float, look: int) -> float:
     """The part of ``delta`` that the k-th look at a growing sample may spend: delta 6 / (pi^2 k^2), which sums to delta.
@@ -154,7 +159,7 @@ def certify(
             supported = confidence_bin(float(np.max(mine.threshold)))
         mine = mine.of(mine.is_served & (confidence_bins(mine.confidence) >= supported))
     judged, losses = _histogram(mine.confidence), _histogram(mine.confidence[mine.loss])
-    traffic = _traffic(unlabelled, wanted, judged if holds_audit else None)
+    traffic = _traffic(unlabelled, wanted, judged if holds_audit else None, supported)
     total = int(traffic.sum())
     served, n, failures = (_from_above(x) for x in (traffic, judged, losses))
     passing = _passing(unlabelled, whole, wanted)
@@ -247,21 +252,24 @@ def _histogram(confidence: np.ndarray) -> Counts:
     return np.bincount(confidence_bins(confidence), minlength=GRID + 1).astype(np.int64)
 
 
-def _traffic(unlabelled: pd.DataFrame, labels: tuple[str, ...], judged: Counts | None) -> Counts:
+def _traffic(
+    unlabelled: pd.DataFrame, labels: tuple[str, ...], judged: Counts | None, supported: int
+) -> Counts:
+    """Decisions by bin without the judged ones; with them where, above the support, fewer are left than were judged."""
     table = columns(unlabelled, BINS)
     mine = np.isin(np.asarray(table["label"], dtype=object), np.array(labels, dtype=object))
     found = np.bincount(table["bin"][mine], weights=table["n"][mine], minlength=GRID + 1).astype(np.int64)
     if judged is None:
         return found
     left = np.maximum(found - judged, 0)
-    return left if int(left.sum()) >= int(judged.sum()) else found
+    return left if int(left[supported:].sum()) >= int(judged[supported:].sum()) else found
 
 
 def _passing(unlabelled: pd.DataFrame, whole: pd.DataFrame | None, labels: tuple[str, ...]) -> float:
     """Share of the labels' decisions that a margin rule lets pass."""
     if whole is None:
         return 1.0
-    n, n_all = (int(_traffic(x, labels, None).sum()) for x in (unlabelled, whole))
+    n, n_all = (int(_traffic(x, labels, None, 0).sum()) for x in (unlabelled, whole))
     return n / n_all if n_all else 1.0
 
 

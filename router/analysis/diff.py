@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from router.analysis.cells import Floats
 from router.analysis.estimates import known, mean_half_width, ratio_half_width
 from router.analysis.rule import Choices
-from router.analysis.scored import Scored
+from router.analysis.scored import How, Scored, in_parts
 from router.analysis.sweep import MIN_CHANGED
 from router.policy import Policy
 
 EXAMPLES = 20
+"""Decisions that are shown of all that change model."""
+
+_FLIP = ("id", "label", "confidence", "old_model", "new_model", "cost_change")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,18 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Flip:
+    """A decision that goes to another model; ``label`` and ``confidence`` under the old policy, cost change in USD."""
+
+    id: str
+    label: str
+    confidence: float
+    old_model: str
+    new_model: str
+    cost_change: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyDiff:
     """Everything that changes from ``old`` to ``new``.
 
@@ -68,7 +85,7 @@ class PolicyDiff:
     segments : parts by label, prompt length and source. ``worse``: those of them that get dearer.
     old_cost, new_cost : USD per 1,000 priced decisions. ``savings_change``, ``savings_half``: of the savings share against
         ``baseline``; None without one.
-    first, last : days of the decisions. ``examples``: ids of changing decisions, largest change of cost first.
+    first, last : days of the decisions. ``flips``: up to 20 changing decisions, largest change of cost first.
     """
 
     old: str
@@ -85,7 +102,7 @@ class PolicyDiff:
     savings_half: float | None
     first: date | None
     last: date | None
-    examples: tuple[str, ...]
+    flips: tuple[Flip, ...]
     n_left_out: int
 
     @property
@@ -94,47 +111,54 @@ class PolicyDiff:
         return tuple(x for x in self.segments if x.is_dearer)
 
 
-def policy_diff(rows: Scored, old: Policy, new: Policy, *, new_rows: Scored | None = None) -> PolicyDiff:
-    """Compare two policies on the same decisions. ``new_rows``: the same rows with merged labels, where the new policy has those.
+def policy_diff(
+    rows: Scored | Iterable[Scored],
+    old: Policy,
+    new: Policy,
+    *,
+    merges: Mapping[str, Sequence[str]] | None = None,
+    how: How | None = None,
+    lengths: Sequence[float] | None = None,
+) -> PolicyDiff:
+    """Compare two policies on the same decisions, whole or in parts: the result is the same.
 
     Costs are of the decisions' own tokens under either model (an assumption), over those priced under both. Whether answers get
     better or worse no log can say; where two models answered the same prompts, router.analysis.pairs can.
+
+    Parameters
+    ----------
+    merges, how : labels that only the new policy has as one; see :meth:`Scored.merged`. Parts need ``how``.
+    lengths : characters of prompts at which segments part; None: the quartiles of decisions that came whole.
 
     Notes
     -----
     Differences are paired: 0 for every decision that keeps its model, so their intervals are far narrower than those of the two
     costs.
     """
-    before, after = rows.decide(old), (new_rows or rows).decide(new)
-    old_cost, new_cost = rows.cost_of(before.model), rows.cost_of(after.model)
-    d = np.where(before.model == after.model, np.where(np.isnan(old_cost), np.nan, 0.0), new_cost - old_cost)
-    compare = _Compare(before, after, d)
-    n, both = len(rows), ~np.isnan(d)
-    n_priced = int(both.sum())
-    labels = np.array(old.label_names, dtype=object)[before.top] if n else np.empty(0, dtype=object)
-    total = compare.part("all", np.ones(n, dtype=bool))
-    baseline = new.baseline
-    savings, savings_half = _savings(rows, d, both, baseline)
-    days = rows.meta["decided_at"]
+    if lengths is None:
+        lengths = _quartiles(rows) if isinstance(rows, Scored) else ()
+    sums = _Sums(old, new, tuple(lengths))
+    for part in in_parts(rows):
+        sums.add(part, part.merged(merges, how) if merges else part)
+    total, n_priced = sums.change("all"), int(sums.costs[0])
+    savings, savings_half = sums.savings()
     return PolicyDiff(
         old=old.fingerprint,
         new=new.fingerprint,
         total=total,
-        by_label=tuple(compare.part(name, labels == name) for name in old.label_names),
-        moves=tuple(_moves(before.model, after.model, d)),
-        segments=tuple(
-            compare.part(name, mask) for name, mask in _segments(rows, labels, old.label_names) if mask.any()
-        ),
-        old_cost=1000 * float(old_cost[both].mean()) if n_priced else None,
-        new_cost=1000 * float((old_cost + d)[both].mean()) if n_priced else None,
+        by_label=tuple(replace(sums.change(f"label {x}"), name=x) for x in old.label_names),
+        moves=sums.moved(),
+        segments=tuple(sums.change(name) for name in sums.segments() if sums.parts[name][0]),
+        old_cost=1000 * float(sums.costs[1]) / n_priced if n_priced else None,
+        new_cost=1000 * float(sums.costs[1] + sums.costs[2]) / n_priced if n_priced else None,
         cost_half=None if total.cost_half is None or not n_priced else 1000 * total.cost_half / n_priced,
-        baseline=baseline,
+        baseline=new.baseline,
         savings_change=savings,
         savings_half=savings_half,
-        first=days.min().date() if n else None,
-        last=days.max().date() if n else None,
-        examples=_examples(rows, before, after, d),
-        n_left_out=rows.n_left_out,
+        first=sums.first,
+        last=sums.last,
+        flips=sums.flips(),
+        n_left_out=sums.n_left_out,
     )
 
 
@@ -176,90 +200,169 @@ def toml_patch(found: PolicyDiff, old: Policy, new: Policy, *, notes: Sequence[s
     return "\n".join(lines) + "\n"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Compare:
-    before: Choices
-    after: Choices
-    d: Floats
+class _Sums:
+    """What two policies differ in, added up part by part.
 
-    def part(self, name: str, mask: NDArray[np.bool_]) -> Change:
-        one, two, d = self.before.is_fallback[mask], self.after.is_fallback[mask], self.d[mask]
-        some = d[~np.isnan(d)]
-        changing = int(np.sum(self.before.model[mask] != self.after.model[mask]))
+    ``parts`` holds by name: decisions, crossing, changing, old and new fallbacks, priced, and sums of d and d^2, where d is USD
+    under the new policy minus USD under the old one. ``costs``: priced, sums of old cost and of d. ``base``: n and five sums
+    for the savings share.
+    """
+
+    def __init__(self, old: Policy, new: Policy, lengths: tuple[float, ...]) -> None:
+        self.old, self.new = old, new
+        edges = [-np.inf, *np.unique(lengths).tolist(), np.inf]
+        self.lengths = list(pairwise(edges)) if len(edges) > 2 else []
+        self.parts: dict[str, Floats] = defaultdict(lambda: np.zeros(8))
+        self.moves: dict[tuple[str, str], Floats] = defaultdict(lambda: np.zeros(3))
+        self.costs, self.base = np.zeros(3), np.zeros(6)
+        self.sources: set[str] = set()
+        self.first: date | None = None
+        self.last: date | None = None
+        self.n_left_out = 0
+        self._flips = pd.DataFrame(columns=[*_FLIP, "size", "at"])
+
+    def add(self, rows: Scored, merged: Scored) -> None:
+        self.n_left_out += rows.n_left_out
+        if not len(rows):
+            return
+        before, after = rows.decide(self.old), merged.decide(self.new)
+        changed = np.asarray(before.model != after.model, dtype=bool)
+        cost = rows.cost_of(before.model)
+        d = np.where(changed, rows.cost_of(after.model) - cost, np.where(np.isnan(cost), np.nan, 0.0))
+        priced = ~np.isnan(d)
+        some = np.where(priced, d, 0.0)
+        one, two = before.is_fallback, after.is_fallback
+        columns = np.stack([np.ones(len(rows)), one != two, changed, one, two, priced, some, some * some])
+        for name, mask in self._masks(rows, before):
+            self.parts[name] += columns[:, mask].sum(axis=1)
+        self.costs += (priced.sum(), cost[priced].sum(), some.sum())
+        for a, b in {
+            (str(a), str(b)) for a, b in zip(before.model[changed], after.model[changed], strict=True)
+        }:
+            mine = (before.model == a) & (after.model == b)
+            self.moves[a, b] += (mine.sum(), (mine & priced).sum(), some[mine].sum())
+        self._add_base(rows, d, priced)
+        days = rows.meta["decided_at"]
+        first, last = days.min(), days.max()
+        if first == first:  # not one without a time alone
+            self.first = min(self.first or first.date(), first.date())
+            self.last = max(self.last or last.date(), last.date())
+        self._keep(rows, before, after, d, np.flatnonzero(changed))
+
+    def _masks(self, rows: Scored, before: Choices) -> Iterable[tuple[str, NDArray[np.bool_]]]:
+        """Parts that overlap: all, every label, every range of prompt lengths, every source."""
+        yield "all", np.ones(len(rows), dtype=bool)
+        for k, name in enumerate(self.old.label_names):
+            yield f"label {name}", before.top == k
+        chars = rows.meta["prompt_chars"].to_numpy(dtype=np.float64, na_value=np.nan)
+        for low, high in self.lengths:
+            yield _length(low, high), (chars >= low) & (chars < high)
+        source = rows.meta["source"].astype(object).to_numpy()
+        for name in {str(x) for x in source if x is not None and x == x}:
+            self.sources.add(name)
+            yield f"source {name}", np.asarray(source == name, dtype=bool)
+
+    def _add_base(self, rows: Scored, d: Floats, priced: NDArray[np.bool_]) -> None:
+        baseline = self.new.baseline
+        if baseline is None or baseline not in rows.models:
+            return
+        base = rows.costs[:, rows.models.index(baseline)]
+        some = priced & ~np.isnan(base)
+        x, b = d[some], base[some]
+        self.base += (len(x), x.sum(), b.sum(), np.sum(x * x), np.sum(b * b), np.sum(x * b))
+
+    def _keep(
+        self, rows: Scored, before: Choices, after: Choices, d: Floats, changed: NDArray[np.int64]
+    ) -> None:
+        """Hold on to the decisions whose cost changes most; of equals to the newest."""
+        if not len(changed):
+            return
+        size = np.nan_to_num(np.abs(d[changed]), nan=0.0)
+        if len(size) > EXAMPLES:
+            mine = size >= np.partition(size, -EXAMPLES)[-EXAMPLES]
+            changed, size = changed[mine], size[mine]
+        names = np.array(self.old.label_names, dtype=object)
+        found = pd.DataFrame(
+            {
+                "id": rows.meta["id"].iloc[changed].to_numpy(dtype=object),
+                "label": names[before.top[changed]],
+                "confidence": before.confidence[changed],
+                "old_model": before.model[changed],
+                "new_model": after.model[changed],
+                "cost_change": d[changed],
+                "size": size,
+                "at": rows.meta["decided_at"].iloc[changed].to_numpy(),
+            }
+        )
+        both = pd.concat([self._flips, found]) if len(self._flips) else found
+        self._flips = both.sort_values(["size", "at", "id"], ascending=False).head(EXAMPLES)
+
+    def flips(self) -> tuple[Flip, ...]:
+        return tuple(
+            Flip(
+                str(x.id),
+                str(x.label),
+                float(x.confidence),
+                str(x.old_model),
+                str(x.new_model),
+                known(x.cost_change),
+            )
+            for x in self._flips.itertuples()
+        )
+
+    def segments(self) -> list[str]:
+        """Names of the parts that are not the whole, in the order in which they are shown."""
+        return [
+            *(f"label {x}" for x in self.old.label_names),
+            *(_length(low, high) for low, high in self.lengths),
+            *(f"source {x}" for x in sorted(self.sources)),
+        ]
+
+    def change(self, name: str) -> Change:
+        n, crossing, changing, one, two, n_priced = self.parts[name][:6].astype(int).tolist()
+        sum_d, squares = self.parts[name][6:].tolist()
         total = half = None
-        if len(some):
-            total = float(some.sum())
-            half = known(len(some) * float(mean_half_width(len(some), total, float(np.sum(some * some)))))
+        if n_priced:
+            total = sum_d
+            half = known(n_priced * float(mean_half_width(n_priced, sum_d, squares)))
         sure = total is not None and half is not None and abs(total) > half and changing >= MIN_CHANGED
         return Change(
             name=name,
-            n=int(mask.sum()),
-            crossing=int(np.sum(one != two)),
+            n=n,
+            crossing=crossing,
             changing=changing,
-            old_fallback=int(one.sum()),
-            new_fallback=int(two.sum()),
-            n_priced=len(some),
+            old_fallback=one,
+            new_fallback=two,
+            n_priced=n_priced,
             cost_change=total,
             cost_half=half,
-            is_dearer=bool(sure and total is not None and total > 0),
-            is_cheaper=bool(sure and total is not None and total < 0),
+            is_dearer=bool(sure and sum_d > 0),
+            is_cheaper=bool(sure and sum_d < 0),
         )
 
+    def moved(self) -> tuple[Move, ...]:
+        found = [
+            Move(a, b, int(n), int(n_priced), float(total) if n_priced else None)
+            for (a, b), (n, n_priced, total) in self.moves.items()
+        ]
+        return tuple(sorted(found, key=lambda x: (-x.n, x.old_model, x.new_model)))
 
-def _moves(before: NDArray[Any], after: NDArray[Any], d: Floats) -> list[Move]:
-    changed = before != after
-    pairs = sorted({(str(a), str(b)) for a, b in zip(before[changed], after[changed], strict=True)})
-    found = []
-    for a, b in pairs:
-        mine = d[(before == a) & (after == b)]
-        some = mine[~np.isnan(mine)]
-        found.append(Move(a, b, len(mine), len(some), float(some.sum()) if len(some) else None))
-    return sorted(found, key=lambda x: (-x.n, x.old_model, x.new_model))
+    def savings(self) -> tuple[float | None, float | None]:
+        n, x, b, xx, bb, xb = self.base.tolist()
+        if n == 0 or b <= 0:
+            return None, None
+        return 0.0 - x / b, known(float(ratio_half_width(n, x, b, xx, bb, xb)))
 
 
-def _segments(
-    rows: Scored, labels: NDArray[Any], names: Sequence[str]
-) -> Iterable[tuple[str, NDArray[np.bool_]]]:
-    """Parts that overlap: every label, every quarter of prompt lengths, every source."""
-    for name in names:
-        yield f"label {name}", labels == name
+def _quartiles(rows: Scored) -> Sequence[float]:
     chars = rows.meta["prompt_chars"].to_numpy(dtype=np.float64, na_value=np.nan)
     some = chars[~np.isnan(chars)]
-    edges = np.unique(np.quantile(some, [0.25, 0.5, 0.75])) if len(some) else np.empty(0)
-    for low, high in zip([-np.inf, *edges], [*edges, np.inf], strict=True):
-        words = (
-            f"under {high:,.0f}"
-            if low == -np.inf and high < np.inf
-            else f"{low:,.0f} or more"
-            if high == np.inf
-            else f"{low:,.0f} to {high:,.0f}"
-        )
-        if len(edges):
-            yield f"prompts of {words} characters", (chars >= low) & (chars < high)
-    source = rows.meta["source"].astype(object).to_numpy()
-    for name in sorted({str(x) for x in source if x is not None and x == x}):
-        yield f"source {name}", source == name
+    return np.quantile(some, [0.25, 0.5, 0.75]).tolist() if len(some) else ()
 
 
-def _savings(
-    rows: Scored, d: Floats, both: NDArray[np.bool_], baseline: str | None
-) -> tuple[float | None, float | None]:
-    if baseline is None or baseline not in rows.models:
-        return None, None
-    base = rows.cost_of(np.full(len(rows), baseline, dtype=object))
-    some = both & ~np.isnan(base)
-    x, b = d[some], base[some]
-    if len(x) == 0 or float(b.sum()) <= 0:
-        return None, None
-    half = ratio_half_width(len(x), x.sum(), b.sum(), np.sum(x * x), np.sum(b * b), np.sum(x * b))
-    return -float(x.sum() / b.sum()), known(float(half))
-
-
-def _examples(rows: Scored, before: Choices, after: Choices, d: Floats) -> tuple[str, ...]:
-    changed = np.flatnonzero(before.model != after.model)
-    size = np.where(np.isnan(d[changed]), 0.0, np.abs(d[changed]))
-    order = changed[np.argsort(-size, kind="stable")][:EXAMPLES]
-    return tuple(str(x) for x in rows.meta["id"].iloc[order])
+def _length(low: float, high: float) -> str:
+    words = f"under {high:,.0f}" if low == -np.inf else f"{low:,.0f} to {high:,.0f}"
+    return f"prompts of {f'{low:,.0f} or more' if high == np.inf else words} characters"
 
 
 def _evidence(found: PolicyDiff) -> list[str]:

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from router.analysis.cells import Counts, Floats
 from router.analysis.estimates import known, mean_half_width
+from router.analysis.rule import bins
 
 STEPS = 100
 """Margins are tried in steps of 0.01."""
@@ -41,8 +42,11 @@ class MarginCurve:
         return int(self.fallback[k]), cost, half
 
 
-def margin_curve(margin: ArrayLike, is_served: ArrayLike, moved: ArrayLike) -> MarginCurve:
-    """Compute the curve from decisions; all arrays have shape (n,).
+def margin_sums(margin: ArrayLike, is_served: ArrayLike, moved: ArrayLike) -> Floats:
+    """What the curve is made of, shape (5, 101), by margin in hundredths; sums of parts of a log add up to those of the log.
+
+    Rows: decisions, priced ones, those that the threshold would serve, and of these USD that falling back costs more, and its
+    square. All arrays have shape (n,).
 
     Parameters
     ----------
@@ -50,27 +54,26 @@ def margin_curve(margin: ArrayLike, is_served: ArrayLike, moved: ArrayLike) -> M
     is_served : the threshold alone would follow the label.
     moved : USD that falling back costs more than the label's model, signed; NaN: not known.
     """
-    m, served, d = (
-        np.asarray(margin, dtype=np.float64),
-        np.asarray(is_served, dtype=bool),
-        np.asarray(moved, dtype=np.float64),
-    )
+    m, d = np.asarray(margin, dtype=np.float64), np.asarray(moved, dtype=np.float64)
+    served = np.asarray(is_served, dtype=bool)
     some = ~np.isnan(m)
     m, served, d = m[some], served[some], d[some]
-    n, priced = len(m), ~np.isnan(d)
-    lines = np.arange(STEPS + 1) / STEPS
-    order = np.argsort(m, kind="stable")
-    below = np.searchsorted(m[order], lines, side="left")  # margin < line: equality is served
-    counts = np.r_[0, np.cumsum(served[order])]
-    cost = np.where(served & priced, d, 0.0)[order]
-    sums, squares = np.r_[0.0, np.cumsum(cost)][below], np.r_[0.0, np.cumsum(cost * cost)][below]
-    n_priced = int(priced.sum())
+    cost = np.where(served & ~np.isnan(d), d, 0.0)
+    k = bins(m, STEPS)  # margin < j / 100 if and only if its bin is below j
+    rows = (np.ones(len(m)), ~np.isnan(d), served, cost, cost * cost)
+    return np.stack([np.bincount(k, weights=x, minlength=STEPS + 1) for x in rows], dtype=np.float64)
+
+
+def margin_curve(sums: Floats) -> MarginCurve:
+    """The curve from :func:`margin_sums`."""
+    n, n_priced = int(sums[0].sum()), int(sums[1].sum())
+    counts, cost, squares = np.hstack([np.zeros((3, 1)), np.cumsum(sums[2:, :-1], axis=1)])
     return MarginCurve(
-        min_margin=lines,
+        min_margin=np.arange(STEPS + 1) / STEPS,
         n=n,
         n_priced=n_priced,
-        fallback=counts[below].astype(np.int64),
-        fallback_share=counts[below] / n if n else None,
-        cost_per_1000=1000 * sums / n_priced if n_priced else None,
-        cost_half=1000 * mean_half_width(n_priced, sums, squares) if n_priced else None,
+        fallback=counts.astype(np.int64),
+        fallback_share=counts / n if n else None,
+        cost_per_1000=1000 * cost / n_priced if n_priced else None,
+        cost_half=1000 * mean_half_width(n_priced, cost, squares) if n_priced else None,
     )

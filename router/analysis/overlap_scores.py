@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from router.analysis.cells import Floats
 from router.analysis.overlap import CLOSE
@@ -12,6 +13,9 @@ from router.analysis.scored import How, Scored, merged_policy
 from router.policy import Policy
 
 QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9)
+FINE = 10_000
+"""Margins and sums of scores are counted in steps of 1/10,000."""
+
 MIN_GROUP = 30
 """Decisions that each side of a suggested split needs."""
 
@@ -73,30 +77,61 @@ class Split:
     other_examples: tuple[str, ...]
 
 
-def coactivation(scores: Floats, tau: float) -> Floats:
-    """C[a, b] = P(s_a >= tau | s_b >= tau), shape (labels, labels): how often a is on where b is. NaN where b never is.
+class ScoreSums:
+    """What the scores of decisions add up to, part by part: which labels are on together, alike and close.
 
-    Not symmetric: a narrow label inside a broad one gives near 1 one way and little the other.
+    Nothing is assumed about what scores sum to. ``tau``: from which score on a label counts as on.
     """
-    on = (scores >= tau).astype(np.float64)
-    count = on.sum(axis=0)
-    both = on.T @ on
-    found: Floats = np.divide(both, count, out=np.full_like(both, np.nan), where=count > 0)
-    return found
 
+    def __init__(self, n_labels: int, tau: float) -> None:
+        self.tau, self.n_labels, self.n = tau, n_labels, 0
+        self._both = np.zeros((n_labels, n_labels))
+        self._roots = np.zeros((n_labels, n_labels))
+        self._size = np.zeros(n_labels)
+        self._margins = np.zeros(FINE + 1, dtype=np.int64)
+        self._totals = np.zeros(n_labels * FINE + 1, dtype=np.int64)
 
-def bhattacharyya(scores: Floats) -> Floats:
-    """Bhattacharyya coefficient of each two label columns, sum sqrt(a b) / sqrt(sum a sum b), in [0, 1]; NaN for a column of 0.
+    def add(self, scores: Floats) -> None:
+        """Count more decisions, shape (n, labels)."""
+        on, roots, total = (scores >= self.tau).astype(np.float64), np.sqrt(scores), scores.sum(axis=1)
+        self.n += len(scores)
+        self._both += on.T @ on
+        self._roots += roots.T @ roots
+        self._size += scores.sum(axis=0)
+        self._margins += np.bincount(_rounded(_margins(scores)), minlength=FINE + 1)
+        self._totals += np.bincount(_rounded(total), minlength=len(self._totals))[: len(self._totals)]
 
-    References
-    ----------
-    A. Bhattacharyya, On a measure of divergence between two multinomial populations, Sankhya 7 (1946).
-    """
-    roots = np.sqrt(scores)
-    size = np.sqrt(scores.sum(axis=0))
-    scale = np.outer(size, size)
-    found: Floats = np.divide(roots.T @ roots, scale, out=np.full(scale.shape, np.nan), where=scale > 0)
-    return found
+    def coactivation(self) -> Floats:
+        """C[a, b] = P(s_a >= tau | s_b >= tau), shape (labels, labels): how often a is on where b is. NaN where b never is.
+
+        Not symmetric: a narrow label inside a broad one gives near 1 one way and little the other.
+        """
+        count = np.diag(self._both)
+        found: Floats = np.divide(self._both, count, out=np.full_like(self._both, np.nan), where=count > 0)
+        return found
+
+    def bhattacharyya(self) -> Floats:
+        """Bhattacharyya coefficient of each two label columns, sum sqrt(a b) / sqrt(sum a sum b), in [0, 1]; NaN for a column of 0.
+
+        References
+        ----------
+        A. Bhattacharyya, On a measure of divergence between two multinomial populations, Sankhya 7 (1946).
+        """
+        size = np.sqrt(self._size)
+        scale = np.outer(size, size)
+        found: Floats = np.divide(self._roots, scale, out=np.full(scale.shape, np.nan), where=scale > 0)
+        return found
+
+    def margin_quantiles(self) -> tuple[tuple[float, float], ...]:
+        """Margins between the two best scores, to 0.0001, as (share of decisions at or below, margin); empty without one."""
+        return tuple((q, _quantile(self._margins, q)) for q in QUANTILES) if self._margins.any() else ()
+
+    def score_sums(self) -> tuple[float, float, float] | None:
+        """5, 50 and 95 % quantiles of the sum of a decision's scores, to 0.0001: 1 says distribution, else they are independent."""
+        if not self.n:
+            return None
+        low, middle, high = (_quantile(self._totals, q) for q in (0.05, 0.5, 0.95))
+        return low, middle, high
 
 
 def order_by_likeness(likeness: Floats) -> list[int]:
@@ -119,97 +154,127 @@ def order_by_likeness(likeness: Floats) -> list[int]:
     return order if order.index(0) < count / 2 else order[::-1]
 
 
-def margin_quantiles(scores: Floats) -> tuple[tuple[float, float], ...]:
-    """Quantiles of the margin between the two best scores as (share, margin); empty with one label or no decision."""
-    margin = _margins(scores)
-    return (
-        tuple((q, float(x)) for q, x in zip(QUANTILES, np.quantile(margin, QUANTILES), strict=True))
-        if len(margin)
-        else ()
-    )
-
-
-def score_sums(scores: Floats) -> tuple[float, float, float] | None:
-    """5, 50 and 95 % quantiles of the sum of a decision's scores: 1 says distribution, else they are independent."""
-    if len(scores) == 0:
-        return None
-    low, middle, high = np.quantile(scores.sum(axis=1), [0.05, 0.5, 0.95])
-    return float(low), float(middle), float(high)
-
-
-def merge_effect(
-    rows: Scored, policy: Policy, first: str, second: str, *, how: How | None = None, bound: float = CLOSE
-) -> MergeEffect:
-    """Replay the decisions with two labels made one; ``how`` None: the sum where scores sum to 1, else the larger one.
+class MergeSums:
+    """The decisions replayed with two labels made one, part by part; ``how`` their scores become one.
 
     Raises
     ------
     ValueError
         A label is not one of the policy's.
     """
-    for name in (first, second):
-        if name not in policy.by_name:
-            raise ValueError(f"merge: no label {name!r}; known: {', '.join(policy.label_names)}")
-    before = rows.decide(policy)
-    counts = [int(np.sum(before.top == policy.label_names.index(x))) for x in (first, second)]
-    kept = (first, second)[counts[1] > counts[0]]
-    model = policy.by_name[kept].model
-    merges, way = {first: (first, second)}, how or rows.natural_merge
-    after = rows.merged(merges, way).decide(merged_policy(policy, merges, {first: model}))
-    cost_before, cost_after = rows.cost_of(before.model), rows.cost_of(after.model)
-    both = ~np.isnan(cost_before) & ~np.isnan(cost_after)
-    n, n_priced = len(rows), int(both.sum())
 
-    def close(margin: Floats) -> float | None:
-        known = margin[~np.isnan(margin)]
-        return float(np.mean(known < bound)) if len(known) else None
+    def __init__(self, policy: Policy, first: str, second: str, how: How, *, bound: float = CLOSE) -> None:
+        for name in (first, second):
+            if name not in policy.by_name:
+                raise ValueError(f"merge: no label {name!r}; known: {', '.join(policy.label_names)}")
+        self.policy, self.pair, self.how, self.bound = policy, (first, second), how, bound
+        self._counts = np.zeros(7, dtype=np.int64)  # n, fallback, close and margins before; the same after
+        self._tops = np.zeros(2, dtype=np.int64)
+        self._costs = np.zeros((2, 3))  # by whose model answers: priced both times, USD before and after
 
-    return MergeEffect(
-        first=first,
-        second=second,
-        how=way,
-        model=model,
-        n=n,
-        n_priced=n_priced,
-        fallback_before=float(before.is_fallback.mean()) if n else None,
-        fallback_after=float(after.is_fallback.mean()) if n else None,
-        close_before=close(before.margin),
-        close_after=close(after.margin),
-        cost_before=1000 * float(cost_before[both].mean()) if n_priced else None,
-        cost_after=1000 * float(cost_after[both].mean()) if n_priced else None,
-    )
+    def add(self, rows: Scored) -> None:
+        """Replay more decisions."""
+        before = rows.decide(self.policy)
+        merges = {self.pair[0]: self.pair}
+        merged = rows.merged(merges, self.how)
+        names = self.policy.label_names
+        self._tops += [int(np.sum(before.top == names.index(x))) for x in self.pair]
+        cost_before = rows.cost_of(before.model)
+        for k, name in enumerate(self.pair):  # which label is the more frequent one is known in the end
+            model = self.policy.by_name[name].model
+            after = merged.decide(merged_policy(self.policy, merges, {self.pair[0]: model}))
+            cost_after = rows.cost_of(after.model)
+            both = ~np.isnan(cost_before) & ~np.isnan(cost_after)
+            self._costs[k] += (both.sum(), cost_before[both].sum(), cost_after[both].sum())
+        fell = (int(before.is_fallback.sum()), int(after.is_fallback.sum()))
+        near = [int(np.sum(x.margin < self.bound)) for x in (before, after)]
+        known = [int(np.sum(~np.isnan(x.margin))) for x in (before, after)]
+        self._counts += [len(rows), fell[0], near[0], known[0], fell[1], near[1], known[1]]
+
+    def effect(self) -> MergeEffect:
+        """What fallback, cost and closeness become."""
+        kept = int(self._tops[1] > self._tops[0])
+        n, fell, near, known, fell_after, near_after, known_after = self._counts.tolist()
+        n_priced, cost_before, cost_after = self._costs[kept].tolist()
+        return MergeEffect(
+            first=self.pair[0],
+            second=self.pair[1],
+            how=self.how,
+            model=self.policy.by_name[self.pair[kept]].model,
+            n=n,
+            n_priced=int(n_priced),
+            fallback_before=fell / n if n else None,
+            fallback_after=fell_after / n if n else None,
+            close_before=near / known if known else None,
+            close_after=near_after / known_after if known_after else None,
+            cost_before=1000 * cost_before / n_priced if n_priced else None,
+            cost_after=1000 * cost_after / n_priced if n_priced else None,
+        )
 
 
-def split_suggestions(rows: Scored, policy: Policy) -> tuple[Split, ...]:
-    """Labels whose decisions lean to two different other labels, 20 % and 30 decisions each at least; largest first.
+def merge_effect(
+    rows: Scored, policy: Policy, first: str, second: str, *, how: How | None = None, bound: float = CLOSE
+) -> MergeEffect:
+    """The effect on decisions that came whole; ``how`` None: the sum where scores sum to 1, else the larger one."""
+    sums = MergeSums(policy, first, second, how or rows.natural_merge, bound=bound)
+    sums.add(rows)
+    return sums.effect()
+
+
+class SplitSums:
+    """Labels whose decisions lean to two different other labels, 20 % and 30 decisions each at least; counted part by part.
 
     A decision leans to its runner-up when that has a third of the best score or more.
 
     A hint where to look, not a finding: read the examples of both sides and see whether one rubric covers two things.
     """
-    if len(policy.labels) < 3 or len(rows) == 0:
-        return ()
-    choices = rows.decide(policy)
-    leans = choices.confidence - choices.margin >= LEANS * choices.confidence
-    ids = rows.meta["id"].to_numpy(dtype=object)
-    found = []
-    for i, name in enumerate(policy.label_names):
-        mine = np.flatnonzero(choices.top == i)
-        sides = np.bincount(choices.runner_up[mine[leans[mine]]], minlength=len(policy.labels))
-        order = np.argsort(-sides, kind="stable")[:2]
-        least = max(MIN_GROUP, MIN_SHARE * len(mine))
-        if sides[order[1]] < least:
-            continue
-        examples = []
-        for side in order.tolist():
-            part = mine[leans[mine] & (choices.runner_up[mine] == side)]
-            nearest = part[np.argsort(choices.margin[part], kind="stable")][:EXAMPLES]
-            examples.append(tuple(str(x) for x in ids[nearest]))
-        a, b = (policy.label_names[k] for k in order.tolist())
-        found.append(
-            Split(name, len(mine), a, int(sides[order[0]]), b, int(sides[order[1]]), examples[0], examples[1])
-        )
-    return tuple(sorted(found, key=lambda x: (-x.n, x.label)))
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        count = len(policy.labels)
+        self._n = np.zeros(count, dtype=np.int64)
+        self._sides = np.zeros((count, count), dtype=np.int64)
+        self._nearest: dict[tuple[int, int], list[tuple[float, str]]] = {}
+
+    def add(self, rows: Scored) -> None:
+        """Count more decisions."""
+        count = len(self.policy.labels)
+        if count < 3 or len(rows) == 0:
+            return
+        choices = rows.decide(self.policy)
+        leans = choices.confidence - choices.margin >= LEANS * choices.confidence
+        ids = rows.meta["id"].to_numpy(dtype=object)
+        self._n += np.bincount(choices.top, minlength=count)
+        for i in range(count):
+            for j in range(count):
+                part = np.flatnonzero(leans & (choices.top == i) & (choices.runner_up == j))
+                self._sides[i, j] += len(part)
+                margin = choices.margin[part]
+                if len(part) > EXAMPLES:
+                    near = margin <= np.partition(margin, EXAMPLES - 1)[EXAMPLES - 1]
+                    part, margin = part[near], margin[near]
+                found = zip(margin.tolist(), map(str, ids[part]), strict=True)
+                self._nearest[i, j] = sorted([*self._nearest.get((i, j), []), *found])[:EXAMPLES]
+
+    def suggestions(self) -> tuple[Split, ...]:
+        """The labels, most decisions first."""
+        found, names = [], self.policy.label_names
+        for i, name in enumerate(names):
+            order = np.argsort(-self._sides[i], kind="stable")[:2].tolist()
+            n = int(self._n[i])
+            if len(order) < 2 or self._sides[i, order[1]] < max(MIN_GROUP, MIN_SHARE * n):
+                continue
+            (a, n_a), (b, n_b) = ((names[k], int(self._sides[i, k])) for k in order)
+            examples = [tuple(x for _, x in self._nearest[i, k]) for k in order]
+            found.append(Split(name, n, a, n_a, b, n_b, examples[0], examples[1]))
+        return tuple(sorted(found, key=lambda x: (-x.n, x.label)))
+
+
+def split_suggestions(rows: Scored, policy: Policy) -> tuple[Split, ...]:
+    """The suggestions on decisions that came whole."""
+    sums = SplitSums(policy)
+    sums.add(rows)
+    return sums.suggestions()
 
 
 def _margins(scores: Floats) -> Floats:
@@ -217,3 +282,13 @@ def _margins(scores: Floats) -> Floats:
         return np.empty(0)
     top = np.partition(scores, -2, axis=1)[:, -2:]
     return np.asarray(top[:, 1] - top[:, 0])
+
+
+def _rounded(values: Floats) -> NDArray[np.int64]:
+    return np.rint(values * FINE).astype(np.int64)
+
+
+def _quantile(counts: NDArray[np.int64], q: float) -> float:
+    """The least step that a share q of what is counted is at or below."""
+    sums = np.cumsum(counts)
+    return int(np.searchsorted(sums, q * sums[-1])) / FINE

@@ -29,17 +29,29 @@ ALIASES = {
 """Names under which each column is known; the first is the documented one."""
 
 
-def parse_pairs(text: str, format: Format | None = None) -> Paired:
+MANY = 3
+"""So many 0s and 1s make a column one of 0s and 1s."""
+
+FEW = 0.1
+"""Up to this share of a column that otherwise holds 0 and 1, and always one of them, other values are taken for mistakes."""
+
+
+def parse_pairs(text: str, format: Format | None = None, *, scale: float | None = None) -> Paired:
     """Read outcomes; ``format`` None: JSON Lines when the text begins with a brace, else CSV with a header.
 
     Columns: ``prompt`` or ``id``, ``weak``, ``strong``; optionally ``score`` (how much the prompt needs the strong model),
     ``weak_cost`` and ``strong_cost`` in USD. Outcomes are true/false, 0/1 or a score of 0 or more. One that is empty or negative
     (-1 is how judges write "not parsed") is missing: its row is counted and left out.
 
+    Parameters
+    ----------
+    scale : the best possible outcome, where outcomes are graded; None: a stray other value among 0s and 1s is a mistake.
+
     Raises
     ------
     InputError
-        A column is missing, a line is not JSON, or a value is no number. Rows are named by number, their text is never shown.
+        A column is missing, a line is not JSON, a value is no number, or an outcome is off the scale. Rows are named by number,
+        their text is never shown.
     """
     kind = format or ("jsonl" if text.lstrip().startswith("{") else "csv")
     rows = list(_json_rows(text)) if kind == "jsonl" else _csv_rows(text)
@@ -57,6 +69,8 @@ def parse_pairs(text: str, format: Format | None = None) -> Paired:
         }
         if values["weak"] >= 0 and values["strong"] >= 0:  # NaN is not
             usable.append((number, row, values))
+    for key in ("weak", "strong"):
+        _check_scale(usable, key, names[key], scale)
     return Paired(
         id=tuple(str(row[names["id"]]) if names["id"] else str(number) for number, row, _ in usable),
         weak=_column(usable, "weak"),
@@ -112,6 +126,34 @@ def _number(row: Mapping[str, Any], name: str | None, number: int) -> float:
     if math.isinf(found):
         raise InputError(f"pairs: {name} of row {number} is infinite; expected 0, 1 or a score")
     return found
+
+
+def _check_scale(
+    usable: list[tuple[int, Mapping[str, Any], dict[str, float]]],
+    key: str,
+    name: str | None,
+    scale: float | None,
+) -> None:
+    """Refuse outcomes above the stated scale, or without one a few that are neither 0 nor 1 among many that are."""
+    values = _column(usable, key)
+    if scale is not None:
+        strange, expected = np.flatnonzero(values > scale), f"at most {scale:g}, as --scale says"
+    else:
+        strange, expected = np.flatnonzero(~np.isin(values, (0, 1))), "0 or 1 as elsewhere in the column"
+        if len(strange) > max(1, FEW * len(values)) or len(values) - len(strange) < MANY:
+            return
+    if not len(strange):
+        return
+    number, found = usable[strange[0]][0], values[strange[0]]
+    more = f" (and {len(strange) - 1:,} more)" if len(strange) > 1 else ""
+    way = (
+        ""
+        if scale is not None
+        else "; where outcomes are graded, say the best one with --scale, like --scale 10"
+    )
+    raise InputError(
+        f"pairs: {name} of row {number} is {found:g}{more}, expected {expected}; mend it or leave it empty, which counts as missing{way}"
+    )
 
 
 def _column(usable: list[tuple[int, Mapping[str, Any], dict[str, float]]], key: str) -> Floats:

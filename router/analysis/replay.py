@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,13 @@ from numpy.typing import NDArray
 
 from router.analysis.estimates import mean_half_width
 from router.analysis.off_policy import OffPolicy, cross_fitted, evaluate
-from router.analysis.scored import Scored
+from router.analysis.scored import Scored, in_parts
 from router.analysis.tables import CELLS, SPEND, columns
 from router.policy import Policy, confidence_bin
 
 _SUMS = ("n", "n_priced", "baseline_cost", "classifier_cost", "n_measured", "n_assumed", "label_cost")
+SHOWN = 20
+"""Ids of decisions that did not come out as logged: so many are kept, the first by id."""
 
 
 def projected_spend(cells: pd.DataFrame, policy: Policy) -> pd.DataFrame:
@@ -74,6 +77,8 @@ class Replayed:
     """What a policy would have made of logged decisions. USD over the n_priced whose cost is known under it.
 
     ``models`` holds (model, decisions). ``cost_half`` is half the 95 % interval of the mean for traffic like this.
+    ``n_changed`` decisions go to another model than was chosen; to ``n_unsupported`` of these nothing but the choice that was made
+    had a chance, so that no log says what the other model would have answered.
     """
 
     n: int
@@ -85,48 +90,63 @@ class Replayed:
     cost_per_1000: float | None
     cost_half: float | None
     models: tuple[tuple[str, int], ...]
+    n_changed: int
+    n_unsupported: int
 
 
-def reproduce(rows: Scored, policies: Mapping[str, Policy]) -> Reproduction:
+def reproduce(rows: Scored | Iterable[Scored], policies: Mapping[str, Policy]) -> Reproduction:
     """Replay each decision under the policy that made it (by fingerprint) and compare with ``model_chosen``."""
-    made_by = rows.meta["policy"].to_numpy(dtype=object)
-    by_rule = rows.meta["cause"].isin(("routed", "low_confidence", "low_margin")).to_numpy(dtype=bool)
-    n = equal = 0
+    seen = n = equal = 0
     unlike: list[str] = []
-    for fingerprint, policy in policies.items():
-        mine = (made_by == fingerprint) & by_rule
-        if not mine.any() or any(x not in rows.labels for x in policy.label_names):
-            continue
-        part = rows.of(mine)
-        same = part.decide(policy).model == part.meta["model_chosen"].to_numpy(dtype=object)
-        n, equal = n + len(part), equal + int(same.sum())
-        unlike += part.meta["id"][~same].tolist()
-    return Reproduction(n, equal, len(rows) - n, tuple(str(x) for x in unlike[:20]))
+    for rest in in_parts(rows):
+        made_by = rest.meta["policy"].to_numpy(dtype=object)
+        by_rule = rest.meta["cause"].isin(("routed", "low_confidence", "low_margin")).to_numpy(dtype=bool)
+        seen += len(rest)
+        for fingerprint, policy in policies.items():
+            mine = (made_by == fingerprint) & by_rule
+            if not mine.any() or any(x not in rest.labels for x in policy.label_names):
+                continue
+            part = rest.of(mine)
+            same = part.decide(policy).model == part.meta["model_chosen"].to_numpy(dtype=object)
+            n, equal = n + len(part), equal + int(same.sum())
+            unlike = sorted([*unlike, *part.meta["id"][~same].astype(str).tolist()])[:SHOWN]
+    return Reproduction(n, equal, seen - n, tuple(unlike))
 
 
-def replay(rows: Scored, policy: Policy) -> Replayed:
+def replay(rows: Scored | Iterable[Scored], policy: Policy) -> Replayed:
     """Let another policy decide on logged scores; costs are of the decisions' own tokens under the model it chooses.
 
     Margin rules and labels merged by :meth:`Scored.merged` are honoured. Prices are those that the rows were read with. Same
-    tokens under another model is an assumption.
+    tokens under another model is an assumption. Decisions in parts give what they give whole.
     """
-    choices = rows.decide(policy)
-    cost = rows.cost_of(choices.model)
-    known = cost[~np.isnan(cost)]
-    n, n_priced, fell = len(rows), len(known), int(choices.is_fallback.sum())
-    names, counts = np.unique(choices.model.astype(str), return_counts=True)
-    total, squares = float(known.sum()), float(np.sum(known * known))
+    n = n_left_out = n_priced = fell = n_changed = n_unsupported = 0
+    total = squares = 0.0
+    models: Counter[str] = Counter()
+    for part in in_parts(rows):
+        choices = part.decide(policy)
+        cost = part.cost_of(choices.model)
+        known = cost[~np.isnan(cost)]
+        n, n_left_out, n_priced = n + len(part), n_left_out + part.n_left_out, n_priced + len(known)
+        fell += int(choices.is_fallback.sum())
+        changed = choices.model != part.meta["model_chosen"].to_numpy(dtype=object)
+        chance = part.meta["propensity"].to_numpy(dtype=np.float64, na_value=np.nan)
+        n_changed += int(changed.sum())
+        n_unsupported += int((changed & ~(chance < 1.0)).sum())
+        total, squares = total + float(known.sum()), squares + float(np.sum(known * known))
+        models.update(choices.model.tolist())
     half = float(mean_half_width(n_priced, total, squares)) if n_priced > 1 else None
     return Replayed(
         n=n,
-        n_left_out=rows.n_left_out,
+        n_left_out=n_left_out,
         n_priced=n_priced,
         n_fallback=fell,
         fallback_share=fell / n if n else None,
         cost_usd=total if n_priced else None,
         cost_per_1000=1000 * total / n_priced if n_priced else None,
         cost_half=None if half is None else 1000 * half,
-        models=tuple(sorted(zip(names.tolist(), counts.tolist(), strict=True), key=lambda x: (-x[1], x[0]))),
+        models=tuple(sorted(models.items(), key=lambda x: (-x[1], x[0]))),
+        n_changed=n_changed,
+        n_unsupported=n_unsupported,
     )
 
 

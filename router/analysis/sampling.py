@@ -16,8 +16,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from router.analysis.cells import Counts, Floats
-from router.analysis.estimates import Z95
+from router.analysis.estimates import Z95, known
 from router.types import Queue
+
+TWICE = 0.05
+"""Weights that stand for so much more than there is come from several draws, not from chance."""
 
 FLOOR = 2
 """Least labels per stratum: with one there is no variance to be seen."""
@@ -57,20 +60,23 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A share of losses with half its 95 % interval; None without a judged decision.
+    """A share of losses, and their number, with half their 95 % intervals; None without a judged decision.
 
     Attributes
     ----------
-    hajek : sum(y / pi) / sum(1 / pi). ``horvitz_thompson``: sum(y / pi) / N, where N is known.
-    half : from the variance within strata.
+    hajek : the share, sum(y / pi) / sum(1 / pi). ``half``: from the variance within strata.
+    horvitz_thompson : the number, sum(y / pi), of the ``stands_for`` = sum(1 / pi) decisions that the judged ones stand for, and
+        ``horvitz_thompson_half``. None where more is stood for than there is: several draws then count decisions twice.
     n, n_strata : judged decisions, and strata they come from.
     """
 
     n: int
     n_strata: int
     hajek: float | None
-    horvitz_thompson: float | None
     half: float | None
+    stands_for: float = 0.0
+    horvitz_thompson: float | None = None
+    horvitz_thompson_half: float | None = None
 
 
 def draw_audit(ids: Sequence[str], n: int, *, rng: np.random.Generator) -> tuple[Item, ...]:
@@ -187,26 +193,27 @@ def pick_learn(candidates: Candidates, n: int) -> tuple[Item, ...]:
 def estimate(
     loss: ArrayLike, inclusion: ArrayLike, strata: ArrayLike, *, total: int | None = None
 ) -> Estimate:
-    """Estimate the share of losses from a drawn queue, whatever the probabilities, by weights 1 / pi.
+    """Estimate the share and the number of losses from a drawn queue, whatever the probabilities, by weights 1 / pi.
 
     Parameters
     ----------
     loss, inclusion, strata : shape (n,); inclusion in (0, 1]. Equal strata were drawn together.
-    total : number of decisions drawn from, where it is known.
+    total : number of decisions drawn from, where it is known: weights cannot stand for more in one draw.
 
     Notes
     -----
-    Var = sum_h (sum_h 1/pi)^2 (1 - n_h / N_h) s_h^2 / n_h over the squared total weight. A stratum of which one was judged
+    Var of the number = sum_h (sum_h 1/pi)^2 (1 - n_h / N_h) s_h^2 / n_h; of the share, over the squared total weight. A stratum of which one was judged
     borrows the variance of all: with one value it would look certain.
 
     References
     ----------
-    Sarndal, Swensson and Wretman, Model Assisted Survey Sampling (1992), results 3.7.2 and 5.7.1 (Hajek's ratio).
+    Sarndal, Swensson and Wretman, Model Assisted Survey Sampling (1992), results 3.7.2 (strata) and 5.7.1 (Hajek's ratio).
+    D. G. Horvitz and D. J. Thompson, A generalization of sampling without replacement, JASA 47 (1952).
     """
     y, pi = np.asarray(loss, dtype=np.float64), np.asarray(inclusion, dtype=np.float64)
     n = len(y)
     if n == 0:
-        return Estimate(0, 0, None, None, None)
+        return Estimate(0, 0, None, None)
     if not bool(np.all((pi > 0) & (pi <= 1))):
         raise ValueError(
             "inclusion probabilities: found one outside (0, 1]; only drawn queues can be estimated from"
@@ -220,13 +227,17 @@ def estimate(
     pooled = float(y.var(ddof=1)) if n > 1 else float("nan")
     within = np.where(count > 1, squares / np.maximum(count - 1, 1), pooled)
     finite = np.clip(1 - count / np.maximum(size, count), 0.0, 1.0)
-    variance = float(np.sum(size**2 * finite * within / count)) / float(weight.sum()) ** 2
+    spread = Z95 * float(np.sqrt(np.sum(size**2 * finite * within / count)))
+    half, stands_for = known(spread), float(weight.sum())
+    once = total is None or stands_for <= total * (1 + TWICE)
     return Estimate(
         n=n,
         n_strata=len(count),
-        hajek=float(np.sum(y * weight) / weight.sum()),
-        horvitz_thompson=float(np.sum(y * weight) / total) if total else None,
-        half=None if np.isnan(variance) else Z95 * float(np.sqrt(variance)),
+        hajek=float(np.sum(y * weight)) / stands_for,
+        half=None if half is None else half / stands_for,
+        stands_for=stands_for,
+        horvitz_thompson=float(np.sum(y * weight)) if once else None,
+        horvitz_thompson_half=half if once else None,
     )
 
 

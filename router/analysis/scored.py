@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -136,6 +136,11 @@ class Scored:
                 names.append(label)
                 columns.append(self.scores[:, i])
         return replace(self, labels=tuple(names), scores=np.stack(columns, axis=1))
+
+
+def in_parts(rows: Scored | Iterable[Scored]) -> Iterable[Scored]:
+    """Decisions that came whole, or in parts because a log of them does not fit into memory."""
+    return (rows,) if isinstance(rows, Scored) else rows
 
 
 def merged_policy(

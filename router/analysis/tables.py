@@ -159,6 +159,17 @@ PAIRS = Contract(
     largest_bin=100,
 )
 
+CALLS = Contract(
+    "calls",
+    "one row per model and bin of time; calls that gave a reply and were timed",
+    (
+        Column("model", "text", "the model that answered"),
+        Column("ms", "sum", "middle of the bin, within 1 % of every time in it"),
+        Column("n", "count", "calls"),
+        Column("total_ms", "sum", "their milliseconds, added up"),
+    ),
+)
+
 SPEND = Contract(
     "spend",
     "one row per label, model and cause (and day, where given); every decision",

@@ -101,7 +101,7 @@ def cheapest_certified(
             else f"; about {certificate.labels_missing:,} more audit judgements may do"
         )
         # Where more judgements may do it is not known yet that nothing meets the condition.
-        reason: Reason = "infeasible" if certificate.labels_missing is None else "not_measured"
+        reason: Reason = "infeasible" if certificate.is_infeasible else "not_measured"
         return NoOptimum(name, reason, f"no threshold is certified at {certificate.alpha:g}{more}")
     allowed = np.isin(STEPS, [grid_index(t) for t in passed])
     return _optimum(curve, name, curve.cost_per_1000[STEPS], allowed, rng, draws, None)

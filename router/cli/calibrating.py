@@ -48,6 +48,7 @@ def calibration(
     from router.analysis.calibration import isotonic, isotonic_out_of_fold, meaning
     from router.log import evidence
     from router.log.audits import audit_rows
+    from router.log.queries import bins
 
     rules, _ = _rules(policy, data)
     line = rules.threshold if threshold is None else threshold
@@ -62,7 +63,7 @@ def calibration(
             )
         unused = audit_rows(log, picked).table["verdict"]
         unused = unused[~unused.isin(("right", "wrong"))]
-        names = evidence.score_labels(log, picked)
+        names, n_scored = evidence.score_labels(log, picked), int(bins(log, picked)["n"].sum())
         scores = evidence.scored(log, picked, names, (), _rules(policy, data)[1], ids=judged["id"].tolist())
     confidence = judged["confidence"].to_numpy(dtype=float)
     correct = (judged["verdict"] == "right").to_numpy()
@@ -73,7 +74,7 @@ def calibration(
     else:
         after = mended.confidence
     labels = _by_label(judged, seed)
-    said, estimated = meaning(confidence, after, correct, line), _estimate(everything)
+    said, estimated = meaning(confidence, after, correct, line), _estimate(everything, n_scored)
     if json:
         at, accuracy = isotonic(confidence, correct)
         emit(
@@ -114,7 +115,13 @@ def _say(raw: Calibration, said: Meaning, estimated: Estimate, temperature: floa
         say(f"beside it the label is right in {share(said.accuracy_near)} ({span}, n = {said.n_near})")
     if estimated.hajek is not None:
         half = "" if estimated.half is None else f" ± {share(estimated.half)}"
-        say(f"wrong labels by the estimate queue: {share(estimated.hajek)}{half} (n = {estimated.n:,})")
+        number = estimated.horvitz_thompson
+        if number is None:
+            text = "; how many that is, several draws of the same decisions cannot tell"
+        else:
+            wide = estimated.horvitz_thompson_half
+            text = f": {number:,.0f}{'' if wide is None else f' ± {wide:,.0f}'} of the {estimated.stands_for:,.0f} that they stand for"
+        say(f"wrong labels by the estimate queue: {share(estimated.hajek)}{half} (n = {estimated.n:,}){text}")
     verdict = "is above" if raw.is_miscalibrated else "is not above"
     say(
         f"ECE {verdict} what a perfect classifier shows on {raw.n:,} decisions ({share(raw.floor_p95)} in 95 of 100 cases)"
@@ -133,14 +140,15 @@ def _by_label(judged: pd.DataFrame, seed: int) -> dict[str, Calibration]:
     }
 
 
-def _estimate(judged: pd.DataFrame) -> Estimate:
-    """The share of losses by the estimate queue; the reason of each item names its stratum."""
+def _estimate(judged: pd.DataFrame, n_scored: int) -> Estimate:
+    """The share and the number of losses by the estimate queue; the reason of each item names its stratum."""
     from router.analysis.sampling import estimate
 
     drawn = judged[
         (judged["queue"] == "estimate") & judged["inclusion_probability"].between(0, 1, inclusive="right")
     ]
-    return estimate(drawn["verdict"] == "wrong", drawn["inclusion_probability"], drawn["stratum"].fillna(""))
+    strata = drawn["stratum"].fillna("")
+    return estimate(drawn["verdict"] == "wrong", drawn["inclusion_probability"], strata, total=n_scored)
 
 
 def _temperature(judged: pd.DataFrame, scores: pd.DataFrame, names: list[str], seed: int) -> Any:

@@ -185,6 +185,18 @@ def share(value: float | None) -> str:
     return "not known" if value is None or value != value else f"{value:.1%}"
 
 
+def shortened(prompt: str | None, limit: int = 60) -> str:
+    r"""A stored prompt on one line, cut; "not stored" for None.
+
+    >>> shortened("two\n lines"), shortened("abcdef", 4), shortened(None)
+    ('two lines', 'abc…', 'not stored')
+    """
+    if prompt is None:
+        return "not stored"
+    line = " ".join(prompt[: 8 * limit].split())
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
 def with_half(value: str, half: str | None) -> str:
     """A figure with half its interval, where there is one."""
     return value if half is None else f"{value} ± {half}"

@@ -30,6 +30,14 @@ def pairs(
             help="CSV or JSON Lines with prompt or id, weak and strong; optionally score, weak_cost and strong_cost.",
         ),
     ],
+    scale: Annotated[
+        float | None,
+        typer.Option(
+            "--scale",
+            show_default=False,
+            help="The best outcome there can be, where outcomes are graded and not 0 or 1.",
+        ),
+    ] = None,
     alpha: Alpha = 0.1,
     delta: Delta = 0.1,
     seed: Seed = 0,
@@ -50,7 +58,9 @@ def pairs(
     for name, value in (("--alpha", alpha), ("--delta", delta)):
         if not 0.0 < value < 1.0:
             raise InputError(f"{name}: found {value!r}, expected a number between 0 and 1")
-    found = parse_pairs(read_text(file))
+    if scale is not None and not 0.0 < scale < float("inf"):
+        raise InputError(f"--scale: found {scale!r}, expected a number above 0")
+    found = parse_pairs(read_text(file), scale=scale)
     if len(found) == 0:
         raise NotEnoughData(f"no row with both outcomes ({found.n_missing:,} without)")
     said = report(found, rng=np.random.default_rng(seed))

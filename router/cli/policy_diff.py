@@ -12,16 +12,18 @@ import typer
 
 from router.cli.export import chosen, reading
 from router.cli.options import Data, Json, PolicyFile, Since, Until
-from router.cli.output import emit, money, say, share, table, with_half
+from router.cli.output import emit, money, say, share, shortened, table, with_half
 from router.cli.pairing import read_text
 from router.cli.reading import _rules, enough
-from router.cli.replaying import Merge, read_merges, say_merge, scored_rows
+from router.cli.replaying import Merge, merge_way, read_merges, say_merge, scored_rows
 from router.errors import InputError
 
 if TYPE_CHECKING:
     from router.analysis.diff import Change, PolicyDiff
     from router.policy import Policy
 
+SHOWN = 5
+"""Decisions that change model and are printed; --json has more."""
 
 _LEFT = re.compile(r"# (label .* is gone|\w+ is taken away; was .*)")
 """What a patch says of a change that no key can hold."""
@@ -58,6 +60,7 @@ def policy_diff(
     from router.analysis.diff import toml_patch
     from router.analysis.scored import merged_policy
     from router.cli.reading import _check_threshold
+    from router.log import evidence
     from router.policy import Policy
     from router.prices import PriceBook
 
@@ -84,9 +87,12 @@ def policy_diff(
     models = tuple(dict.fromkeys((*old.model_names, *candidate.model_names)))
     picked = chosen(since, until)
     with reading(data) as log:
-        rows = scored_rows(log, picked, old.label_names, models, book)
-        enough(len(rows), log, picked, "with a score for each label of the policy")
-    found = compare(rows, old, candidate, new_rows=rows.merged(merges) if merges else None)
+        how = merge_way(log, picked, old.label_names) if merges else None
+        lengths = evidence.prompt_lengths(log, picked, old.label_names)
+        parts = scored_rows(log, picked, old.label_names, models, book)
+        found = compare(parts, old, candidate, merges=merges, how=how, lengths=lengths)
+        enough(found.total.n, log, picked, "with a score for each label of the policy")
+        prompts = evidence.prompts(log, [x.id for x in found.flips[:SHOWN]])
     if toml:
         today = datetime.now(UTC).date()
         typer.echo(
@@ -96,12 +102,12 @@ def policy_diff(
     elif json:
         emit(asdict(found) | {"worse": [x.name for x in found.worse]})
     else:
-        _print_diff(found)
+        _print_diff(found, prompts)
     _say_diff(found)
     if threshold is not None:
         _say_kept(old)
-    if merges:
-        say_merge(rows)
+    if how is not None:
+        say_merge(how)
         if toml:
             say("note: a merge changes labels and rubrics, which a patch cannot; edit the policy by hand")
 
@@ -153,7 +159,7 @@ def apply(
         say(f"note: {left[1]}: a patch cannot do that; edit the policy")
 
 
-def _print_diff(found: PolicyDiff) -> None:
+def _print_diff(found: PolicyDiff, prompts: dict[str, str | None]) -> None:
     columns = ("", "decisions", "change model", "fallback before", "after", "USD", "")
     table(columns, [_row(x) for x in (found.total, *found.by_label, *(y for y in found.segments if not y.name.startswith("label ")))],
           right=columns[1:6])  # fmt: skip
@@ -164,6 +170,16 @@ def _print_diff(found: PolicyDiff) -> None:
             [(x.old_model, x.new_model, f"{x.n:,}", money(x.cost_change)) for x in found.moves],
             right=("decisions", "USD"),
         )
+    if found.flips:
+        typer.echo()
+        table(
+            ("changes most", "prompt", "label", "confidence", "from", "to", "USD"),
+            [
+                (x.id, shortened(prompts.get(x.id)), x.label, f"{x.confidence:.3f}", x.old_model, x.new_model, money(x.cost_change))
+                for x in found.flips[:SHOWN]
+            ],
+            right=("confidence", "USD"),
+        )  # fmt: skip
 
 
 def _row(x: Change) -> tuple[str, ...]:

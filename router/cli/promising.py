@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from router.analysis.sweep import Sweep
     from router.log.audits import AuditRows
     from router.log.drawn import Traffic
+    from router.log.evidence import Ground
     from router.log.queries import Filter
     from router.log.reader import Log
     from router.policy import Policy
@@ -147,7 +148,7 @@ def certify(
         "models; fix alpha before looking: each new wish after a look costs validity"
     )
     if not passed:
-        raise typer.Exit(NOT_ENOUGH if any(x.labels_missing is not None for x in found) else INFEASIBLE)
+        raise typer.Exit(INFEASIBLE if all(x.is_infeasible for x in found) else NOT_ENOUGH)
 
 
 def certificates(
@@ -171,6 +172,7 @@ def certificates(
     from router.analysis.certify import certify_labels
     from router.analysis.judgements import LOSSES
     from router.log.audits import audit_rows, bins_above_margin
+    from router.log.evidence import ground
     from router.log.queries import bins
 
     _check_promise(alpha, delta, loss)
@@ -189,9 +191,11 @@ def certificates(
         raise InputError(
             "every label has a threshold of its own, so that none follows the policy's; take --per-label for a promise on each"
         )
-    whole = bins(log, picked)
+    own = ground(log, picked, rules.labels_fingerprint, rows.classifier)
+    say_other(own)
+    whole = bins(log, own.chosen)
     least = rules.min_margin
-    traffic = whole if not least else bins_above_margin(log, picked, least)
+    traffic = whole if not least else bins_above_margin(log, own.chosen, least)
     wanted: dict[str, Any] = {"alpha": alpha, "delta": delta, "loss": kind, "look": look, "whole": whole}
     if per_label:
         return certify_labels(found.audit, traffic, follow, **wanted), found
@@ -246,6 +250,20 @@ def _plan(alpha: float, delta: float) -> str:
     half = labels_needed(alpha, delta, alpha / 2)
     more = "" if half is None else f", and about {half:,} if losses are half as many as allowed"
     return f"A promise of {share(alpha)} takes {zero_failures_needed(alpha, delta):,} judgements among the served without a loss{more}"
+
+
+def say_other(own: Ground) -> None:
+    """How many decisions have scores that mean something else."""
+    if own.n_other:
+        say(
+            f"note: {own.n_other:,} decisions are counted apart, not here: another classifier scored them, or for other labels, "
+            "rubrics or examples"
+        )
+    if not own.is_asked:
+        say(
+            "note: no decision was scored for exactly this policy's labels, rubrics and examples; taken are those for the newest ones, as "
+            "if their scores meant the same"
+        )
 
 
 def _say_uneven(rows: AuditRows) -> None:
@@ -354,6 +372,9 @@ def _say_certificate(one: Certificate) -> None:
         "risk": "too many losses at the strictest threshold that can be tested",
     }.get(one.ended_by, "nothing to test")
     more = "" if one.labels_missing is None else f"; about {one.labels_missing:,} more judgements may do"
+    if one.labels_missing is None and one.ended_by == "labels":
+        more = "; no traffic is served by the label's model, so there is none to judge"
+        more += ": let the policy explore, or judge labels (--loss label)" if one.supported_from else ""
     if one.labels_missing is None and one.ended_by == "risk":
         more = "; at this rate of losses no number of judgements would: raise alpha, or improve the scores"
     say(f"{whose}no threshold can be promised: {why}{more}")

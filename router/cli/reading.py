@@ -16,6 +16,7 @@ from router.cli.output import emit, money, say, share, table, with_half
 from router.errors import InputError
 
 if TYPE_CHECKING:
+    from router.analysis.latency import Latency
     from router.analysis.sweep import OperatingPoint, Sweep
     from router.log.queries import Filter
     from router.log.reader import Log
@@ -58,10 +59,11 @@ def sweep(
 ) -> None:
     """What every threshold would do to the logged decisions. --json: the whole curve."""
     from router.analysis.dead_zones import dead_zones
+    from router.analysis.latency import Latency
     from router.analysis.sweep import cheapest, operating_point
     from router.analysis.sweep import sweep as sweep_cells
     from router.cli import collisions
-    from router.log.queries import cells
+    from router.log.queries import call_times, cells
 
     for value in threshold or []:
         _check_threshold(value)
@@ -71,6 +73,7 @@ def sweep(
         counted = cells(log, picked, rules, book)
         curve = sweep_cells(counted, rules)
         enough(curve.n, log, picked, "with scores for the policy's labels")
+        times = Latency(curve, call_times(log, picked))
         by_margin = collisions.margins(log, picked, rules, book) if margins else None
     zones = dead_zones(counted, rules)
     best = cheapest(curve)
@@ -80,14 +83,16 @@ def sweep(
         document = _curve_document(curve, full=not threshold) | collisions.beside(
             curve, rules, zones, by_margin
         )
-        emit(
-            document
-            | {"cheapest": None if best is None else asdict(best), "points": [_point(x) for x in points]}
-        )
+        if not threshold:
+            document["curve"]["mean_ms"] = times.mean_ms
+        shown = [_point(x) | {"latency": asdict(times.at(x.threshold))} for x in points]
+        document |= {"cheapest": None if best is None else asdict(best), "points": shown}
+        emit(document | {"latency": [asdict(x) for x in times.models]})
     else:
-        _print_points(points, curve, None if best is None else best.threshold)
-        collisions.print_beside(zones, by_margin)
+        _print_points(points, curve, None if best is None else best.threshold, times)
+        collisions.print_beside(curve, rules, zones, by_margin)
     say_ground(curve.n, curve.n_priced, curve.grade)
+    _say_times(times)
     if curve.n_left_out:
         say(f"note: {curve.n_left_out:,} decisions left out: their label is not one of the policy's")
     if curve.has_margin_rule:
@@ -169,6 +174,8 @@ def overlap(
     if not 0.01 <= close <= 1.0 or abs(close * 100 - round(close * 100)) > 1e-9:
         raise InputError(f"--close: found {close!r}, expected a multiple of 0.01 from 0.01 to 1")
     rules, book = _rules(policy, data)
+    if len(rules.labels) < 2:
+        raise NotEnoughData("the policy has one label, and it takes two to overlap; add one to the policy")
     picked = chosen(since, until)
     with reading(data) as log:
         found = find(pairs(log, picked, rules, book), rules.label_names, bound=round(close, 2))
@@ -259,8 +266,23 @@ def _point(point: OperatingPoint) -> dict[str, Any]:
     return asdict(point) | {"labels": [dict(zip(names, row, strict=True)) for row in point.labels]}
 
 
-def _print_points(points: list[OperatingPoint], curve: Sweep, best: float | None) -> None:
+def _say_times(times: Latency) -> None:
+    """What projected times rest on."""
+    timed = [x for x in times.models if x.n_calls]
+    if timed:
+        calls = ", ".join(f"{x.model} {x.n_calls:,}" for x in timed)
+        say(
+            "median and p95 ms are projected: each model's logged times, mixed by who would answer, within 1 %, "
+            f"classifier not included; they rest on timed calls of {calls}"
+        )
+    never = [x.model for x in times.models if not x.n_calls]
+    if never:
+        say(f"note: never timed: {', '.join(never)}; where they would answer the time is not known")
+
+
+def _print_points(points: list[OperatingPoint], curve: Sweep, best: float | None, times: Latency) -> None:
     rows = []
+    is_timed = any(x.n_calls for x in times.models)
     for point in points:
         mark = " ".join(
             word
@@ -270,6 +292,8 @@ def _print_points(points: list[OperatingPoint], curve: Sweep, best: float | None
             )
             if there
         )
+        mix = times.at(point.threshold)
+        ms = ["" if x is None else f"{x:,.0f}" for x in (mix.p50_ms, mix.p95_ms)]
         rows.append(
             (
                 f"{point.threshold:g}",
@@ -283,6 +307,7 @@ def _print_points(points: list[OperatingPoint], curve: Sweep, best: float | None
                     None if point.savings_half is None else share(point.savings_half),
                 ),
                 f"{point.changing:,}",
+                *(ms if is_timed else ()),
                 mark,
             )
         )
@@ -293,6 +318,7 @@ def _print_points(points: list[OperatingPoint], curve: Sweep, best: float | None
         "USD per 1,000",
         f"savings vs {curve.baseline or 'no baseline'}",
         "change model",
+        *(("median ms", "p95 ms") if is_timed else ()),
         "",
     )
     table(columns, rows, right=columns[:-1])

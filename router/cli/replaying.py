@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from router.cli.export import chosen, reading
 from router.cli.options import Data, Json, PolicyFile, Since, Until
-from router.cli.output import emit, money, say, share, table, with_half
+from router.cli.output import emit, money, progress, say, share, table, with_half
+from router.cli.promising import say_other
 from router.cli.reading import _rules, enough
 from router.errors import InputError
 
 if TYPE_CHECKING:
     from router.analysis.off_policy import OffPolicy
     from router.analysis.replay import Reproduction
-    from router.analysis.scored import Scored
+    from router.analysis.scored import How, Scored
     from router.log.queries import Filter
     from router.log.reader import Log
     from router.policy import Policy
@@ -49,25 +51,35 @@ def replay(
 
     from router.analysis.replay import replay as again
     from router.analysis.replay import value
-    from router.analysis.scored import merged_policy
-    from router.log.evidence import judgements
+    from router.analysis.scored import Scored, merged_policy
+    from router.log.evidence import ground, judgements, newest_classifier, scored
 
     rules, book = _rules(policy, data)
     merges = read_merges(merge, rules)
     picked = chosen(since, until)
+    labels, models = rules.label_names, rules.model_names
     with reading(data) as log:
-        rows = scored_rows(log, picked, rules.label_names, rules.model_names, book)
-        enough(len(rows), log, picked, "with a score for each label of the policy")
+        own = ground(log, picked, rules.labels_fingerprint, newest_classifier(log, picked))
+        how = merge_way(log, own.chosen, labels) if merges else None
+        parts = scored_rows(log, own.chosen, labels, models, book)
+        again_rules = merged_policy(rules, merges) if merges else rules
+        found = again((x.merged(merges, how) for x in parts) if merges else parts, again_rules)
+        enough(found.n, log, picked, "with a score for each label of the policy")
         check = _reproduction(log, picked, book)
-        judged, logged_by = judgements(log, picked), _policies(log)
-    audit = judged[judged["queue"] == "audit"]
-    worth = None if merges else value(rows, rules, audit, logged_by, rng=np.random.default_rng(0))
-    found = again(rows.merged(merges), merged_policy(rules, merges)) if merges else again(rows, rules)
+        worth = None
+        if not merges:
+            judged = judgements(log, picked)
+            audit = judged[judged["queue"] == "audit"]
+            rows = Scored.from_table(
+                scored(log, own.chosen, labels, models, book, ids=audit["id"].tolist()), labels, models
+            )
+            worth = value(rows, rules, audit, _policies(log), rng=np.random.default_rng(0))
     if json:
-        models = [{"model": name, "n": n} for name, n in found.models]
+        answered = [{"model": name, "n": n} for name, n in found.models]
         emit(
             asdict(found)
-            | {"models": models, "reproduction": asdict(check), "merges": merges}
+            | {"n_other": own.n_other}
+            | {"models": answered, "reproduction": asdict(check), "merges": merges}
             | {"off_policy": None if worth is None else asdict(worth)}
         )
     else:
@@ -88,27 +100,43 @@ def replay(
             ],
             right=("",),
         )
+    say_other(own)
     if found.n_left_out:
         say(f"note: {found.n_left_out:,} decisions left out: they lack a score for a label of the policy")
     say(
         f"costs are over {found.n_priced:,} decisions, of the tokens that were used; another model may use others"
     )
-    if merges:
-        say_merge(rows)
+    if found.n_unsupported:
+        say(
+            f"note: {found.n_unsupported:,} of {found.n_changed:,} decisions that would go to another model had no chance to: what it would have "
+            "answered is in no log. Without exploration a log certifies raising a threshold, never lowering it"
+        )
+    if how is not None:
+        say_merge(how)
     say_reproduction(check)
     if worth is not None:
         _say_value(worth)
 
 
-def scored_rows(log: Log, picked: Filter, labels: Any, models: Any, book: PriceBook) -> Scored:
-    """All scores and costs of the decisions that a filter picks; says when only the newest were read."""
+def scored_rows(
+    log: Log, picked: Filter, labels: Sequence[str], models: Sequence[str], book: PriceBook
+) -> Iterator[Scored]:
+    """All scores and costs of the decisions that a filter picks, part by part, with a bar that says how far it is."""
     from router.analysis.scored import Scored
-    from router.log.evidence import MOST_ROWS, scored
+    from router.log.evidence import scored_parts
+    from router.log.queries import count
 
-    table = scored(log, picked, labels, models, book)
-    if len(table) == MOST_ROWS:
-        say(f"note: the newest {MOST_ROWS:,} decisions were read; choose others with --since and --until")
-    return Scored.from_table(table, labels, models)
+    with progress("reading scores", count(log, picked), unit="decisions") as advance:
+        for part in scored_parts(log, picked, labels, models, book, progress=advance):
+            yield Scored.from_table(part, labels, models)
+
+
+def merge_way(log: Log, picked: Filter, labels: Sequence[str]) -> How:
+    """How scores of merged labels become one: added where the scores of every decision sum to 1, else the larger one."""
+    from router.analysis.calibration import SIMPLEX
+    from router.log.evidence import sum_to_1
+
+    return "sum" if sum_to_1(log, picked, labels, within=SIMPLEX) else "max"
 
 
 def read_merges(given: list[str] | None, rules: Policy) -> dict[str, tuple[str, ...]]:
@@ -133,13 +161,9 @@ def read_merges(given: list[str] | None, rules: Policy) -> dict[str, tuple[str, 
     return merges
 
 
-def say_merge(rows: Scored) -> None:
+def say_merge(how: How) -> None:
     """How the scores of merged labels became one."""
-    way = (
-        "added (they sum to 1)"
-        if rows.natural_merge == "sum"
-        else "the larger of each (they do not sum to 1)"
-    )
+    way = "added (they sum to 1)" if how == "sum" else "the larger of each (they do not sum to 1)"
     say(f"merged scores are {way}")
 
 
@@ -174,8 +198,7 @@ def _say_value(value: OffPolicy) -> None:
 
 def _reproduction(log: Log, picked: Filter, book: PriceBook) -> Reproduction:
     from router.analysis.replay import Reproduction, reproduce
-    from router.analysis.scored import Scored
-    from router.log.evidence import score_labels, scored
+    from router.log.evidence import score_labels
     from router.log.queries import count
 
     policies = _policies(log)
@@ -183,12 +206,7 @@ def _reproduction(log: Log, picked: Filter, book: PriceBook) -> Reproduction:
     known = {key: rules for key, rules in policies.items() if set(rules.label_names) <= names}
     # Labels come and go: each policy is replayed on the rows that have its own ones.
     parts = [
-        reproduce(
-            Scored.from_table(
-                scored(log, replace(picked, policy=key), rules.label_names, (), book), rules.label_names, ()
-            ),
-            {key: rules},
-        )
+        reproduce(scored_rows(log, replace(picked, policy=key), rules.label_names, (), book), {key: rules})
         for key, rules in known.items()
         if picked.policy in (None, key)
     ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from router.log.drawn import Traffic, read_drawn
+from router.log.evidence import newest_classifier
 from router.log.filters import Filter, where
 from router.log.judged import judged
 from router.log.reader import Log
@@ -52,17 +53,12 @@ def audit_rows(log: Log, chosen: Filter) -> AuditRows:
     ]
     mine = [drawn[x] for x in table["id"] if x in drawn]
     narrower = {x.traffic for x in mine if x.traffic is not None and not x.traffic.holds(chosen)}
-    newest = log.rows(
-        f"SELECT d.classifier FROM decisions d WHERE d.confidence IS NOT NULL AND {condition} "
-        "ORDER BY d.decided_at DESC, d.id DESC LIMIT 1",
-        values,
-    )
     return AuditRows(
         table=table,
         narrower=tuple(sorted(narrower, key=repr)),
         n_unnoted=len(table) - len(mine),
         n_unknown=sum(x.traffic is None for x in mine),
-        classifier=newest[0][0] if newest else None,
+        classifier=newest_classifier(log, chosen),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from router.log import sources
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
     from router.prices import PriceBook
 
-MOST_ROWS = 500_000
-"""How many decisions are read with all their scores: the newest. Beyond it samples are large enough, and memory is not."""
+PART_ROWS = 131_072
+"""How many decisions are read at a time with all their scores: a whole log of them does not fit into memory."""
 
 
 def judgements(log: Log, chosen: Filter) -> pd.DataFrame:
@@ -51,10 +52,64 @@ def scored(
     models: Sequence[str],
     prices: PriceBook,
     *,
-    ids: Collection[str] | None = None,
-    limit: int = MOST_ROWS,
+    ids: Collection[str],
 ) -> pd.DataFrame:
-    """Decisions, newest first, with columns ``score:<label>`` and ``cost:<model>`` (USD, NULL: not known); see ``scored.sql``."""
+    """Some decisions by id, newest first, with the columns of :func:`scored_parts`."""
+    query, values, rates = _scored(log, chosen, labels, models, prices)
+    query += " AND d.id IN (SELECT CAST(unnest($ids) AS UUID))\nORDER BY d.decided_at DESC, d.id DESC"
+    found = log.frame(query, values | {"ids": list(ids)}, {"rates": rates})
+    return found.rename(columns=_names(labels, models))
+
+
+def scored_parts(
+    log: Log,
+    chosen: Filter,
+    labels: Sequence[str],
+    models: Sequence[str],
+    prices: PriceBook,
+    *,
+    progress: Callable[[int], None] | None = None,
+    size: int = PART_ROWS,
+) -> Iterator[pd.DataFrame]:
+    """All decisions with scores, in parts and in no order, with ``score:<label>`` and ``cost:<model>`` (USD, NULL: not known).
+
+    See ``scored.sql``. ``progress`` is called with the rows of each part.
+    """
+    query, values, rates = _scored(log, chosen, labels, models, prices)
+    for part in log.batches(query, values, {"rates": rates}, size=size):
+        yield part.rename(columns=_names(labels, models))
+        if progress is not None:
+            progress(len(part))
+
+
+def sum_to_1(log: Log, chosen: Filter, labels: Sequence[str], *, within: float) -> bool:
+    """Whether the scores of these labels sum to 1 in every decision that has them all: then merged labels are added."""
+    condition, values = where(chosen)
+    total = " + ".join(f"d.scores[$label_{k}]" for k in range(len(labels)))
+    rows = log.rows(
+        f"SELECT coalesce(bool_and(abs({total} - 1) <= $within), true) FROM decisions d "
+        f"WHERE d.confidence IS NOT NULL AND {condition}",
+        values | {f"label_{k}": name for k, name in enumerate(labels)} | {"within": within},
+    )
+    return bool(rows[0][0])
+
+
+def prompt_lengths(log: Log, chosen: Filter, labels: Sequence[str]) -> tuple[float, ...]:
+    """Quartiles of the characters of prompts, of decisions with a score for each label; empty where none is known."""
+    condition, values = where(chosen)
+    whole = "".join(f" AND d.scores[$label_{k}] IS NOT NULL" for k in range(len(labels)))
+    rows = log.rows(
+        "SELECT quantile_cont(d.prompt_chars, [0.25, 0.5, 0.75]) FROM decisions d "
+        f"WHERE d.confidence IS NOT NULL{whole} AND {condition}",
+        values | {f"label_{k}": name for k, name in enumerate(labels)},
+    )
+    return tuple(float(x) for x in rows[0][0] or ())
+
+
+def _scored(
+    log: Log, chosen: Filter, labels: Sequence[str], models: Sequence[str], prices: PriceBook
+) -> tuple[str, dict[str, Any], Any]:
+    """The query, its values, and the rates that it joins."""
     condition, values = where(chosen)
     columns = "".join(f", d.scores[$label_{k}] AS score_{k}" for k in range(len(labels)))
     columns += "".join(f", {row_cost(f'r{k}')} AS cost_{k}" for k in range(len(models)))
@@ -65,23 +120,22 @@ def scored(
     )
     bound: dict[str, Any] = {f"label_{k}": name for k, name in enumerate(labels)}
     bound |= {f"model_{k}": name for k, name in enumerate(models)}
-    bound |= {"limit": limit}
-    if ids is not None:
-        condition += " AND list_contains($ids, CAST(d.id AS VARCHAR))"
-        bound |= {"ids": list(ids)}
     query = (
         sql("scored").replace("{columns}", columns).replace("{joins}", joins).replace("{filter}", condition)
     )
     rates = rates_table(prices, models, sources.days(log, chosen), sources.service_tiers(log))
-    found = log.frame(query, values | bound, {"rates": rates})
+    return query.rstrip(), values | bound, rates
+
+
+def _names(labels: Sequence[str], models: Sequence[str]) -> dict[str, str]:
     names = {f"score_{k}": f"score:{name}" for k, name in enumerate(labels)}
-    return found.rename(columns=names | {f"cost_{k}": f"cost:{name}" for k, name in enumerate(models)})
+    return names | {f"cost_{k}": f"cost:{name}" for k, name in enumerate(models)}
 
 
 def prompts(log: Log, ids: Collection[str]) -> dict[str, str | None]:
     """Stored prompts by id; None where the log keeps none."""
     rows = log.rows(
-        "SELECT CAST(id AS VARCHAR), prompt FROM decisions WHERE list_contains($ids, CAST(id AS VARCHAR))",
+        "SELECT CAST(id AS VARCHAR), prompt FROM decisions WHERE id IN (SELECT CAST(unnest($ids) AS UUID))",
         {"ids": list(ids)},
     )
     return dict(rows)
@@ -106,6 +160,46 @@ def score_labels(log: Log, chosen: Filter) -> list[str]:
         values,
     )
     return [str(label) for (label,) in rows]
+
+
+def newest_classifier(log: Log, chosen: Filter) -> str | None:
+    """Name of the classifier that scored the newest decision with scores; None without one, or where it does not say."""
+    condition, values = where(chosen)
+    rows = log.rows(
+        f"SELECT d.classifier FROM decisions d WHERE d.confidence IS NOT NULL AND {condition} "
+        "ORDER BY d.decided_at DESC, d.id DESC LIMIT 1",
+        values,
+    )
+    return rows[0][0] if rows else None
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Decisions whose scores mean the same: of one classifier, for one set of labels, rubrics and examples.
+
+    ``chosen`` picks them; ``n_other`` with scores are of another ground. ``is_asked``: it is the label set that was asked for;
+    else the log has none of that, and it is the newest one's.
+    """
+
+    chosen: Filter
+    n_other: int
+    is_asked: bool
+
+
+def ground(log: Log, chosen: Filter, label_set: str, classifier: str | None) -> Ground:
+    """The ground of a classifier (None: of any) and a policy's labels (their fingerprint); decisions that do not say belong to it."""
+    condition, values = where(chosen)
+    rows = log.rows(
+        "SELECT d.classifier, d.labels_fingerprint, count(*), max(d.decided_at) FROM decisions d "
+        f"WHERE d.confidence IS NOT NULL AND {condition} GROUP BY ALL ORDER BY 4 DESC NULLS LAST, 1, 2",
+        values,
+    )
+    mine = [x for x in rows if classifier is None or x[0] in (None, classifier)]
+    is_asked = any(x[1] in (None, label_set) for x in mine) or not mine
+    wanted = label_set if is_asked else mine[0][1]
+    n_other = sum(x[2] for x in rows) - sum(x[2] for x in mine if x[1] in (None, wanted))
+    narrowed = replace(chosen, classifier=classifier, label_set=wanted) if n_other else chosen
+    return Ground(narrowed, n_other, is_asked)
 
 
 def rested_on(log: Log, chosen: Filter) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -22,6 +22,8 @@ class Filter:
     confidence : (low, high), ``low <= confidence < high``; a high of 1 or more includes 1.
     text : the prompt contains it, whatever the case; taken literally.
     unmeasured : those without token counts that may have cost something; calls that nobody charges for cost 0.
+    classifier, label_set : the name of the classifier, the fingerprint of the labels that were scored; decisions that do not
+        say (some imports) match too.
     upto : only the first ``upto`` rows in the order they were ingested, so that pages do not shift.
     """
 
@@ -38,6 +40,8 @@ class Filter:
     outcomes: tuple[str, ...] = ()
     unmeasured: bool = False
     failed: bool = False
+    classifier: str | None = None
+    label_set: str | None = None
     upto: int | None = None
 
     def without(self, name: str) -> Filter:
@@ -95,6 +99,10 @@ def where(chosen: Filter) -> tuple[str, dict[str, Any]]:
         )
     if chosen.failed:
         add("d.outcome IS NOT NULL AND NOT list_contains($replies, d.outcome)", replies=list(REPLIES))
+    if chosen.classifier is not None:
+        add("(d.classifier IS NULL OR d.classifier = $classifier)", classifier=chosen.classifier)
+    if chosen.label_set is not None:
+        add("(d.labels_fingerprint IS NULL OR d.labels_fingerprint = $label_set)", label_set=chosen.label_set)
     if chosen.upto is not None:
         add("d.rowid < $upto", upto=chosen.upto)
     return " AND ".join(parts), values

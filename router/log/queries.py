@@ -12,7 +12,7 @@ from router.log.drops import unreported
 from router.log.filters import Filter, where
 from router.log.pricing import rates_table, routes_table, row_cost
 from router.log.reader import Log
-from router.log.reductions import bins, cells, count, latency, pairs, series, summary
+from router.log.reductions import bins, call_times, cells, count, latency, pairs, series, summary
 from router.log.schema import sql
 from router.log.spending import baseline_of, dearest, repriced, spend
 from router.policy import Policy
@@ -29,6 +29,7 @@ __all__ = [
     "baseline_of",
     "bins",
     "bounds",
+    "call_times",
     "cells",
     "close_calls",
     "count",

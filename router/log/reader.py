@@ -149,6 +149,21 @@ class Log:
                 cursor.register(name, table)
             return cursor.execute(query, dict(parameters or {})).df()
 
+    def batches(
+        self,
+        query: str,
+        parameters: Mapping[str, Any] | None = None,
+        tables: Mapping[str, Any] | None = None,
+        *,
+        size: int,
+    ) -> Iterator[pd.DataFrame]:
+        """Run a query and give its rows in frames of at most ``size``: a long log takes no more memory than a short one."""
+        with self._reading() as cursor:
+            for name, table in (tables or {}).items():
+                cursor.register(name, table)
+            for batch in cursor.sql(query, params=dict(parameters or {})).to_arrow_reader(size):
+                yield batch.to_pandas()
+
     def arrays(
         self,
         query: str,

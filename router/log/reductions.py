@@ -127,6 +127,13 @@ def _latency(log: Log, chosen: Filter, width: timedelta, *, exact: bool) -> pd.D
     return log.frame(query, found.values | {"width": _interval(width), "base": MS_BASE})
 
 
+def call_times(log: Log, chosen: Filter) -> pd.DataFrame:
+    """How long the models' calls took; see router.analysis.tables.CALLS."""
+    condition, values = where(chosen)
+    bound = {"base": MS_BASE, "replies": list(REPLIES)}
+    return log.frame(sql("call_times").replace("{filter}", condition), values | bound)
+
+
 def cells(
     log: Log, chosen: Filter, policy: Policy, prices: PriceBook, *, baseline: str | None = None
 ) -> pd.DataFrame:

@@ -86,6 +86,7 @@ def _promise(
         "unsure": found.n_unsure,
         "open": found.n_open,
         "left_out": sum(n for n, _ in found.left_out),
+        "counted_apart": 0,
     }
     follow = [x.name for x in policy.labels if x.threshold is None]
     why = found.refused
@@ -95,9 +96,11 @@ def _promise(
         why = "every label has a threshold of its own; 'routescope certify --per-label' promises each"
     if why is not None:
         return None, why, drawn
-    whole = queries.bins(log, chosen)
+    own = evidence.ground(log, chosen, policy.labels_fingerprint, rows.classifier)
+    drawn["counted_apart"] = own.n_other
+    whole = queries.bins(log, own.chosen)
     least = policy.min_margin
-    traffic = bins_above_margin(log, chosen, least) if least else whole
+    traffic = bins_above_margin(log, own.chosen, least) if least else whole
     return (
         certify(found.audit, traffic, follow, alpha=wishes.alpha, delta=wishes.delta, whole=whole),
         None,

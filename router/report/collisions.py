@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from router.analysis.calibration import SIMPLEX
 from router.analysis.overlap import CLOSE, overlap
-from router.analysis.overlap_scores import merge_effect
-from router.analysis.scored import Scored
+from router.analysis.overlap_scores import MergeSums
+from router.analysis.scored import How, Scored
 from router.log import evidence, queries
 from router.report.plain import plain
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 MERGED = 3
 """How many of the closest pairs are merged on trial, and shown with examples."""
 
-MOST_READ = 200_000
-"""Merges are tried on the newest decisions, at most so many: enough for a share, and a third of the memory."""
-
 REPEATS = 20
 """A prompt that comes again is shown once; so many times the wanted number is read."""
 
@@ -33,15 +31,15 @@ def pairs(log: Log, chosen: Filter, policy: Policy, prices: PriceBook, examples:
     merges: list[Any] = []
     n_read = 0
     if closest:
-        rows = Scored.from_table(
-            evidence.scored(log, chosen, policy.label_names, policy.model_names, prices, limit=MOST_READ),
-            policy.label_names,
-            policy.model_names,
-        )
-        n_read = len(rows)
-        for pair in closest[:MERGED] if n_read else []:
-            effect = merge_effect(rows, policy, pair.first, pair.second, bound=found.bound)
-            merges.append(plain(effect) | {"cost_change": effect.cost_change})
+        labels, models = policy.label_names, policy.model_names
+        how: How = "sum" if evidence.sum_to_1(log, chosen, labels, within=SIMPLEX) else "max"
+        sums = [MergeSums(policy, x.first, x.second, how, bound=found.bound) for x in closest[:MERGED]]
+        for part in evidence.scored_parts(log, chosen, labels, models, prices):
+            rows = Scored.from_table(part, labels, models)
+            n_read += len(rows)
+            for merge in sums:
+                merge.add(rows)
+        merges = [plain(x) | {"cost_change": x.cost_change} for x in (y.effect() for y in sums) if n_read]
     return {
         "bound": found.bound,
         "n": found.n,

@@ -114,6 +114,11 @@ def _certificate(part: Mapping[str, Any]) -> str:
             ("At or above it", f"{words.count(step['failures'])} of {words.count(step['n'])} wrong"),
             ("Upper bound", words.share(step["upper_bound"])),
             ("Traffic served", words.share(step["share_served"])),
+            *(
+                [("Of another ground", f"{words.count(drawn['counted_apart'])} decisions, not in it")]
+                if drawn["counted_apart"]
+                else []
+            ),
             ("Falls back", words.share(made["fallback_share"])),
             ("Savings there", words.share(made["savings_share"])),
             ("Made", words.day(made["made_on"])),

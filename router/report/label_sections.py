@@ -132,7 +132,7 @@ def _tried(part: Mapping[str, Any]) -> str:
     if not part["merges"]:
         return "One label instead of two: not tried, no decision has a score for each label of the policy."
     pairs = words.plural(len(part["merges"]), "closest pair")
-    return f"One label instead of two: tried for the {pairs} on the newest {words.count(part['n_read_for_merges'])} decisions."
+    return f"One label instead of two: tried for the {pairs} on all {words.count(part['n_read_for_merges'])} decisions that have a score for each label."
 
 
 def _stake(pair: Mapping[str, Any]) -> str:
