@@ -36,9 +36,9 @@ LOAD_SAMPLE = "Load sample data: `routescope demo`"
 TRY_AGAIN = "Try again"
 
 DRAW_TITLES: dict[Queue, str] = {
-    "audit": "No decision is drawn for the audit yet.",
-    "estimate": "No decision is drawn for an estimate yet.",
-    "learn": "No decision is picked to learn from yet.",
+    "audit": "Nothing is drawn for the audit yet.",
+    "estimate": "Nothing is drawn for an estimate yet.",
+    "learn": "Nothing is picked to learn from yet.",
 }
 DRAW_WORDS: dict[Queue, str] = {
     "audit": "Drawn uniformly: the only queue that a promise about all traffic may rest on.",
@@ -142,7 +142,7 @@ def within(half: float) -> str:
 def review_sentence(queue: Queue, found: Progress) -> str:
     """What the Review page answers: how far one is, what that says, what the rest would buy."""
     if found.n == 0:
-        return f"No label was checked by a person yet. 240 uniform reviews place the share of right ones within {within(half_width(240))}."
+        return f"0 decisions are drawn in this queue. 240 uniform reviews place the share of right labels within {within(half_width(240))}."
     if found.n_open == 0:
         done = f"All {formats.count(found.n)} drawn decisions are judged"
     else:

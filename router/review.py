@@ -70,7 +70,7 @@ def blind_reason(item: Drawn) -> str:
     """
     if item.queue != "estimate" or item.inclusion_probability is None:
         return item.reason
-    return f"drawn within its label and confidence, with a chance of {item.inclusion_probability:.3g}"
+    return f"drawn within its label and confidence, with a chance of {100 * item.inclusion_probability:.3g} %"
 
 
 def draw(

@@ -574,7 +574,7 @@ def test_a_label_named_blind_is_right_where_the_classifier_said_it_too() -> None
         ("unsure", None, "estimate"),
     ]
     assert "coding" not in blind_reason(item)
-    assert "0.25" in blind_reason(item)
+    assert "25 %" in blind_reason(item)
     assert (
         blind_reason(replace(item, queue="audit", reason="drawn uniformly, 2 of 8"))
         == "drawn uniformly, 2 of 8"

@@ -165,7 +165,13 @@ def test_progress_of_an_audit_is_exact_and_leaves_unsure_out() -> None:
 
 def test_progress_of_an_estimate_weighs_by_the_chance_of_being_drawn() -> None:
     told = [Told("right", 0.5, "a"), Told("wrong", 0.1, "b")]
-    assert progress("estimate", told).right == pytest.approx(2 / 12)  # weights 2 and 10
+    found = progress("estimate", told)
+    assert found.right == pytest.approx(2 / 12)  # weights 2 and 10
+    assert found.low is None, "two judgements give no interval"
+    alike = progress("estimate", [Told("wrong", 0.5, "a")] * 30)
+    assert (alike.right, alike.low, alike.half_when_done) == (0.0, None, half_width(30))
+    mixed = progress("estimate", [Told("wrong", 0.5, "a")] * 15 + [Told("right", 0.5, "a")] * 15)
+    assert mixed.low is not None and mixed.high is not None and mixed.low < 0.5 < mixed.high
 
 
 def test_what_was_picked_by_doubt_gives_no_share_and_nothing_drawn_gives_no_plan() -> None:

@@ -56,7 +56,7 @@ def strip(queue: Queue, found: Progress) -> None:
         (
             "When all are judged",
             "Not measured" if found.half_when_done is None else text.within(found.half_when_done),
-            "an audit measures" if learn else "half the 95 % interval of right labels",
+            "an audit or an estimate gives one" if learn else "half the 95 % interval of right labels",
         ),
         ("Unsure", formats.count(found.n_unsure), "left out here; a promise counts them as losses"),
     )  # fmt: skip

@@ -38,7 +38,7 @@ class Progress:
     n, n_judged, n_unsure : decisions drawn, judged, and judged "unsure".
     right : share of right labels among those judged right or wrong; None before the first, and for queue ``learn``, where
         what is picked by doubt says nothing about the rest.
-    low, high : its 95 % interval; None where ``right`` is, or where one judgement gives none.
+    low, high : its 95 % interval; None where ``right`` is, and for an estimate of fewer than 20 judgements or of none that differ.
     half_when_done : half the interval's width once all are judged; None for ``learn`` and an empty queue.
     """
 
@@ -95,7 +95,8 @@ def _share(queue: Queue, said: Sequence[Told]) -> tuple[float | None, float | No
     )
     assert found.hajek is not None
     right = 1 - found.hajek
-    if found.half is None:
+    # Too few judgements, or all alike, leave strata without a variance: their interval would look certain.
+    if not found.half or len(said) < ENOUGH:
         return right, None, None
     return right, max(right - found.half, 0.0), min(right + found.half, 1.0)
 

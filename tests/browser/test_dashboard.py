@@ -24,7 +24,7 @@ PAGES = {
     "Threshold": ("threshold", "Decisions that change model"),
     "Savings": ("savings", "Where the savings come from"),
     "Playground": ("playground", "Policy in use"),
-    "Review": ("review", "No decision is drawn for the audit yet."),
+    "Review": ("review", "Nothing is drawn for the audit yet."),
 }
 # A deep link makes the browser ask for these below the page's own path first; nothing is missing.
 ALLOWED = re.compile(r"/_stcore/(health|host-config)")
