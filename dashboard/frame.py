@@ -62,8 +62,11 @@ def draw(page: str, policy: Policy) -> None:
     _bar(page, policy)
     if note := loaders.log_note():
         st.caption(text.note(note))
-    with st.container(horizontal=True, vertical_alignment="bottom", key="head"):
-        title = st.container(gap=None, width="stretch")
+    with st.container(
+        horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute", key="head"
+    ):
+        # As wide as its sentence: on a narrow screen the controls go below it instead of squeezing it.
+        title = st.container(gap=None, width="content")
         controls = st.container(horizontal=True, vertical_alignment="bottom", width="content", key="controls")
     _slots.set(_Slots(title, controls))
     if page in _WITH_CANDIDATE:
@@ -71,11 +74,24 @@ def draw(page: str, policy: Policy) -> None:
             _candidate(policy)
 
 
-def header(title: str, sentence: str) -> None:
+def header(title: str, sentence: str, badge: str = "") -> None:
     """The page's title and the one sentence under it (markdown with data escaped). Once a page, at any time."""
     with _slots.get().title:
         st.title(title, anchor=False)
+        badged(badge, sentence, first=False)
+
+
+def badged(badge: str, sentence: str, *, first: bool = True) -> None:
+    """A muted sentence and a badge, if there is one. Inside the caption it would be as pale as the caption, and unreadable."""
+    if not badge:
         st.caption(sentence)
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", wrap=False):
+        if first:
+            st.markdown(f":small[{badge}]", width="content")
+        st.caption(sentence, width="content")
+        if not first:
+            st.markdown(f":small[{badge}]", width="content")
 
 
 def controls() -> DeltaGenerator:
@@ -87,6 +103,12 @@ def wide_and_narrow() -> tuple[DeltaGenerator, DeltaGenerator]:
     """Two cells in a row, two thirds and one third; below each other on a narrow screen, where columns would not stack."""
     grid = st.grid(columns=3, min_column_width=400)
     return grid.cell(column_span=2), grid.cell()
+
+
+def table_and_detail() -> tuple[DeltaGenerator, DeltaGenerator]:
+    """Two cells in a row, 2.5 to 1; below each other on a narrow screen."""
+    grid = st.grid(columns=7, min_column_width=150)
+    return grid.cell(column_span=5), grid.cell(column_span=2)
 
 
 def halves() -> tuple[DeltaGenerator, DeltaGenerator]:
@@ -166,7 +188,8 @@ def _bar(page: str, policy: Policy) -> None:
             chosen = state.current_filter()
             sample = text.SAMPLE if (state.settings().data / DEMO_MARK).exists() else ""
             shown = text.period(chosen.start, chosen.end, state.zone(), state.zone_name(), _now())
-            summary.caption(f"{sample}{shown} · {text.rows(loaders.log_counts(chosen))}")
+            with summary:
+                badged(sample, f"{shown} · {text.rows(loaders.log_counts(chosen))}")
 
 
 def _range() -> None:

@@ -9,8 +9,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard import figures, formats, theme
+from dashboard.text import ENOUGH_REVIEWS, honesty
 from dashboard.untrusted import name, plot_text
 from router.analysis import confidence
+from router.analysis.calibration import Calibration
 from router.analysis.overlap import STEPS, Overlap
 from router.policy import Policy, confidence_bin
 
@@ -254,8 +256,40 @@ def margins(found: Overlap) -> tuple[go.Figure, str]:
     return figure, f"{share} of decisions have a margin below {found.bound:.2f}"
 
 
-def not_measured(height: int) -> go.Figure:
-    """A hatch with the words, for a chart whose data nobody has."""
+def reliability(found: Calibration) -> tuple[go.Figure, str]:
+    """Share of right labels by confidence, each bin with its 95 % interval and on the diagonal where it is honest."""
+    colors = theme.colors(theme.is_dark())
+    figure = figures.base(250)
+    low = min((x.mean_confidence for x in found.bins), default=0.0)
+    figure.add_scatter(
+        x=[0, 1],
+        y=[0, 100],
+        mode="lines",
+        line={"color": colors.muted, "width": 1.25, "dash": "dot"},
+        hoverinfo="skip",
+    )
+    figure.add_scatter(
+        x=[x.mean_confidence for x in found.bins],
+        y=[x.accuracy * 100 for x in found.bins],
+        error_y={
+            "array": [(x.bar.high - x.accuracy) * 100 for x in found.bins],
+            "arrayminus": [(x.accuracy - x.bar.low) * 100 for x in found.bins],
+            "color": colors.served,
+            "thickness": 1.25,
+            "width": 0,
+        },
+        mode="markers",
+        marker={"color": colors.served, "size": 8},
+        customdata=[x.n for x in found.bins],
+        hovertemplate="%{y:.1f} % right at %{x:.2f}, %{customdata} judged<extra></extra>",
+    )
+    figure.update_xaxes(range=[max(low - 0.05, 0), 1.01], title="Confidence")
+    figure.update_yaxes(range=[0, 103], ticksuffix=" %")
+    return figure, honesty(found)
+
+
+def not_measured(height: int, reviewed: int) -> tuple[go.Figure, str]:
+    """A hatch with the words, for a chart that needs more reviewed decisions than there are."""
     dark = theme.is_dark()
     figure = figures.base(height)
     figure.add_bar(
@@ -268,7 +302,7 @@ def not_measured(height: int) -> go.Figure:
     figure.add_annotation(
         x=0.5,
         y=0.5,
-        text="<b>Not measured</b><br>This needs reviewed decisions: at least 20 in a bin. There are 0.",
+        text=f"<b>Not measured</b><br>This needs {ENOUGH_REVIEWS} reviewed decisions. You have {reviewed}.",
         showarrow=False,
         font={"size": 12.5, "color": theme.colors(dark).text},
         bgcolor=theme.colors(dark).page,
@@ -276,7 +310,7 @@ def not_measured(height: int) -> go.Figure:
     )
     figure.update_xaxes(visible=False, range=[0, 1])
     figure.update_yaxes(visible=False, range=[0, 1])
-    return figure
+    return figure, "Not measured"
 
 
 def _lowest(cells: pd.DataFrame, line: float) -> float:

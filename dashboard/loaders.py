@@ -13,14 +13,19 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
 from dashboard import state
+from router.analysis.calibration import BINS, Calibration, calibration
+from router.analysis.judgements import Judgements
 from router.analysis.lengths import LengthRatio
 from router.analysis.lengths import length_ratios as length_ratios_of
 from router.errors import LogLocked, PolicyError
+from router.log import judged as judging
 from router.log import queries
+from router.log.evidence import judgements
 from router.log.owner import local_owner
 from router.log.queries import Filter
 from router.log.reader import Log, open_log
@@ -33,6 +38,8 @@ COPY_SECONDS = 5.0
 """How long a page waits for a copy of another owner's log."""
 
 CACHE_ENTRIES = 128
+PER_BIN = 20
+"""Judged decisions that a point of the reliability chart needs."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -289,6 +296,16 @@ def models_seen() -> list[str]:
     return _cached(_models)
 
 
+def holds_prompts(chosen: Filter) -> bool:
+    """Whether any decision that matches has its prompt."""
+    return judging.holds_prompts(get_log(), chosen)
+
+
+def reliability(chosen: Filter) -> Calibration:
+    """How confidence agrees with what auditors said; empty before the first audit judgement. Read anew at each judgement."""
+    return _cached(_reliability, judging.n_feedback(get_log()), chosen)
+
+
 def losses() -> dict[str, Any]:
     """Drops and damaged lines; see ``queries.losses``."""
     return queries.losses(get_log())
@@ -407,6 +424,13 @@ def _close_calls(
 @_query
 def _page(data: str, edition: str, chosen: Filter, policy: Policy, number: int) -> pd.DataFrame:
     return queries.page(get_log(), chosen, prices(policy), number=number)
+
+
+@_query
+def _reliability(data: str, edition: str, feedback: int, chosen: Filter) -> Calibration:
+    audit = Judgements.from_table(judgements(get_log(), chosen)).audit
+    bins = max(min(len(audit) // PER_BIN, BINS), 1)
+    return calibration(audit.confidence, ~audit.loss, rng=np.random.default_rng(0), bins=bins)
 
 
 @_query

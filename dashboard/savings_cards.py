@@ -134,7 +134,7 @@ def ways_card(found: Savings, other: tuple[Savings, dict[str, LengthRatio]] | No
                 ),
                 "Baseline": st.column_config.NumberColumn("Baseline, $", format="%,.2f", width=84),
                 "Routed": st.column_config.NumberColumn("Routed, $", format="%,.2f", width=76),
-                "Savings": st.column_config.TextColumn(width=66),
+                "Savings": st.column_config.TextColumn(width=66, alignment="right"),
             },
         )
         if other is not None:
@@ -144,8 +144,9 @@ def ways_card(found: Savings, other: tuple[Savings, dict[str, LengthRatio]] | No
                 "Answers of the baseline's own length are not measured: this needs 20 prompts that two models answered, or 100 "
                 "like prompts of each."
             )
-        for item in scenarios():
-            st.caption(f"**{untrusted.name(item.title)}**: {untrusted.name(item.assumptions, 500)}")
+        st.caption(
+            "The assumed traffic of the other rows can be read and changed under **What would other traffic cost?**"
+        )
 
 
 def _share(found: Savings) -> str:

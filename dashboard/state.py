@@ -37,7 +37,7 @@ ALL_POLICIES = ""
 
 VIEWS = {
     name: f"views/{name}.py"
-    for name in ("overview", "decisions", "labels", "threshold", "savings", "playground")
+    for name in ("overview", "decisions", "labels", "threshold", "savings", "playground", "review")
 }
 
 
@@ -201,7 +201,8 @@ def page_path(page: str) -> str:
 def link(page: str, **query: Any) -> dict[str, Any]:
     """Arguments for ``st.page_link`` or ``st.switch_page``: a page with the bar's choices and these on top.
 
-    ``st.page_link(**link("decisions", cause="low_confidence"), label="Open")``. A value of None removes a key.
+    Values as the inputs show them: Streamlit binds an input to the words of its list.
+    ``st.page_link(**link("decisions", cause="low confidence"), label="Open")``. A value of None removes a key.
     """
     kept = {key: st.query_params.get_all(key) for key in st.query_params}
     for key, value in query.items():

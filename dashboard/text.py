@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from datetime import date, datetime, tzinfo
 
 from dashboard import formats
-from dashboard.untrusted import name
+from dashboard.untrusted import cell, name
+from router.analysis.calibration import Calibration
+from router.analysis.progress import Progress, half_width
+from router.types import Queue
 
 APP = "Routescope"
 PAGE_TITLES = {
@@ -16,6 +19,7 @@ PAGE_TITLES = {
     "threshold": "Threshold",
     "savings": "Savings",
     "playground": "Playground",
+    "review": "Review",
 }
 
 ALL_LABELS = "All labels"
@@ -24,12 +28,29 @@ ALL_POLICIES = "All policies"
 IN_FORCE = "Policy in force"
 SEARCH = "Search prompts"
 SETTINGS = "Settings"
-SAMPLE = ":gray-badge[Sample traffic] "
+SAMPLE = ":gray-badge[Sample traffic]"
 ZONE = "Times in the browser's zone"
 CANDIDATE = "Candidate"
 CLEAR_FILTERS = "Clear filters"
 LOAD_SAMPLE = "Load sample data: `routescope demo`"
 TRY_AGAIN = "Try again"
+
+DRAW_TITLES: dict[Queue, str] = {
+    "audit": "Nothing is drawn for the audit yet.",
+    "estimate": "Nothing is drawn for an estimate yet.",
+    "learn": "Nothing is picked to learn from yet.",
+}
+DRAW_WORDS: dict[Queue, str] = {
+    "audit": "Drawn uniformly: the only queue that a promise about all traffic may rest on.",
+    "estimate": "Drawn by label and confidence, most where judgements will differ: fewer reviews for the same interval, no promise.",
+    "learn": "A third each nearest the line, with the smallest margin, and the dearest. To read; it proves nothing about the rest.",
+}
+
+REVIEW_KEYS = "Keys: 1 to 9 name a label, 0 none of them, U unsure, S skips, Z goes back. The classifier's own label shows afterwards."
+_PROVIDERS = {"openai": "OpenAI", "anthropic": "Anthropic"}
+
+ENOUGH_REVIEWS = 40
+"""Judged decisions from which a reliability chart is drawn: two points of 20."""
 
 LOG_ONE = """from router import Policy, Router
 with Router(Policy.preset("seed")) as client:
@@ -96,11 +117,109 @@ def note(sentence: str) -> str:
     return name(sentence, 300)
 
 
+def reviewed(n: int, right: float | None) -> str:
+    """What an audit says of all decisions, whatever the line."""
+    if n == 0 or right is None:
+        return "Whether labels are right is not measured: no audited decision is judged."
+    return f"{formats.share(right)} of {formats.plural(n, 'audited label')} {'is' if n == 1 else 'are'} right, whatever the line."
+
+
+def honesty(found: Calibration) -> str:
+    """What the reliability chart counts, and what it shows."""
+    if found.n < ENOUGH_REVIEWS or found.accuracy is None:
+        return "Share of right labels against confidence"
+    return (
+        f"{formats.share(found.accuracy)} of {formats.count(found.n)} audited labels are right, at a mean confidence of "
+        f"{formats.share(found.mean_confidence)}. Bars are 95 %."
+    )
+
+
+def within(half: float) -> str:
+    """Half an interval of a share, in points."""
+    return f"± {half * 100:.1f} pts"
+
+
+def review_sentence(queue: Queue, found: Progress) -> str:
+    """What the Review page answers: how far one is, what that says, what the rest would buy."""
+    if found.n == 0:
+        return f"0 decisions are drawn in this queue. 240 uniform reviews place the share of right labels within {within(half_width(240))}."
+    if found.n_open == 0:
+        done = f"All {formats.count(found.n)} drawn decisions are judged"
+    else:
+        done = f"{formats.count(found.n_judged)} of {formats.plural(found.n, 'drawn decision')} {'is' if found.n_judged == 1 else 'are'} judged"
+    if queue == "learn":
+        return f"{done}. They were picked by doubt, so they say nothing about the others."
+    says = "" if found.right is None else f": **{formats.share(found.right)}** have the right label"
+    if found.low is not None and found.high is not None:
+        says += f", {formats.share(found.low)} to {formats.share(found.high)}"
+    rest = (
+        ""
+        if found.n_open == 0 or found.half_when_done is None
+        else f" All of them place that share within {within(found.half_when_done)}."
+    )
+    if not says:
+        rest = rest.replace("that share", "the share of right labels")
+    return f"{done}{says}.{rest}"
+
+
+def judged(verdict: str | None, said: str | None, top_label: str) -> str:
+    """What somebody said of a decision beside what the classifier had said."""
+    top = f"**{name(top_label)}**"
+    if verdict == "unsure":
+        return f"You were unsure. The classifier said {top}."
+    if verdict == "right":
+        return f"You said {top}, as the classifier did."
+    mine = "none of the labels" if said is None else f"**{name(said)}**"
+    return f"You said {mine}. The classifier said {top}."
+
+
+def said(verdict: str | None, label: str | None, skipped: bool) -> str:
+    """A judgement in a table cell, as plain text."""
+    if verdict is None:
+        return "skipped" if skipped else "waits"
+    if verdict == "unsure":
+        return "unsure"
+    return "none of these" if label is None else cell(label, 30) or ""
+
+
+def drawn_from(queue: Queue, matching: int, n: int, *, narrowed: bool) -> str:
+    """What a draw is made from, and what it buys."""
+    said = f"From {formats.plural(matching, 'decision')} of the period above."
+    if queue != "audit":
+        return said
+    if narrowed:
+        said += " Labels, models and search do not narrow an audit."
+    return f"{said} {formats.count(n)} would place the share of right labels within {within(half_width(n))}."
+
+
+def without_prompts(drawn: int) -> State:
+    """Nobody can judge a prompt that was not stored."""
+    where_ = f"None of the {formats.count(drawn)} drawn decisions" if drawn else "No decision of this choice"
+    return State(
+        "Review needs prompts.",
+        f"{where_} has one: the policy's `[log]` table keeps a hash or the length alone. Decisions made after this change "
+        "can be reviewed:",
+        '[log]\nprompts = "full"\nredact = "packaged"',
+    )
+
+
+def queue_done(queue: Queue, found: Progress) -> State:
+    """Everything that was drawn is judged."""
+    if queue == "learn" or found.right is None:
+        return State(
+            "Every item is judged.", "The queue is kept; choose a row to read it again or to change it."
+        )
+    more = (
+        " `routescope certify` says which threshold they promise; `routescope calibration` whether confidence matches."
+        if queue == "audit"
+        else ""
+    )
+    return State("Every item is judged.", f"**{formats.share(found.right)}** of the labels are right.{more}")
+
+
 def missing_key(provider: str, variable: str) -> str:
     """A model cannot be called."""
-    return (
-        f"No {name(provider)} key: the decision is shown, the reply is not. Set {name(variable)} and restart."
-    )
+    return f"No {_PROVIDERS.get(provider, name(provider))} key: the decision is shown, the reply is not. Set {name(variable)} and restart."
 
 
 def failed_call(model: str, ended: str) -> str:

@@ -15,6 +15,7 @@ from router.log.archive import noted_generation
 from router.log.drawn import Drawn, DrawnMeanwhile, Traffic, note_drawn
 from router.log.filters import Filter
 from router.log.judged import drawable, ids_at
+from router.log.judging import Judgement
 from router.types import Queue
 
 if TYPE_CHECKING:
@@ -40,6 +41,36 @@ class Draw:
     items: tuple[Drawn, ...]
     n_left: int
     n_scored: int
+
+
+def answer(
+    item: Drawn, said: str | None, top_label: str, *, unsure: bool = False, judged_by: str | None = None
+) -> Judgement:
+    """The judgement of somebody who named a label without having seen the classifier's.
+
+    Parameters
+    ----------
+    said : the label that the prompt belongs to; None: none of those that were scored, or ``unsure``.
+    top_label : what the classifier said: the verdict is whether the two are one.
+    """
+    verdict = "unsure" if unsure else "right" if said == top_label else "wrong"
+    return Judgement(
+        item.decision_id,
+        verdict,
+        correct_label=None if unsure else said,
+        queue=item.queue,
+        judged_by=judged_by,
+    )
+
+
+def blind_reason(item: Drawn) -> str:
+    """Why a decision was drawn, without what the classifier said of it: a stratum names the label, and who has read it agrees more.
+
+    The same decision may be drawn for an audit later, so no queue tells.
+    """
+    if item.queue != "estimate" or item.inclusion_probability is None:
+        return item.reason
+    return f"drawn within its label and confidence, with a chance of {100 * item.inclusion_probability:.3g} %"
 
 
 def draw(

@@ -36,7 +36,7 @@ from router.spend import DayLedger
 from router.types import Attempt, Decision
 
 APP = str(Path(state.__file__).with_name("app.py"))
-PAGES = ("overview", "decisions", "labels", "threshold", "savings", "playground")
+PAGES = ("overview", "decisions", "labels", "threshold", "savings", "playground", "review")
 TITLES = {name: name.capitalize() for name in PAGES}
 POLICY = Policy.preset("seed")
 

@@ -34,7 +34,7 @@ from router.log.tasks import pending
 from router.log.upkeep import Here, request
 from router.log.writer import Writer
 from router.prices import PriceBook
-from router.review import draw
+from router.review import answer, blind_reason, draw
 from router.types import QUEUES, VERDICTS, Queue, Verdict
 
 BOOK = PriceBook()
@@ -556,3 +556,27 @@ def test_of_judgements_of_one_moment_the_order_of_rows_does_not_matter(data):
         for verdict in np.random.default_rng(2).permutation(["right", "wrong", "unsure"]):
             router.feedback(one, str(verdict))
     assert [row["verdict"] for row in table(data)] == ["wrong"]
+
+
+def test_a_label_named_blind_is_right_where_the_classifier_said_it_too() -> None:
+    item = Drawn(
+        str(uuid.uuid4()), "estimate", "stratum coding: 2 of 8", 0.25, "coding, confidence 0.3 to 0.5", START
+    )
+    verdicts = [
+        answer(item, "coding", "coding"),
+        answer(item, "simple", "coding"),
+        answer(item, None, "coding"),
+        answer(item, None, "coding", unsure=True),
+    ]
+    assert [(x.verdict, x.correct_label, x.queue) for x in verdicts] == [
+        ("right", "coding", "estimate"),
+        ("wrong", "simple", "estimate"),
+        ("wrong", None, "estimate"),
+        ("unsure", None, "estimate"),
+    ]
+    assert "coding" not in blind_reason(item)
+    assert "25 %" in blind_reason(item)
+    assert (
+        blind_reason(replace(item, queue="audit", reason="drawn uniformly, 2 of 8"))
+        == "drawn uniformly, 2 of 8"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from router.analysis.progress import Told, half_width, progress
 from router.analysis.sampling import (
     Candidates,
     allocate,
@@ -163,3 +164,37 @@ def test_degenerate_pools():
     assert estimate([], [], []).hajek is None
     assert estimate([1], [0.5], ["x"]).half is None
     assert estimate([1, 0, 1], [1, 1, 1], ["x"] * 3).half == 0.0  # everything was judged
+
+
+def test_progress_of_an_audit_is_exact_and_leaves_unsure_out() -> None:
+    told = [Told(v, 0.5, None) for v in ("right", "right", "wrong", "unsure", None)]
+    found = progress("audit", told)
+    assert (found.n, found.n_judged, found.n_unsure, found.n_open) == (5, 4, 1, 1)
+    assert found.right == pytest.approx(2 / 3)
+    # Clopper and Pearson's for 2 of 3: beta quantiles, as in their table
+    assert (found.low, found.high) == (pytest.approx(0.0943, abs=1e-4), pytest.approx(0.9916, abs=1e-4))
+    assert found.half_when_done == half_width(5), "before 20 judgements a plan takes 80 %"
+
+
+def test_progress_of_an_estimate_weighs_by_the_chance_of_being_drawn() -> None:
+    told = [Told("right", 0.5, "a"), Told("wrong", 0.1, "b")]
+    found = progress("estimate", told)
+    assert found.right == pytest.approx(2 / 12)  # weights 2 and 10
+    assert found.low is None, "two judgements give no interval"
+    alike = progress("estimate", [Told("wrong", 0.5, "a")] * 30)
+    assert (alike.right, alike.low, alike.half_when_done) == (0.0, None, half_width(30))
+    mixed = progress("estimate", [Told("wrong", 0.5, "a")] * 15 + [Told("right", 0.5, "a")] * 15)
+    assert mixed.low is not None and mixed.high is not None and mixed.low < 0.5 < mixed.high
+
+
+def test_what_was_picked_by_doubt_gives_no_share_and_nothing_drawn_gives_no_plan() -> None:
+    found = progress("learn", [Told("wrong", None, None)] * 30)
+    assert (found.right, found.low, found.half_when_done) == (None, None, None)
+    assert progress("audit", []).half_when_done is None
+
+
+def test_a_plan_from_enough_judgements_takes_their_share_and_never_promises_certainty() -> None:
+    half = progress("audit", [Told("right", 0.5, None)] * 30 + [Told(None, 0.5, None)] * 70).half_when_done
+    assert half == half_width(100, 1 - 1 / 32)
+    seen = progress("audit", [Told("right", 0.5, None)] * 10 + [Told("wrong", 0.5, None)] * 10)
+    assert seen.half_when_done == half_width(20, 0.5)

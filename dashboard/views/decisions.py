@@ -170,7 +170,7 @@ def table(rows: pd.DataFrame, order: list[str]) -> int:
         alt=f"{len(rows)} decisions, newest first",
         column_config={
             "Time": st.column_config.TextColumn(f"Time, {state.zone_name()}", width=108),
-            "Prompt": st.column_config.TextColumn(width=162),
+            "Prompt": st.column_config.TextColumn(width=228),
             "Label": st.column_config.MultiselectColumn(
                 options=chips["options"], color=chips["color"], width=80
             ),
@@ -281,7 +281,7 @@ def main() -> None:
     export_menu(shown, matching)
     order = list(dict.fromkeys([*loaders.policy_in_view().label_names, *loaders.labels_seen()]))
     histogram(shown)
-    left, right = frame.wide_and_narrow()
+    left, right = frame.table_and_detail()
     with left:
         position = table(rows, order)
         with st.container(horizontal=True, vertical_alignment="center"):

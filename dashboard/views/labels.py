@@ -5,12 +5,13 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboard import formats, frame, label_figures, loaders, state, theme, untrusted
+from dashboard import formats, frame, label_figures, loaders, state, text, theme, untrusted
+from router.analysis.calibration import Calibration
 from router.analysis.overlap import Overlap, overlap
 from router.log.queries import CLOSE_MARGIN
 from router.policy import Policy
 
-TALL, LOW = 416, 366
+TALL, LOW = 402, 358
 """Pixels: cards side by side are equally high."""
 
 PAIR, SHAPE, MATRIX = "pair", "shape", "collisions"
@@ -175,23 +176,25 @@ def margin_card(found: Overlap) -> None:
         st.plotly_chart(figure, theme=None, config=theme.plotly_config(), key="margins", alt=finding)
 
 
-def honesty_card(policy: Policy) -> None:
-    """Whether confidence is honest: not known without reviewed decisions."""
+def honesty_card(policy: Policy, found: Calibration) -> None:
+    """Whether confidence is honest: not known before decisions of an audit are judged."""
     with st.container(border=True, height=LOW, gap="xsmall"):
         with st.container(gap=None):
             st.subheader("Is confidence honest?", anchor=False)
-            st.caption("Share of right labels against confidence")
-        st.plotly_chart(
-            label_figures.not_measured(250),
-            theme=None,
-            config=theme.plotly_config(),
-            key="reliability",
-            alt="Not measured",
+            st.caption(text.honesty(found))
+        enough = found.n >= text.ENOUGH_REVIEWS
+        figure, finding = (
+            label_figures.reliability(found) if enough else label_figures.not_measured(250, found.n)
         )
-        st.caption(
-            "Nothing in a routing log says whether a label was right. A confidence is the classifier's own word: "
-            f"{formats.threshold(policy.threshold)} is not {formats.share(policy.threshold)}."
-        )
+        st.plotly_chart(figure, theme=None, config=theme.plotly_config(), key="reliability", alt=finding)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if not enough:
+                st.caption(
+                    "A confidence is the classifier's own word: "
+                    f"{formats.threshold(policy.threshold)} is not {formats.share(policy.threshold)}.",
+                    width="content",
+                )
+            st.page_link(**state.link("review", queue="Audit"), label="Review decisions", width="content")
 
 
 def main() -> None:
@@ -217,7 +220,7 @@ def main() -> None:
     with left:
         margin_card(found)
     with right:
-        honesty_card(policy)
+        honesty_card(policy, loaders.reliability(chosen))
 
 
 main()

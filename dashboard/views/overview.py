@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import figures, formats, frame, loaders, sparks, state, theme, untrusted
+from dashboard import describe, figures, formats, frame, loaders, sparks, state, theme, untrusted
 from router.analysis.attention import Finding, attention
 from router.analysis.dead_zones import dead_zones
 from router.analysis.overlap import overlap
@@ -18,8 +18,8 @@ from router.analysis.savings import Savings, savings
 from router.log.queries import CLOSE_MARGIN, Filter, baseline_of
 from router.policy import Policy
 
-CARD_HEIGHT = 380
-"""Pixels: cards side by side are equally high, and a long list scrolls inside its card."""
+CARD_HEIGHT = 366
+"""Pixels: cards side by side are equally high (a grid's cells do not stretch), and a long list scrolls inside its card."""
 
 BADGES = {
     "failed": ":red-badge[Failed]",
@@ -209,7 +209,9 @@ def page_of(finding: Finding) -> dict[str, Any] | None:
     """Arguments of the link to the rows behind a finding."""
     if finding.page is None:
         return None
-    return state.link(finding.page, **finding.query)
+    # The address holds what the page's list shows.
+    query = {key: describe.cause(value) if key == "cause" else value for key, value in finding.query.items()}
+    return state.link(finding.page, **query)
 
 
 def ended_card(series: pd.DataFrame, width: timedelta) -> None:
@@ -268,7 +270,7 @@ def label_card(series: pd.DataFrame, policy: Policy, order: list[str]) -> None:
                     options=chips["options"], color=chips["color"], width=100
                 ),
                 "Decisions": st.column_config.NumberColumn(format="localized", width=84),
-                "Fallback": st.column_config.TextColumn(width=78),
+                "Fallback": st.column_config.TextColumn(width=78, alignment="right"),
                 "Cost": st.column_config.NumberColumn("Cost, $", format="%,.2f", width=92),
             },
         )

@@ -56,7 +56,9 @@ def policy_card(policy: Policy, candidate: Policy, order: list[str]) -> None:
                 "Label": [[untrusted.cell(label.name)] for label in policy.labels],
                 "Model": [untrusted.cell(label.model) for label in policy.labels],
                 "Examples": [len(label.examples) for label in policy.labels],
-                "Threshold": [candidate.threshold_for(label.name) for label in policy.labels],
+                "Threshold": [
+                    formats.threshold(candidate.threshold_for(label.name)) for label in policy.labels
+                ],
             }
         )
         st.dataframe(
@@ -70,7 +72,7 @@ def policy_card(policy: Policy, candidate: Policy, order: list[str]) -> None:
                 "Examples": st.column_config.NumberColumn(
                     help="Prompts the local classifier learns this label from; 20 make it ready."
                 ),
-                "Threshold": st.column_config.NumberColumn(format="%.4f"),
+                "Threshold": st.column_config.TextColumn(alignment="right"),
             },
         )
 
@@ -125,8 +127,9 @@ def cost_card(prompt: str, tried: Tried, policy: Policy) -> None:
     with st.container(border=True, gap="xsmall"):
         with st.container(gap=None):
             st.subheader("What it would cost", anchor=False)
-            st.caption(
-                f"{theme.grade_chip('assumed')} {formats.count(max(len(prompt) // playground.CHARS_PER_TOKEN, 1))} tokens in, {formats.count(output)} out, for every model"
+            frame.badged(
+                theme.grade_chip("assumed"),
+                f"{formats.count(max(len(prompt) // playground.CHARS_PER_TOKEN, 1))} tokens in, {formats.count(output)} out, for every model",
             )
         table = pd.DataFrame(
             {
@@ -154,7 +157,9 @@ def reply_card(prompt: str, model: str, role: str, policy: Policy) -> None:
     """Ask one model, live, or say why that is not possible."""
     possible, provider = playground.can_call(model, policy, loaders.prices(policy))
     with st.container(border=True, height="stretch"):
-        st.markdown(f"**{untrusted.name(model)}** &nbsp; {role}")
+        with st.container(gap=None):
+            st.markdown(f"**{untrusted.name(model)}**")
+            st.caption(role)
         if not possible:
             variable = KEY_VARIABLES[provider][0] if provider else ""
             st.caption(

@@ -172,7 +172,7 @@ def waterfall_card(found: Savings, order: Sequence[str], beside: int) -> None:
             return
         by_cause = st.session_state[STEPS] == BY_CAUSE
         steps = savings_figures.by_cause(found) if by_cause else savings_figures.by_label(found)
-        figure, finding = savings_figures.waterfall(found, steps, order, 524 + beside + 47 * (not by_cause))
+        figure, finding = savings_figures.waterfall(found, steps, order, 420 + beside + 47 * (not by_cause))
         st.plotly_chart(figure, theme=None, config=theme.plotly_config(), key="waterfall", alt=finding)
         if by_cause:
             st.caption(savings_cards.CAUSES)
@@ -228,7 +228,8 @@ def label_table(found: Savings, order: Sequence[str]) -> None:
                     "", help="A part of what was paid (answers, classifier or failed attempts) is not known."
                 ),
                 "Savings": st.column_config.NumberColumn("Savings, $", **money),
-                "Share": st.column_config.TextColumn("Savings share"),
+                "Fallback": st.column_config.TextColumn(alignment="right"),
+                "Share": st.column_config.TextColumn("Savings share", alignment="right"),
                 "Falling back": st.column_config.NumberColumn(
                     "Falling back, $",
                     format="%+,.2f",
@@ -269,7 +270,7 @@ def main() -> None:
         found = {LOGGED: actual, **replays}[under]
         ratio = candidate_ratio(replays[PRODUCTION], replays[CANDIDATE], policy, tried)
     replayed = under != LOGGED
-    frame.header("Savings", sentence(found, replayed))
+    frame.header("Savings", sentence(found, replayed), grade_of(found))
     figures_row(found, replayed)
     estimated = None if replayed or not isinstance(baseline, str) else savings_cards.estimated(baseline)
     left, right = frame.wide_and_narrow()
@@ -299,12 +300,15 @@ def sentence(found: Savings, replayed: bool) -> str:
         return "Not measured: no decision of the period has both a known cost and a known baseline."
     how = "would have saved" if replayed else "saved"
     verb = how if found.savings_usd >= 0 else how.replace("saved", "cost") + " more:"
-    # The same tokens under another model are an assumption, however well the tokens themselves were measured.
-    grade = theme.grade_chip(found.baseline_grade)
     return (
         f"Routing {verb} **{formats.usd(abs(found.savings_usd))}** ({formats.share(found.savings_share)}) against "
-        f"{_all_to(found)}. {grade}"
+        f"{_all_to(found)}."
     )
+
+
+def grade_of(found: Savings) -> str:
+    """The badge of the sentence. The same tokens under another model are an assumption, however well they were measured."""
+    return "" if found.savings_usd is None else theme.grade_chip(found.baseline_grade)
 
 
 main()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboard import formats, frame, loaders, state, theme, untrusted
+from dashboard import formats, frame, loaders, state, text, theme, untrusted
 from dashboard.components.threshold import cheapest, payload, threshold_curve
 from router import policy_edit
+from router.analysis.calibration import Calibration
 from router.errors import RouterError
 from router.policy import Policy
 
@@ -115,9 +116,10 @@ def changes(policy: Policy, candidate: Policy) -> None:
     changed, crossed = int(moved["n"].sum()), int(moves["n"].sum())
     left, right = frame.wide_and_narrow()
     with left:
-        st.subheader("Decisions that change model", anchor=False)
+        words = st.container(gap=None)
+        words.subheader("Decisions that change model", anchor=False)
         if candidate.threshold == policy.threshold:
-            st.caption(
+            words.caption(
                 "None: the candidate is the production threshold. Move the line to see what it changes."
             )
             return
@@ -127,16 +129,24 @@ def changes(policy: Policy, candidate: Policy) -> None:
             else ""
         )
         shown = f", the first {FLIPS_SHOWN} shown" if changed > FLIPS_SHOWN else ""
-        st.caption(
+        words.caption(
             f"{formats.count(changed)} of {formats.count(loaders.log_counts(chosen))}, nearest to the candidate line first{shown}.{kept}"
         )
         if changed:
             flip_table(loaders.flips(chosen, candidate, FLIPS_SHOWN), policy)
     with right:
-        st.subheader("From model to model", anchor=False)
-        st.caption("Decisions in the period, change in spend")
+        with st.container(gap=None):
+            st.subheader("From model to model", anchor=False)
+            st.caption("Decisions in the period, change in spend")
         if crossed:
             move_table(moves)
+
+
+def quality_line(reviewed: Calibration) -> None:
+    """What reviews say so far, and where they are made."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(text.reviewed(reviewed.n, reviewed.accuracy), width="content")
+        st.page_link(**state.link("review", queue="Audit"), label="Review decisions", width="content")
 
 
 def flip_table(rows: pd.DataFrame, policy: Policy) -> None:
@@ -225,6 +235,7 @@ def main() -> None:
         name: {"priced": loaders.prices(policy).rate(name, today) is not None} for name in policy.model_names
     }
     summary = loaders.summary(chosen)
+    reviewed = loaders.reliability(chosen)
     body = payload(
         cells,
         policy,
@@ -232,18 +243,22 @@ def main() -> None:
         colors=theme.label_slots(order),
         models=models,
         unscored=int(summary["n"] - summary["n_scored"]),
+        reviewed=reviewed.n,
     )
     controls(policy, cheapest(body))
     threshold_curve(body, candidate=state.candidate(), key=CURVE, on_change=pull)
     if summary["n_assumed"]:
-        st.caption(
-            f"{theme.grade_chip('assumed')} Token counts of {formats.count(summary['n_assumed'])} decisions are assumed, not measured. "
-            "Costs take the same tokens for every model."
+        frame.badged(
+            theme.grade_chip("assumed"),
+            f"Token counts of {formats.count(summary['n_assumed'])} decisions are assumed, not measured. "
+            "Costs take the same tokens for every model.",
         )
     elif summary["n_costed"]:
-        st.caption(
-            f"{theme.grade_chip('estimated')} Costs under another threshold take each decision's tokens as they were."
+        frame.badged(
+            theme.grade_chip("estimated"),
+            "Costs under another threshold take each decision's tokens as they were.",
         )
+    quality_line(reviewed)
     changes(policy, policy.with_threshold(state.candidate()))
 
 

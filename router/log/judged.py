@@ -113,6 +113,18 @@ def waiting(log: Log, queue: Queue | None = None) -> list[Drawn]:
     return [item for item in items if item.decision_id in held]
 
 
+def n_feedback(log: Log) -> int:
+    """Judgements and remarks so far: changes when one arrives."""
+    return int(log.rows("SELECT count(*) FROM feedback")[0][0])
+
+
+def holds_prompts(log: Log, chosen: Filter | None = None) -> bool:
+    """Whether any decision with scores that the filter matches has a prompt: nothing can be judged without one."""
+    condition, values = where(chosen or Filter())
+    query = f"SELECT 1 FROM decisions d WHERE d.prompt IS NOT NULL AND d.confidence IS NOT NULL AND {condition} LIMIT 1"
+    return bool(log.rows(query, values))
+
+
 def labels_of(log: Log, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Labels that were scored, by id, of those decisions that the log holds."""
     rows = log.rows(

@@ -24,6 +24,7 @@ PAGES = {
     "Threshold": ("threshold", "Decisions that change model"),
     "Savings": ("savings", "Where the savings come from"),
     "Playground": ("playground", "Policy in use"),
+    "Review": ("review", "Nothing is drawn for the audit yet."),
 }
 # A deep link makes the browser ask for these below the page's own path first; nothing is missing.
 ALLOWED = re.compile(r"/_stcore/(health|host-config)")
@@ -155,10 +156,14 @@ def test_j_goes_to_the_next_row_and_the_detail_says_why(visit: Callable[..., Pag
 def test_a_link_with_filters_shows_their_rows_and_a_filter_without_rows_says_so(
     visit: Callable[..., Page],
 ) -> None:
-    page = visit("decisions?label=coding&cause=low_confidence", "Decisions")
-    settled(page)
-    count = int(re.search(r"([\d,]+) of 2,00\d decisions", page.inner_text("body"))[1].replace(",", ""))  # type: ignore[index]
-    assert 0 < count < 2000
+    counts = []
+    for query in ("label=coding", "label=coding&cause=low%20confidence"):
+        page = visit(f"decisions?{query}", "Decisions")
+        settled(page)
+        found = re.search(r"([\d,]+) of 2,00\d decisions", page.inner_text("body"))
+        assert found is not None
+        counts.append(int(found[1].replace(",", "")))
+    assert 0 < counts[1] < counts[0] < 2000
     page = visit("decisions?q=words-that-no-prompt-holds", "Decisions")
     expect(page.get_by_text("No decision matches.")).to_be_visible()
     page.get_by_role("button", name="Clear filters").click()
@@ -212,3 +217,24 @@ def test_saving_the_candidate_shows_the_change_and_writes_the_file(
     saved = Path(served.data) / "policy.toml"
     assert Policy.load(saved).threshold == 0.61
     assert "# " in saved.read_text(encoding="utf-8")
+
+
+def test_a_draw_is_judged_by_keys_and_the_log_holds_it(
+    visit: Callable[..., Page], served: SimpleNamespace, keep_shot: Callable[[Page, str], None]
+) -> None:
+    page = visit("review?queue=Learn", "Review")
+    page.get_by_role("button", name="Draw 20").click()
+    expect(page.get_by_text("1 of 20")).to_be_visible()
+    page.get_by_label("Who judges?").fill("Ana")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Judged by Ana")).to_be_visible()
+    page.get_by_role("heading", name="Review", exact=True).click()  # no input has the focus
+    page.keyboard.press("2")
+    expect(page.get_by_text("1 of 20 drawn decisions is judged")).to_be_visible()
+    page.keyboard.press("u")
+    expect(page.get_by_text("2 of 20 drawn decisions are judged")).to_be_visible()
+    settled(page)
+    keep_shot(page, "review-judged")
+    with open_log(served.data) as log:
+        rows = log.rows("SELECT correct_label, judged_by, queue FROM feedback ORDER BY judged_at")
+    assert rows == [("coding", "Ana", "learn"), (None, "Ana", "learn")]

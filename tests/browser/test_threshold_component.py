@@ -393,6 +393,7 @@ def test_numbers_are_written_the_house_way(open_page: Any) -> None:
         ["m.plateauText({ k: 10000, all: true })", "cheapest 1.000: everything falls back"],
         ["m.reviewsText([0, 240])", "a log cannot tell"],
         ["m.reviewsText([17, 240])", "17 of 240 reviews done"],
+        ["m.reviewsText([246, 240])", "246 reviews done"],
     ]
     found = in_module(
         open_page(),

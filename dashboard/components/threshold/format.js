@@ -86,12 +86,14 @@ export function plateauText(best, fallbackModel) {
 
 // Whether answers were good: a log alone cannot tell, so without a review the figure promises nothing.
 export function reviewsText([done, needed]) {
-  return done ? `${count(done)} of ${count(needed)} reviews done` : "a log cannot tell";
+  if (!done) return "a log cannot tell";
+  return done < needed ? `${count(done)} of ${count(needed)} reviews done` : `${count(done)} reviews done`;
 }
 
 export function qualityText([done, needed]) {
   if (!done) return "Not measured: a routing log does not say whether an answer was good.";
-  return `Not measured: ${reviewsText([done, needed])}. ${count(needed)} uniform reviews would place it within ± 5 points.`;
+  if (done < needed) return `Not measured: ${reviewsText([done, needed])}. ${count(needed)} uniform reviews would place it within ± 5 points.`;
+  return `Not measured by threshold: ${reviewsText([done, needed])}, see below.`;
 }
 
 export function fallingBackText(label, fallbackModel) {
