@@ -467,7 +467,11 @@ def test_every_condition_of_a_filter_has_an_option(varied: Path, options: list[s
 
 def test_no_condition_is_without_one() -> None:
     given = {x.name for _, meant in OPTIONS for x in fields(Filter) if getattr(meant, x.name) != x.default}
-    assert given == {x.name for x in fields(Filter)} - {"upto"}  # a page's own
+    assert given == {x.name for x in fields(Filter)} - {
+        "upto",
+        "classifier",
+        "label_set",
+    }  # a page's, a promise's own
 
 
 @pytest.mark.parametrize("given", ["0.6-0.3", "0.5", "0.5-0.5", "0-1.5", "-1-1", "a-b", "0.4.4-0.5", ""])

@@ -276,7 +276,9 @@ def _say_times(times: Latency) -> None:
             f"classifier not included; they rest on timed calls of {calls}"
         )
     never = [x.model for x in times.models if not x.n_calls]
-    if never:
+    if not timed:
+        say("note: no call was timed, so that no times can be projected")
+    elif never:
         say(f"note: never timed: {', '.join(never)}; where they would answer the time is not known")
 
 

@@ -13,16 +13,13 @@ from typing import BinaryIO, Literal, get_args
 from router.errors import ConfigurationError, LogError
 from router.log.filters import Filter, where
 from router.log.formats import FORMATS, Format, write
-from router.log.reader import Log
+from router.log.reader import BUFFERS, Log
 
 What = Literal["decisions", "feedback"]
 WHATS: tuple[What, ...] = get_args(What)
 
 BATCH_ROWS = 2_000
 """Rows in memory at a time, about what DuckDB itself hands on: 200 MB with the longest prompts that the log keeps."""
-
-BUFFERS = "512MB"
-"""What DuckDB keeps of the file in memory meanwhile; its own choice is most of the machine's."""
 
 _QUERIES = {
     "decisions": "SELECT d.* REPLACE (CAST(d.id AS VARCHAR) AS id, CAST(d.extra AS VARCHAR) AS extra, "

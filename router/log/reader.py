@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _TRIES = 5
+BUFFERS = "512MB"
+"""What DuckDB keeps of the file in memory while a whole log goes through it; its own choice is most of the machine's."""
+
 Mode = Literal["owner", "file", "spool"]
 
 
@@ -161,8 +164,14 @@ class Log:
         with self._reading() as cursor:
             for name, table in (tables or {}).items():
                 cursor.register(name, table)
-            for batch in cursor.sql(query, params=dict(parameters or {})).to_arrow_reader(size):
-                yield batch.to_pandas()
+            if self.mode == "file":  # else the file's blocks would be kept in memory, as far as there is any
+                cursor.execute(f"SET memory_limit = '{BUFFERS}'").fetchall()
+            try:
+                for batch in cursor.sql(query, params=dict(parameters or {})).to_arrow_reader(size):
+                    yield batch.to_pandas()
+            finally:
+                if self.mode == "file":
+                    self.rows("RESET memory_limit")
 
     def arrays(
         self,
