@@ -201,7 +201,7 @@ def test_rows_left_to_an_owner_that_is_killed_are_taken_in(tmp_path):
         assert comes_true(lambda: not writer._is_due, 10)  # the owner was seen
         time.sleep(0.2)
         assert holder(tmp_path).stays
-    assert comes_true(lambda: ingested(tmp_path), RETRY_SECONDS + 5)
+    assert comes_true(lambda: ingested(tmp_path), RETRY_SECONDS + 20)
     writer.close()
     assert in_file(tmp_path) == 1
 
