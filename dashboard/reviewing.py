@@ -114,6 +114,8 @@ def choices(item: Item, order: list[str]) -> list[str]:
 
 def skip(item: Item) -> None:
     """Put an item off; for callbacks. It comes again when no other waits."""
+    if _is_stale(item):
+        return
     st.session_state[SKIPPED] = [x for x in st.session_state.get(SKIPPED, []) if x != item.id] + [item.id]
     st.session_state.pop(AT, None)
 
@@ -125,6 +127,8 @@ def go_to(id: str | None) -> None:
 
 def judge(item: Item, said: str | None, *, unsure: bool = False) -> None:
     """Log what somebody said of an item, and go on to the next; for callbacks. What went wrong is told on the page."""
+    if _is_stale(item):
+        return
     by = st.session_state.get(BY) or None
     now = datetime.now(UTC).replace(tzinfo=None)
     try:
@@ -161,6 +165,12 @@ def traffic(queue: Queue) -> Filter:
     if queue != "audit":
         return chosen
     return Filter(start=chosen.start, end=chosen.end, policy=chosen.policy)
+
+
+def _is_stale(item: Item) -> bool:
+    """Whether a key was pressed before the next item was drawn: it was meant for that, and must not overwrite this one."""
+    judged_here = (item.id, item.drawn.queue) in st.session_state.get(SAID, {})
+    return judged_here and st.session_state.get(AT) != item.id
 
 
 def close_writers() -> None:

@@ -166,11 +166,11 @@ def judged(verdict: str | None, said: str | None, top_label: str) -> str:
     """What somebody said of a decision beside what the classifier had said."""
     top = f"**{name(top_label)}**"
     if verdict == "unsure":
-        return f"You were unsure. The classifier said {top}."
+        return f"Judged unsure. The classifier said {top}."
     if verdict == "right":
-        return f"You said {top}, as the classifier did."
-    mine = "none of the labels" if said is None else f"**{name(said)}**"
-    return f"You said {mine}. The classifier said {top}."
+        return f"Judged {top}, as the classifier said."
+    mine = "wrong, no label named" if said is None else f"**{name(said)}**"
+    return f"Judged {mine}. The classifier said {top}."
 
 
 def said(verdict: str | None, label: str | None, skipped: bool) -> str:
@@ -179,7 +179,7 @@ def said(verdict: str | None, label: str | None, skipped: bool) -> str:
         return "skipped" if skipped else "waits"
     if verdict == "unsure":
         return "unsure"
-    return "none of these" if label is None else cell(label, 30) or ""
+    return "wrong, none named" if label is None else cell(label, 30) or ""
 
 
 def drawn_from(queue: Queue, matching: int, n: int, *, narrowed: bool) -> str:

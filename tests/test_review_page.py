@@ -98,7 +98,7 @@ def test_the_classifiers_label_shows_only_after_the_judgement(data: Path) -> Non
     assert "with a chance of" in before
     judge(test, "unsure")
     assert test.code[0].value != first
-    assert "You were unsure. The classifier said" in words(test)
+    assert "Judged unsure. The classifier said" in words(test)
     judge(test, "change")
     assert test.code[0].value == first
     assert "wins with" in words(test)

@@ -18,7 +18,7 @@ from router.analysis.savings import Savings, savings
 from router.log.queries import CLOSE_MARGIN, Filter, baseline_of
 from router.policy import Policy
 
-CARD_HEIGHT = 366
+CARD_HEIGHT = 374
 """Pixels: cards side by side are equally high (a grid's cells do not stretch), and a long list scrolls inside its card."""
 
 BADGES = {

@@ -96,7 +96,7 @@ def last_judged(queue: Queue, item: Item | None) -> None:
         horizontal=True, vertical_alignment="center", height=36, border=False, key="last_judged"
     ):
         if last is None or last.drawn.queue != queue:
-            st.caption(text.REVIEW_KEYS)
+            st.caption(text.REVIEW_KEYS if item is not None else "")
         elif item is not None and item.id == last.id:
             st.caption("What was said last. Another answer replaces it.")
         else:
@@ -217,7 +217,7 @@ def queue_card(found: list[Item], item: Item | None) -> None:
             alt=f"{len(found)} drawn decisions and what was said of them",
             column_config={
                 "Prompt": st.column_config.TextColumn(width=200),
-                "Judged": st.column_config.TextColumn(width=92),
+                "Judged": st.column_config.TextColumn(width=112),
             },
         )
 
