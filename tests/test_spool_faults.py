@@ -114,7 +114,9 @@ def around(spool: Spool, data: Path, rng: random.Random, opened: list[int]) -> N
     elif deed == 2 and folder.is_file():
         folder.unlink()
     elif deed in (3, 4) and is_open(spool):
-        alive = os.dup(spool.file._fd)  # else a new file could get its inode too: nobody could tell the two apart
+        alive = os.dup(
+            spool.file._fd
+        )  # else a new file could get its inode too: nobody could tell the two apart
         os.close(spool.file._fd)
         if deed == 4:  # and the next file that anybody opens gets its number
             opened.append(os.open(data.parent / f"other{len(opened)}", os.O_RDWR | os.O_CREAT))
