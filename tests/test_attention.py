@@ -75,7 +75,8 @@ def test_a_model_that_ends_without_a_successor_says_so():
 def test_a_model_that_is_gone_and_one_that_ends_today_say_so():
     gone = found(today=date(2026, 12, 5))
     assert any("claude-sonnet-4-5 has not been served since 30 Nov 2026" in row.text for row in gone)
-    last = found(today=date(2026, 11, 30))
+    last = found(today=date(2026, 11, 30), n_unmeasured=100)
+    assert (last[0].kind, last[0].share, last[1].share) == ("retiring", 0.0, 1.0)  # the nearer comes first
     assert any("is served until today (30 Nov 2026)" in row.text for row in last)
 
 

@@ -19,6 +19,9 @@ from router.types import REPLIES
 RETIRE_DAYS = 90
 """A model that stops being served within this many days is listed."""
 
+URGENT_DAYS = 7
+"""One that stops within this many days comes first, whatever its share."""
+
 CLASSIFIER_SHARE = 0.01
 """Failed classifications above this share of decisions are listed."""
 
@@ -54,7 +57,8 @@ class Finding:
     ----------
     parts : the sentence in pieces, so that a page can escape and stress the names; ``text`` joins them.
     page, query : the page that shows the rows behind it, and its choices; None: the log itself, no rows.
-    share : decisions concerned, as a share of all in view; orders the list. Lost records and failed calls come first whatever their number.
+    share : decisions concerned, as a share of all in view; orders the list.
+    is_urgent : comes first whatever its share: lost records, failed calls, a model that is about to go.
     """
 
     kind: Kind
@@ -62,6 +66,7 @@ class Finding:
     page: str | None = None
     query: Mapping[str, Any] = field(default_factory=dict)
     share: float = 0.0
+    is_urgent: bool = False
 
     @property
     def text(self) -> str:
@@ -107,17 +112,17 @@ def attention(
         found.append(
             Finding("backlog", (Part(f"{backlog_bytes / 1e6:,.1f} MB of new decisions are not shown yet."),))
         )
-    return sorted(found, key=lambda finding: (finding.kind not in ("drops", "failed"), -finding.share))
+    return sorted(found, key=lambda finding: (not finding.is_urgent, -finding.share))
 
 
 def _lost(drops: Mapping[str, int], rejects: Mapping[str, int]) -> list[Finding]:
     found = []
     if lost := sum(drops.values()):
         words = f"{_plural(lost, 'record')} could not be written: {_reasons(drops)}."
-        found.append(Finding("drops", (Part(words),), share=1.0))
+        found.append(Finding("drops", (Part(words),), share=1.0, is_urgent=True))
     if damaged := sum(rejects.values()):
         words = f"{_plural(damaged, 'damaged line')} in the spools, kept aside: {_reasons(rejects)}."
-        found.append(Finding("drops", (Part(words),), share=1.0))
+        found.append(Finding("drops", (Part(words),), share=1.0, is_urgent=True))
     return found
 
 
@@ -135,7 +140,7 @@ def _failed(series: pd.DataFrame, n: int) -> list[Finding]:
         Part(outcome, True),
         Part("."),
     )
-    return [Finding("failed", parts, "decisions", {"failed": "true"}, count / n)]
+    return [Finding("failed", parts, "decisions", {"failed": "true"}, count / n, is_urgent=True)]
 
 
 def _retiring(
@@ -160,7 +165,7 @@ def _retiring(
         tail = f"; it takes {share:.1%} of decisions.".replace("%", " %") if count else "."
         parts = (Part(model, True), Part(f"{when}{tail}"), *_successor(end, prices, today))
         page, query = ("decisions", {"model": model}) if count else (None, {})
-        found.append(Finding("retiring", parts, page, query, share))
+        found.append(Finding("retiring", parts, page, query, share, end.days_left <= URGENT_DAYS))
     return found
 
 
