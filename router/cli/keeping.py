@@ -107,6 +107,8 @@ def forget(
     """
     from router.log.selection import Selection
 
+    if (prompt_file or []).count("-") > 1:
+        raise InputError("found --prompt-file - more than once; standard input can be read once")
     given = [x for x in (id, session, prompt_hash, prompt_file) if x]
     if len(given) != 1:
         raise InputError(

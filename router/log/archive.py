@@ -176,8 +176,12 @@ def insert_decisions(con: duckdb.DuckDBPyConnection, paths: Iterable[Path]) -> N
         str(name) for name, *_ in con.execute(f"SELECT * FROM {source} LIMIT 0", values).description or []
     }
     chosen = [(name, kind) for name, kind in columns(con, "decisions") if name in there]
-    listed = ", ".join(name for name, _ in chosen)
-    taken = ", ".join(f"CAST({name} AS {kind}) AS {name}" for name, kind in chosen)
+    values_of = {name: f"CAST({name} AS {kind})" for name, kind in chosen}
+    if "extra" in there:  # where version 3 has it; beside newer rows, where small batches were put together
+        own = values_of.get("cache_write_1h_tokens", "NULL")
+        values_of["cache_write_1h_tokens"] = f"coalesce({own}, writes_1h_in(extra))"
+    listed = ", ".join(values_of)
+    taken = ", ".join(f"{value} AS {name}" for name, value in values_of.items())
     span = con.execute(
         f"SELECT CAST(min(id) AS VARCHAR), CAST(max(id) AS VARCHAR), count(id) - count(DISTINCT id) FROM {source}",
         values,

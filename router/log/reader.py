@@ -17,7 +17,7 @@ from router.log.ingest import backlog_bytes, ingest_all, spools
 from router.log.lock import LOCK, Holder, OwnerLock, holder
 from router.log.owner import local_owner
 from router.log.recovery import damage_note, open_database, suspect
-from router.log.schema import DATABASE, connect, is_damage, is_fatal
+from router.log.schema import DATABASE, connect, is_damage, is_fatal, migrations, schema_version
 
 if TYPE_CHECKING:
     import duckdb
@@ -357,7 +357,8 @@ def _read_only(folder: Path) -> Log:
             lock.release()
             return _from_spools(folder, None, str(error) if isinstance(error, LogLocked) else note)
         begun = _now()
-        if backlog_bytes(con, folder) == 0:
+        # An older schema cannot be brought up to date here; a copy in memory has today's.
+        if schema_version(con) == migrations()[-1][0] and backlog_bytes(con, folder) == 0:
             return Log(folder, con, "file", lock=lock if locked else None, note=note, read_at=begun)
         con.close()
         lock.release()

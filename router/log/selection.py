@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +26,7 @@ _CONDITIONS = {
     "days": "decided_at < CAST($values[1] AS TIMESTAMP)",
 }
 _IDS_IN_TABLE = "id IN (SELECT CAST(unnest($values::VARCHAR[]) AS UUID))"
+_MOST_NEEDLES = 10
 _FIELDS = {"id": "id", "session": "session_id", "prompt_hash": "prompt_sha256"}
 
 
@@ -35,6 +36,10 @@ class Selection:
 
     selector: Selector
     values: tuple[str, ...]
+    _set: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_set", frozenset(self.values))
 
     @classmethod
     def of(cls, selector: Selector, *values: str) -> Selection:
@@ -92,14 +97,19 @@ class Selection:
         found = record.get(_FIELDS[self.selector])
         if self.selector == "id":
             with suppress(ValueError, TypeError, AttributeError):
-                return str(uuid.UUID(found)) in self.values
+                return str(uuid.UUID(found)) in self._set
             return False
-        return found in self.values
+        return isinstance(found, str) and found in self._set
 
     @property
     def needles(self) -> list[bytes]:
-        """The line of such a decision holds one of these (in lower case); empty: every line has to be looked at."""
-        return [] if self.selector == "days" else [orjson.dumps(x)[1:-1].lower() for x in self.values]
+        """The line of such a decision holds one of these (in lower case); empty: every line has to be looked at.
+
+        Of many values too: looking for a thousand takes a hundred times as long as reading the record.
+        """
+        if self.selector == "days" or len(self.values) > _MOST_NEEDLES:
+            return []
+        return [orjson.dumps(x)[1:-1].lower() for x in self.values]
 
 
 def _value(selector: Selector, value: str) -> str:
@@ -118,7 +128,7 @@ def _value(selector: Selector, value: str) -> str:
         raise InputError("expected a UTC time like 2026-11-01T00:00:00")
     if not value:
         raise InputError("expected a session's name, found nothing")
-    return value
+    return value.encode("utf-8", "replace").decode()  # a lone surrogate as the log has it
 
 
 def count(con: duckdb.DuckDBPyConnection, selection: Selection) -> int:

@@ -66,6 +66,9 @@ class Worker:
                 except RuntimeError:  # no more threads, or the interpreter is going down
                     self._thread = None
                     return False
+                except BaseException:  # Ctrl+C: one that did start sees that it is not the one, and ends
+                    self._thread = None
+                    raise
         return True
 
     def _run(self, bell: threading.Lock) -> None:

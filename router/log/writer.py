@@ -135,10 +135,13 @@ class Writer:
         return self.append(record)
 
     def _rows_wait(self) -> None:
+        if self._turns and self._thread is None:  # first: after a Ctrl+C in the middle the next row starts it
+            with contextlib.suppress(
+                Exception
+            ):  # no memory for a thread: the row is written, close() brings it in
+                self._start()
         self._is_due = True
         self._bell.put(None)
-        if self._turns and self._thread is None:
-            self._start()
 
     def _log_policy(self, policy: Policy, seen: datetime) -> None:
         with contextlib.suppress(Exception):  # the decision counts; the next one tries again
