@@ -15,7 +15,7 @@ from log_samples import decision, run, start
 from log_tables import contents, spool_of_everything
 
 from router.log import open_log
-from router.log.archive import has_log
+from router.log.archive import has_log, insert_decisions
 from router.log.compaction import compact
 from router.log.ingest import ingest_all, offsets, spools
 from router.log.parts import manifests
@@ -287,3 +287,23 @@ def test_a_turn_archives_what_many_short_scripts_left(tmp_path):
     assert os.listdir(tmp_path / "archive" / "day=2026-11-20")
     with open_log(tmp_path) as log:
         assert log.count() == 64
+
+
+def test_parts_of_version_three_tell_the_writes_that_live_for_an_hour(tmp_path):
+    con = filled(tmp_path)
+    compact(con, tmp_path, min_spools=1)
+    long = "SELECT count(*), sum(cache_write_1h_tokens) FROM decisions"
+    known = con.execute(long).fetchone()
+    con.close()
+    parts = sorted((tmp_path / "archive").glob("day=*/*.parquet"))
+    old = [part.with_name(f"old-{part.name}") for part in parts]
+    fresh = connect(None)
+    for part, copy in zip(parts[1:], old[1:], strict=True):
+        query = f"SELECT * EXCLUDE (cache_write_1h_tokens, service_tier) FROM read_parquet('{part}', hive_partitioning = false)"
+        fresh.execute(f"COPY ({query}) TO '{copy}' (FORMAT parquet)").fetchall()
+    insert_decisions(
+        fresh, [parts[0], *old[1:]]
+    )  # beside one of today, as where small batches were put together
+    assert fresh.execute(long).fetchone() == known
+    fresh.close()
+    assert known is not None and known[1] % 40 == 0 and known[1] > 0

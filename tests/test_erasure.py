@@ -197,6 +197,11 @@ def test_several_are_forgotten_with_one_rewriting_of_the_database(data, before):
         path for path in data.rglob("*") if path.is_file() and any(x in path.read_bytes() for x in held)
     ]
     same_but(before, everything(data), forgotten)
+    now = everything(data)
+    strangers = [str(uuid.uuid4()) for _ in range(20)]  # too many to look for each in every line
+    answer = request(data, "forget", "id", *strangers, SECRETS[2].id)
+    assert answer.decisions == 1
+    same_but(now, everything(data), [SECRETS[2]])
     by_hash = command(
         data, "forget", *(x for one in SECRETS[:2] for x in ("--prompt-hash", one.prompt_sha256))
     )
@@ -612,6 +617,7 @@ def test_the_verbs_say_what_they_erased(data):
         (("forget", "--id", "x", "--session", "y"), 2, "found 2 of --id"),
         (("forget", "--id", "17"), 2, "expected the id of a decision"),
         (("forget", "--prompt-file", "nowhere.txt"), 2, "nowhere.txt cannot be read"),
+        (("forget", "--prompt-file", "-", "--prompt-file", "-"), 2, "standard input can be read once"),
         (("retention",), 2, "--days"),
         (("retention", "--days", "0"), 2, "--days"),
     ],
@@ -630,3 +636,11 @@ def test_a_folder_without_a_log_has_nothing_to_forget_and_stays_empty(tmp_path):
 
 def test_prompts_are_the_same_for_the_hash_of_a_file_and_of_the_log():
     assert SECRETS[0].prompt_sha256 == hashlib.sha256(f"{SECRET} 0".encode()).hexdigest()
+
+
+def test_a_session_is_forgotten_by_the_name_it_was_given_though_the_log_cannot_hold_that(tmp_path):
+    spool = Spool(tmp_path)
+    spool.append(decision(session_id="bad\udcff"))
+    spool.close()
+    chosen = Selection.of("session", "bad\udcff")
+    assert request(tmp_path, "forget", "session", *chosen.values).decisions == 1

@@ -13,6 +13,7 @@ from router.errors import LogTooNew
 from router.log import Owner, open_log
 from router.log.ingest import ingest_all
 from router.log.owner import take_turn
+from router.log.reader import _read_only
 from router.log.record import decision_payload
 from router.log.schema import (
     DATABASE,
@@ -137,3 +138,11 @@ def test_migrating_twice_changes_nothing(tmp_path):
     con = connect(tmp_path / DATABASE)
     assert migrate(con) == migrate(con) == NEWEST
     con.close()
+
+
+def test_a_folder_that_cannot_be_written_is_read_with_todays_columns(tmp_path):
+    """An older file cannot be brought up to date there."""
+    made_by(3, tmp_path, spools=2)
+    with _read_only(tmp_path) as log:
+        assert log.mode == "spool"
+        assert log.rows("SELECT count(*), sum(cache_write_1h_tokens) FROM decisions")[0][1] == 2 * 40

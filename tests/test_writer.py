@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import duckdb
@@ -276,3 +277,31 @@ def test_a_connection_of_this_process_that_is_not_ours_is_no_damage(tmp_path):
         with open_log(tmp_path) as log:
             assert (log.mode, log.count()) == ("spool", 1)
     assert in_file(tmp_path) == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("durability", ["process", "async"])
+def test_a_thread_whose_start_was_interrupted_is_started_with_the_next_row(
+    tmp_path, monkeypatch, durability, error
+):
+    start, failed = threading.Thread.start, []
+
+    def fails_once(thread):
+        if thread.name.startswith("routescope") and thread.name not in failed:
+            failed.append(thread.name)
+            raise error
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", fails_once)
+    writer, acknowledged = Writer(tmp_path, durability=durability), 0
+    for n in range(5):
+        try:
+            acknowledged += writer.log(decision(n))
+        except KeyboardInterrupt:
+            continue
+    assert comes_true(lambda: ingested(tmp_path), 20)
+    writer.close()
+    assert acknowledged <= in_file(tmp_path) <= 5
+    assert "routescope-turns" in failed
+    if error is MemoryError:
+        assert (acknowledged, writer.dropped.total()) == (5, 0)

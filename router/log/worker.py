@@ -63,7 +63,7 @@ class Worker:
                 self._thread = thread
                 try:
                     thread.start()
-                except RuntimeError:  # no more threads, or the interpreter is going down
+                except (RuntimeError, MemoryError):  # no more threads, or the interpreter is going down
                     self._thread = None
                     return False
                 except BaseException:  # Ctrl+C: one that did start sees that it is not the one, and ends

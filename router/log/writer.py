@@ -135,11 +135,9 @@ class Writer:
         return self.append(record)
 
     def _rows_wait(self) -> None:
-        if self._turns and self._thread is None:  # first: after a Ctrl+C in the middle the next row starts it
-            with contextlib.suppress(
-                Exception
-            ):  # no memory for a thread: the row is written, close() brings it in
-                self._start()
+        # Started first: after a Ctrl+C in the middle, or without memory for a thread, the next row tries again.
+        if self._turns and self._thread is None and not self._start():
+            return
         self._is_due = True
         self._bell.put(None)
 
@@ -181,21 +179,21 @@ class Writer:
         """What is logged from now on waits for another turn: called before that turn looks at the spool."""
         self._is_due = False
 
-    def _start(self) -> None:
+    def _start(self) -> bool:
+        """Start the thread, unless it is there or is to end; False when there is none to be had just now."""
         with self._starting:
-            if self._thread is None and not self._stopping:
+            if self._thread is not None or self._stopping:
+                return True
+            try:
                 _close_in_worker()
-                thread = threading.Thread(target=self._run, name="routescope-turns", daemon=True)
-                self._thread = thread
-                try:
-                    thread.start()
-                except (
-                    RuntimeError
-                ):  # no more threads, or the interpreter is going down: close(), or an owner
-                    self._thread = None
-                except BaseException:  # Ctrl+C: one that did start sees that it is not the one, and ends
-                    self._thread = None
+                self._thread = threading.Thread(target=self._run, name="routescope-turns", daemon=True)
+                self._thread.start()
+            except BaseException as error:
+                self._thread = None  # one that did start sees that it is not the one, and ends
+                if not isinstance(error, Exception):
                     raise
+                return False  # no more threads, no memory, or the interpreter is going down
+        return True
 
     def _run(self) -> None:
         me, stays = threading.current_thread(), False
