@@ -122,7 +122,7 @@ def random_log(seed: int, rule: Policy, n: int = 300) -> list[Decision]:
                 "output_tokens": rng.choice([0, 7, 900, None]),
                 "cache_read_tokens": rng.choice([None, 0, 300]),
                 "cache_write_tokens": rng.choice([None, 40]),
-                "cache_write_1h_tokens": rng.choice([None, None, 0, 30, 40]),
+                "cache_write_1h_tokens": rng.choice([None, -5, 0, 30, 40]),
                 "service_tier": rng.choice([None, None, "default", "flex", "priority", "nobody-knows-this"]),
                 "usage_grade": rng.choice(["measured", "assumed"]),
             }
