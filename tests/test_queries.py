@@ -280,7 +280,7 @@ def test_logged_costs_and_todays_are_of_the_same_answers(case):
         if d.cost_usd is not None and (now := cost(d, d.model_used, book)) is not None
     ]
     found = queries.repriced(log, Filter(), book)
-    assert found.n == len(both) > 10
+    assert found.n == len(both) > 5
     assert found.logged_usd == pytest.approx(float(sum(then for then, _ in both)), rel=1e-12)
     assert found.today_usd == pytest.approx(sum(now for _, now in both), rel=1e-9)
     assert found.difference_usd == found.today_usd - found.logged_usd != 0
