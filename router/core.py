@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from router.calls import SETTLE_WAIT_S, CallingRouter
-from router.errors import ProviderError, SpendCapError
+from router.errors import ConfigurationError, ProviderError, SpendCapError
 from router.failover import Chain, ask_options
 from router.prompts import Asked, ready
 from router.reply_stream import ReplyStream, settle
@@ -216,8 +216,8 @@ class AsyncRouter(CallingRouter):
                 )
                 if not chain.moves_on(completion):
                     break
-        except asyncio.CancelledError as error:
-            await self._settled(partial(self._cancelled, decision, chain, error))
+        except BaseException as error:
+            await self._left(decision, chain, error)
             raise
         return await self._settled(partial(self._finish, decision, completion, chain))
 
@@ -237,7 +237,11 @@ class AsyncRouter(CallingRouter):
         asked, decision = await self._decided(prompt, model, session_id)
         chain = await self._opened_chain(decision, asked, given)
         shown = False
-        pieces = chain.provider.astream(chain.model, asked.messages, **chain.options(given))
+        try:
+            pieces = chain.provider.astream(chain.model, asked.messages, **chain.options(given))
+        except BaseException as error:
+            await self._left(decision, chain, error)
+            raise
         try:
             while True:
                 async for piece in pieces:
@@ -267,6 +271,14 @@ class AsyncRouter(CallingRouter):
                 await ending
             raise
 
+    async def _left(self, decision: Decision, chain: Chain | None, error: BaseException) -> None:
+        """Log a call that came to no end of its own; see ``_cancelled``."""
+        end = partial(self._cancelled, decision, chain, error)
+        if isinstance(error, GeneratorExit):
+            end()  # a coroutine that is closed cannot wait
+        else:
+            await self._settled(end)
+
     async def _ready_chain(self, decision: Decision) -> Chain:
         """The chain of a decision; in a thread while an SDK may have to be imported."""
         if self._is_ready(decision):
@@ -274,10 +286,12 @@ class AsyncRouter(CallingRouter):
         return await asyncio.to_thread(self._chain, decision)
 
     async def _opened_chain(self, decision: Decision, asked: Asked, given: Options) -> Chain:
-        """The chain of a decision with its most held; a task that is cancelled meanwhile gives that back and is logged."""
+        """The chain of a decision with its most held; whatever ends it meanwhile gives that back and is logged."""
         try:
             chain = await self._ready_chain(decision)
-        except asyncio.CancelledError as error:
+        except ConfigurationError:
+            raise  # in the log already
+        except BaseException as error:
             self._cancelled(decision, None, error)
             raise
         if self._spend is None:
@@ -290,6 +304,11 @@ class AsyncRouter(CallingRouter):
             with contextlib.suppress(SpendCapError):
                 await holding
                 await self._settled(partial(self._cancelled, decision, None, error))
+            raise
+        except SpendCapError:
+            raise  # in the log already
+        except BaseException as error:
+            await self._left(decision, None, error)
             raise
         return chain
 

@@ -139,10 +139,11 @@ def countable(usage: Usage | None) -> dict[str, int] | None:
         "cache_read": usage.cache_read_tokens or 0,
         "cache_write": usage.cache_write_tokens or 0,
     }
-    for value in counts.values():
+    long = usage.cache_write_1h_tokens or 0
+    for value in (*counts.values(), long):
         if type(value) is not int or value < 0:
             return None
-    if (usage.cache_write_1h_tokens or 0) > counts["cache_write"]:
+    if long > counts["cache_write"]:
         return None
     return counts if any(counts.values()) else None
 

@@ -302,7 +302,15 @@ def _scored(answer: Classification) -> _Answer:
         return named(
             ClassifierError(f"the classifier returned a {found}, expected scores by label"), "BadReply"
         )
-    return answer
+    cost = _cost(answer.cost_usd)
+    return answer if cost is answer.cost_usd else replace(answer, cost_usd=cost)
+
+
+def _cost(stated: Any) -> Decimal | None:
+    """A classifier's cost in USD; None, unknown, where it is no amount: a negative one would raise the caps."""
+    if isinstance(stated, int | float) and not isinstance(stated, bool):
+        stated = Decimal(str(stated))
+    return stated if isinstance(stated, Decimal) and stated.is_finite() and stated >= 0 else None
 
 
 def _utc_now() -> datetime:

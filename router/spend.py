@@ -58,6 +58,9 @@ _OTHER_PARTS = frozenset(
 _TEXT_TOOLS = frozenset({"function", "custom"})
 
 _ZERO = Decimal(0)
+_CLASSIFIER = ""
+"""Key, in place of a decision's id, of what classifying cost."""
+
 _logger = logging.getLogger("routescope")
 
 
@@ -80,6 +83,7 @@ class SpendMeter:
         self._held: dict[str, dict[str, _Hold]] = {}
         self._late: list[tuple[str, Decimal, Decimal, int]] = []
         self._classified = _ZERO
+        self._told = False
 
     @property
     def spent_usd(self) -> Decimal:
@@ -200,7 +204,7 @@ class SpendMeter:
         with self._lock:
             late, self._late = self._late, []
             if self._classified:
-                late.append(("", self._classified, _ZERO, 0))
+                late.append((_CLASSIFIER, self._classified, _ZERO, 0))
                 self._classified = _ZERO
         until = time.monotonic() + wait_s
         for key, cost, assumed, n in late:
@@ -212,9 +216,20 @@ class SpendMeter:
         try:
             self.ledger.settle(key, cost, assumed, wait_s, n=n)
         except SpendCapError as error:
+            if key == _CLASSIFIER:
+                self._keep_classified(cost, error)
+                return
             _logger.warning("routescope: a call's cost is still held against the cap: %s", error)
             with self._lock:
                 self._late.append((key, cost, assumed, n))
+
+    def _keep_classified(self, usd: Decimal, error: SpendCapError) -> None:
+        """One sum, however often it could not be written, and one warning: each decision comes by here."""
+        with self._lock:
+            self._classified += usd
+            told, self._told = self._told, True
+        if not told:
+            _logger.warning("routescope: what classifying cost is not yet in today's sum: %s", error)
 
 
 def most(

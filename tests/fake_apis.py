@@ -115,6 +115,8 @@ class FakeApis:
         self.usage: dict[str, Any] = {"input": 12, "output": 7}
         self.service_tier: str | None = None
         """How it says that it serves calls, in each API's own place."""
+        self.beside: dict[str, Any] = {}
+        """What it says of charges beside tokens of text: fields of the usage, or of an output item of the Responses API."""
         self.running_usage = False
         """Whether each chunk of a chat stream tells the tokens so far, as vLLM can: here always one of output."""
         self.scores: dict[str, Any] | Callable[[dict[str, Any]], Any] | None = None
@@ -171,7 +173,7 @@ class FakeApis:
             self.by_model.clear()
             self.requests.clear()
             self.scores = None
-            self.running_usage, self.service_tier = False, None
+            self.running_usage, self.service_tier, self.beside = False, None, {}
 
     def _check(self, names: tuple[str, ...]) -> None:
         if unknown := set(names) - set(FAULTS):
@@ -342,6 +344,8 @@ _APIS = {
 def _reply(api: str, fake: FakeApis, name: str, body: dict[str, Any]) -> dict[str, Any]:
     if api == "responses":
         reply = fake_responses.response(fake.text, fake.usage, name, body.get("model"))
+        if fake.beside:
+            reply["output"] = [fake.beside, *reply["output"]]
         return reply if fake.service_tier is None else {**reply, "service_tier": fake.service_tier}
     return _openai(fake, name, body) if api == "openai" else _anthropic(fake, name, body)
 
@@ -457,7 +461,7 @@ def _anthropic_usage(fake: FakeApis, name: str) -> dict[str, Any]:
     if name == "bad_usage":
         return {"input_tokens": -3, "output_tokens": "many"}
     told = {} if fake.service_tier is None else {"service_tier": fake.service_tier}
-    return {"input_tokens": fake.usage["input"], "output_tokens": fake.usage["output"], **told}
+    return {"input_tokens": fake.usage["input"], "output_tokens": fake.usage["output"], **told, **fake.beside}
 
 
 def _pieces(text: str) -> list[str]:

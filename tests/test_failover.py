@@ -262,6 +262,28 @@ def test_without_any_key_the_first_models_error_is_raised(desk: Desk) -> None:
     assert row.failed == [("first", "no_key"), ("third", "no_key")]
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("SSL_CERT_FILE", "/nonexistent.pem", "FileNotFoundError"),
+        ("HTTPS_PROXY", "foo://user:secret@x:1", "ValueError"),
+    ],
+)
+def test_a_client_that_cannot_be_built_is_logged_and_named_without_what_its_error_quotes(
+    desk: Desk, name: str, value: str, kind: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(
+        ConfigurationError, match=rf"client of openai could not be built \({kind}\)"
+    ) as caught:
+        desk.run(("an-other",), mode)
+    assert value not in str(caught.value)
+    (row,) = desk.rows()
+    assert (row.model_used, row.outcome) == (None, "error")
+    assert row.failed == [("first", "error"), ("an-other", "error")]
+
+
 def test_a_model_of_no_known_provider_is_passed_over(desk: Desk) -> None:
     desk.fake.by_model["first"] = "404"
     rule = desk.policy(("what-model", "third"))

@@ -116,6 +116,9 @@ def test_a_request_above_the_edge_pays_the_dearer_tier_on_all_its_tokens(fresh, 
         Usage(True, 10),
         Usage("10", 10),  # type: ignore[arg-type]
         Usage(10.5, 10),  # type: ignore[arg-type]
+        Usage(10, 10, None, 5, cache_write_1h_tokens=-100_000),
+        Usage(10, 10, None, 5, cache_write_1h_tokens=2.5),  # type: ignore[arg-type]
+        Usage(10, 10, None, 5, cache_write_1h_tokens=6),
     ],
     ids=str,
 )

@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from fake_apis import BODIES, FAULTS, REPLIES, STREAMS, FakeApis
@@ -204,6 +205,30 @@ def test_the_service_tier_is_the_providers_word(lab: Lab, api: str, tier: str, s
         completion = provider.complete(model, MESSAGES, deadline_s=5)
     assert completion.usage is not None
     assert (completion.usage.service_tier, completion.usage.input_tokens) == (tier, 12)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("api", "beside", "known"),
+    [
+        ("messages", {"server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 0}}, False),
+        ("messages", {"speed": "fast"}, False),
+        ("messages", {"inference_geo": "us"}, False),
+        ("messages", {"server_tool_use": {"web_search_requests": 0}, "speed": "standard"}, True),
+        ("responses", {"type": "web_search_call", "id": "ws", "status": "completed"}, False),
+        ("responses", {"type": "code_interpreter_call", "id": "ci", "status": "completed"}, False),
+        ("responses", {"type": "reasoning", "id": "rs", "summary": []}, True),
+    ],
+)
+def test_what_is_charged_beside_tokens_of_text_makes_the_usage_unknown(
+    lab: Lab, api: str, beside: dict[str, Any], known: bool, stream: bool
+) -> None:
+    lab.fake.beside = beside
+    model = Model("model-one", api="responses" if api == "responses" else "chat")
+    provider = lab["anthropic" if api == "messages" else "openai"]
+    made = streamed(provider, model)[1] if stream else provider.complete(model, MESSAGES, deadline_s=5)
+    assert (made.outcome, made.text) == ("ok", lab.fake.text)
+    assert (made.usage is not None) == known
 
 
 def test_a_count_that_ran_along_is_not_the_output_of_a_stream_that_was_cut(lab: Lab) -> None:

@@ -122,7 +122,7 @@ def random_log(seed: int, rule: Policy, n: int = 300) -> list[Decision]:
                 "output_tokens": rng.choice([0, 7, 900, None]),
                 "cache_read_tokens": rng.choice([None, 0, 300]),
                 "cache_write_tokens": rng.choice([None, 40]),
-                "cache_write_1h_tokens": rng.choice([None, None, 0, 30, 40]),
+                "cache_write_1h_tokens": rng.choice([None, -5, 0, 30, 40]),
                 "service_tier": rng.choice([None, None, "default", "flex", "priority", "nobody-knows-this"]),
                 "usage_grade": rng.choice(["measured", "assumed"]),
             }
@@ -280,7 +280,7 @@ def test_logged_costs_and_todays_are_of_the_same_answers(case):
         if d.cost_usd is not None and (now := cost(d, d.model_used, book)) is not None
     ]
     found = queries.repriced(log, Filter(), book)
-    assert found.n == len(both) > 10
+    assert found.n == len(both) > 5
     assert found.logged_usd == pytest.approx(float(sum(then for then, _ in both)), rel=1e-12)
     assert found.today_usd == pytest.approx(sum(now for _, now in both), rel=1e-9)
     assert found.difference_usd == found.today_usd - found.logged_usd != 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import asdict, replace
 from datetime import date, datetime, timedelta
@@ -288,6 +289,12 @@ def test_sql_and_the_price_book_take_the_same_words_for_the_list_price(log):
     words = [*sorted(PLAIN_TIERS), "flex", "priority", "batch", "Default", "", None]
     for word in words:
         assert log.rows("SELECT rate_tier($word)", {"word": word}) == [(plain_tier(word),)]
+
+
+def test_writes_for_an_hour_are_taken_from_extra_only_where_they_are_a_count(log):
+    for told, count in ((40, 40), (0, 0), (-5, None), (10**12, None), ("many", None), (None, None)):
+        extra = json.dumps({"cache_write_1h_tokens": told})
+        assert log.rows("SELECT writes_1h_in(CAST($extra AS JSON))", {"extra": extra}) == [(count,)]
 
 
 def test_the_band_of_a_price_tells_every_tier_that_it_is_above(log):

@@ -10,6 +10,7 @@ import shutil
 import threading
 import time
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -160,6 +161,25 @@ def test_a_reply_that_is_no_classification_is_a_logged_classifier_error(tmp_path
     assert rows(tmp_path, "cause, error_type, model_chosen") == [
         ("classifier_error", "BadReply", SEED.fallback_model)
     ]
+
+
+@pytest.mark.parametrize(
+    ("cost", "taken"),
+    [
+        *(
+            (x, None)
+            for x in (Decimal("NaN"), Decimal("Infinity"), Decimal(-5), -0.1, float("nan"), "0.1", True)
+        ),
+        *((x, Decimal(str(x))) for x in (0.001, 0, Decimal("0.002"))),
+    ],
+    ids=repr,
+)
+def test_a_classifiers_cost_that_is_no_amount_is_unknown_to_the_row_and_the_cap(tmp_path, cost, taken):
+    reply = Classification("simple", spread(0.9, 0.1), "x", True, 1.0, cost_usd=cost)
+    with Router(SEED, classifier=Replying(reply), data=tmp_path, max_usd=1) as client:
+        assert client.route("hello").classifier_cost_usd == taken
+        assert client._spend.spent_usd == (taken or 0)
+    assert rows(tmp_path, "cause, classifier_cost_usd") == [("routed", taken)]
 
 
 def test_other_labels_are_kept_ignored_and_counted(tmp_path):

@@ -181,6 +181,30 @@ def test_an_async_router_keeps_the_cap(fake, tmp_path):
     assert sorted(x for (x,) in rows(tmp_path, "outcome")) == ["ok", "ok", "spend_cap", "spend_cap"]
 
 
+@pytest.mark.parametrize("how", ["ask", "stream"])
+def test_a_provider_that_raises_leaves_a_row_and_holds_nothing(how, fake, tmp_path):
+    class Broken:
+        def astream(self, *arguments, **options):
+            raise ZeroDivisionError
+
+        async def acomplete(self, *arguments, **options):
+            raise ZeroDivisionError
+
+    async def main():
+        async with AsyncRouter(SEED, classifier=Fixed(), data=tmp_path, max_usd_per_day=1) as client:
+            client._by_model[MODEL] = Broken()
+            with pytest.raises(ZeroDivisionError):
+                if how == "ask":
+                    await client.ask("hello")
+                async for _ in client.stream("hello"):
+                    pass
+            return client._spend._held
+
+    assert asyncio.run(main()) == {}
+    assert DayLedger(tmp_path).read().held_usd == 0
+    assert rows(tmp_path, "outcome, error_type") == [("error", "ZeroDivisionError")]
+
+
 def test_a_cancelled_call_counts_as_the_most_it_could_be_and_holds_nothing(fake, tmp_path):
     fake.always("hang")
 
@@ -415,6 +439,22 @@ def test_a_settled_cost_that_cannot_be_written_stays_held_and_is_written_later(t
     meter.hold("b", Decimal("0.2"), MODEL)
     day = DayLedger(tmp_path).read()
     assert (day.spent_usd, day.held_usd) == (Decimal("0.1"), Decimal("0.2"))
+
+
+def test_what_classifying_cost_waits_as_one_sum_while_the_file_cannot_be_used(tmp_path, caplog):
+    with Router(SEED, classifier=Hosted(), data=tmp_path, max_usd_per_day=1) as client:
+        (tmp_path / FILE).write_bytes(b"{")
+        for _ in range(5):
+            client.route("hello")
+        assert client._spend._late == []
+        assert [x.message for x in caplog.records if "today's sum" in x.message] == [
+            x.message for x in caplog.records
+        ]
+        assert len(caplog.records) == 1
+        assert client._spend._classified == client._spend.spent_usd == Decimal("0.0001")
+        (tmp_path / FILE).unlink()
+        client.route("hello")
+    assert DayLedger(tmp_path).read().spent_usd == Decimal("0.00012")
 
 
 def test_without_a_cap_there_is_no_file(fake, tmp_path):

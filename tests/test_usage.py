@@ -83,6 +83,17 @@ OPENAI = {
         None,
     ),
     "all zero": ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, None),
+    "audio heard": ({"prompt_tokens": 12, "completion_tokens": 7, "prompt_tokens_details": {"audio_tokens": 9}}, None),
+    "audio spoken": (
+        {"prompt_tokens": 12, "completion_tokens": 7, "completion_tokens_details": {"audio_tokens": 3}}, None,
+    ),
+    "no audio": (
+        {
+            "prompt_tokens": 12, "completion_tokens": 7, "prompt_tokens_details": {"audio_tokens": 0},
+            "completion_tokens_details": {"audio_tokens": 0},
+        },
+        Usage(12, 7),
+    ),
 }  # fmt: skip
 
 # What servers that speak chat completions send, in the shapes that their documentation or source shows.
@@ -284,6 +295,22 @@ ANTHROPIC = {
     "negative": ({"input_tokens": 12, "output_tokens": -7}, None),
     "text count": ({"input_tokens": 12, "output_tokens": "many"}, None),
     "missing": (None, None),
+    "web search": ({"input_tokens": 12, "output_tokens": 7, "server_tool_use": {"web_search_requests": 1}}, None),
+    "sdk object with a web search": (
+        AnthropicUsage.model_validate(
+            {"input_tokens": 5, "output_tokens": 9, "server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 0}}
+        ),
+        None,
+    ),
+    "fast mode": ({"input_tokens": 12, "output_tokens": 7, "speed": "fast"}, None),
+    "inference in the US": ({"input_tokens": 12, "output_tokens": 7, "inference_geo": "us"}, None),
+    "nothing charged beside": (
+        {
+            "input_tokens": 12, "output_tokens": 7, "speed": "standard", "inference_geo": "global",
+            "server_tool_use": {"web_search_requests": 0, "web_fetch_requests": 0},
+        },
+        Usage(12, 7),
+    ),
 }  # fmt: skip
 
 

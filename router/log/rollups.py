@@ -23,7 +23,7 @@ MERGE_ROWS = 20_000
 USAGE_KNOWN = (
     "(d.input_tokens IS NOT NULL AND d.output_tokens IS NOT NULL AND CAST(d.input_tokens AS BIGINT) + d.output_tokens"
     " + coalesce(d.cache_read_tokens, 0) + coalesce(d.cache_write_tokens, 0) > 0"
-    " AND coalesce(d.cache_write_1h_tokens, 0) <= coalesce(d.cache_write_tokens, 0))"
+    " AND coalesce(d.cache_write_1h_tokens, 0) BETWEEN 0 AND coalesce(d.cache_write_tokens, 0))"
 )
 """Tokens that can be priced: input and output known, not all zero, and no contradiction (router.prices.countable)."""
 

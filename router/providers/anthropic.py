@@ -28,6 +28,9 @@ _USAGE_FIELDS = (
     "cache_creation_input_tokens",
     "cache_creation",
     "output_tokens_details",
+    "server_tool_use",
+    "speed",
+    "inference_geo",
 )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Unpack, runtime_checkable
 
 from router.config import Endpoint
+from router.errors import ConfigurationError
 from router.providers.call import Fault, Options, Progress, Request, begin, broken
 from router.providers.deadline import Background, background, backoff_s, leave_behind, run
 from router.providers.loops import LoopClients
@@ -63,8 +64,8 @@ class SdkProvider:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self._built: tuple[Background, Any] = (background(), self._build())
-        self._here = LoopClients(self._build)
+        self._built: tuple[Background, Any] = (background(), self._made())
+        self._here = LoopClients(self._made)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.endpoint!r})"
@@ -82,7 +83,7 @@ class SdkProvider:
     ) -> Completion:
         """See ``Provider``. Cancelling the task cancels the call. Runs on the caller's own event loop."""
         request, progress = begin(model, messages, options)
-        return await self._run(request, progress, await self._here.client())
+        return await self._run(request, progress, here=True)
 
     def stream(
         self, model: Model, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]
@@ -108,18 +109,29 @@ class SdkProvider:
         if home is background():
             run(client.close(), time.monotonic() + 1.0, lambda: None)
 
+    def _made(self) -> Any:
+        """``_build``, whose errors (a certificate file that is missing, a proxy of no known kind) can quote a password."""
+        try:
+            return self._build()
+        except Exception as error:
+            raise ConfigurationError(
+                f"the client of {self.endpoint.provider} could not be built ({type(error).__name__}); check SSL_CERT_FILE "
+                "and the proxy settings"
+            ) from None
+
     def _client(self) -> Any:
         home, client = self._built
         here = background()
         if home is not here:  # a forked child: the parent's connections are not ours to use or close
             leave_behind(self._built)
-            client = self._build()
+            client = self._made()
             self._built = (here, client)
         return client
 
-    async def _run(self, request: Request, progress: Progress, client: Any = None) -> Completion:
-        """One call with a client of the running loop; None: that of the background loop."""
+    async def _run(self, request: Request, progress: Progress, *, here: bool = False) -> Completion:
+        """One call with the client of the background loop; ``here``: with that of the running one."""
         try:
+            client = await self._here.client() if here else None
             async with asyncio.timeout(progress.left) as progress.timer:
                 await self._attempts(request, progress, client)
         except TimeoutError:

@@ -32,6 +32,10 @@ class FailedResponse(Exception):
 
 
 _INCOMPLETE = {"max_output_tokens": "length", "content_filter": "content_filter"}
+_CALLERS = frozenset(
+    {"function_call", "custom_tool_call", "computer_call", "local_shell_call", "apply_patch_call"}
+)
+"""Calls that the caller runs; of every other "..._call" the provider has run a tool, and charges for it by use."""
 _ENDS = ("response.completed", "response.incomplete", "response.failed")
 
 
@@ -92,9 +96,15 @@ def _read_call(item: Any, index: Any, progress: Progress) -> None:
         progress.call_tool(index, *told)
 
 
+def _ran_tools(output: Any) -> bool:
+    kinds = [str(get(item, "type")) for item in output] if isinstance(output, list) else []
+    return any(kind.endswith("_call") and kind not in _CALLERS for kind in kinds)
+
+
 def _read_end(reply: Any, progress: Progress) -> None:
     """Usage and ending out of the whole response, which a stream gives with its last event."""
-    progress.usage = openai_usage(get(reply, "usage"))
+    # What a tool that the provider ran costs is not in the usage: the tokens' price alone would look like all of it.
+    progress.usage = None if _ran_tools(get(reply, "output")) else openai_usage(get(reply, "usage"))
     progress.served(get(reply, "service_tier"))
     status = get(reply, "status")
     if status == "failed":

@@ -2,7 +2,8 @@
 
 OpenAI's ``prompt_tokens`` include what was read from and written to the cache, Anthropic's ``input_tokens`` do not;
 both count reasoning as output. Some compatible servers do not, which their total tells. DeepSeek and others
-name cached tokens in words of their own. Counts that contradict themselves give None: unknown, never zero.
+name cached tokens in words of their own. Counts that contradict themselves give None: unknown, never zero. So does what
+is charged beside or at other rates than tokens of text (audio, images made, tools the provider ran): it has no price here.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class _Contradiction(Exception):
 def openai_usage(raw: Any) -> Usage | None:
     """Usage of a chat completion (or of the Responses API, whose names differ), as a mapping or an SDK object.
 
-    None when nothing is stated or when it contradicts itself: a count that is negative or no whole number, more cached
+    None when nothing is stated, when something else than tokens of text is charged, or when it contradicts itself: a count that is negative or no whole number, more cached
     than input, parts that do not add up, more reasoning than output, all zero; and when the total is more than input and
     output without reasoning that explains it, as then some output was billed that is not told.
     """
@@ -32,6 +33,10 @@ def openai_usage(raw: Any) -> Usage | None:
         given = _count(raw, "prompt_tokens", "input_tokens")
         made = _count(raw, "completion_tokens", "output_tokens")
         details = _get(raw, "prompt_tokens_details", "input_tokens_details")
+        told = _get(raw, "completion_tokens_details", "output_tokens_details")
+        dearer = (_count(details, "audio_tokens"), _count(told, "audio_tokens"), _count(told, "image_tokens"))
+        if any(dearer) or _ran_tools(raw):
+            return None  # at the rate of text it would look fully known, and be several times too low
         read = _read_from_cache(raw, details, given)
         written = _count(details, "cache_write_tokens", "cache_creation_tokens")
         split = _get(details, "cache_write_tokens_details")
@@ -40,9 +45,7 @@ def openai_usage(raw: Any) -> Usage | None:
             written = _agreed(written, sum(part or 0 for part in parts))
         if (made_there := _count(raw, "cache_creation_input_tokens")) is not None:
             written = _agreed(written, made_there)
-        reasoning = _count(
-            _get(raw, "completion_tokens_details", "output_tokens_details"), "reasoning_tokens"
-        )
+        reasoning = _count(told, "reasoning_tokens")
         total = _count(raw, "total_tokens")
         given = _all_input(raw, given, made, (read or 0) + (written or 0), total)
         made = _all_output(given, made, reasoning, total)
@@ -58,6 +61,8 @@ def openai_usage(raw: Any) -> Usage | None:
 
 def anthropic_usage(raw: Any) -> Usage | None:
     """Usage of a message, as a mapping or an SDK object; None as for ``openai_usage``."""
+    if _get(raw, "speed") not in (None, "standard") or _get(raw, "inference_geo") == "us" or _ran_tools(raw):
+        return None  # fast mode and inference in the US cost a multiple of the rates, a web search a fee of its own
     try:
         written = _count(raw, "cache_creation_input_tokens")
         split = _get(raw, "cache_creation")
@@ -74,6 +79,14 @@ def anthropic_usage(raw: Any) -> Usage | None:
         return usage if usage is None or not parts[1] else replace(usage, cache_write_1h_tokens=parts[1])
     except _Contradiction:
         return None
+
+
+def _ran_tools(raw: Any) -> bool:
+    """Whether the provider ran tools itself, which it charges by use."""
+    used = _get(raw, "server_tool_use")
+    if not isinstance(used, Mapping):
+        used = {**getattr(used, "__dict__", {}), **(getattr(used, "model_extra", None) or {})}
+    return any(used.values())
 
 
 def _read_from_cache(raw: Any, details: Any, given: int | None) -> int | None:

@@ -5,8 +5,11 @@ CREATE MACRO rate_tier(tier) AS (
   CASE WHEN tier IS NULL OR tier IN ('default', 'standard', 'auto', 'on_demand') THEN '' ELSE tier END
 );
 
--- Writes that live for an hour, as rows of version 3 have them; NULL: none told.
-CREATE MACRO writes_1h_in(extra) AS (TRY_CAST(json_extract_string(extra, '$.cache_write_1h_tokens') AS INTEGER));
+-- Writes that live for an hour, as rows of version 3 have them; NULL: none told, or no count.
+CREATE MACRO writes_1h_in(extra) AS (
+  CASE WHEN TRY_CAST(json_extract_string(extra, '$.cache_write_1h_tokens') AS INTEGER) >= 0
+  THEN TRY_CAST(json_extract_string(extra, '$.cache_write_1h_tokens') AS INTEGER) END
+);
 
 ALTER TABLE decisions ADD COLUMN cache_write_1h_tokens INTEGER;  -- of cache_write_tokens; NULL: none told
 ALTER TABLE decisions ADD COLUMN service_tier VARCHAR;           -- the provider's word; NULL: none told
