@@ -609,7 +609,10 @@ def test_doctor_says_where_rows_go_what_is_active_and_which_keys_are_there(data:
     assert unreachable == ["claude-sonnet-4-5", "claude-opus-4-6"]
 
 
-def test_doctor_names_models_about_to_be_retired_and_those_nobody_knows(tmp_path: Path) -> None:
+def test_doctor_names_models_about_to_be_retired_and_those_nobody_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.prices._RELEASED", {})
     today = PriceBook()
     file = tmp_path / "policy.toml"
     file.write_text(
@@ -622,6 +625,10 @@ def test_doctor_names_models_about_to_be_retired_and_those_nobody_knows(tmp_path
     assert done.exit_code == 1
     assert any(state == "fail" and "house-model: no provider" in text for state, text in found["models"])
     assert any(state == "warn" and "house-model: no price" in text for state, text in found["prices"])
+    assert any(
+        state == "warn" and f"of {today.version}, whose date this version does not know" in text
+        for state, text in found["prices"]
+    )
     assert today.end_of_life("gpt-4o", decision().decided_at.date()) is not None
     assert any(text.startswith("gpt-4o is ") and "; move to " in text for _, text in found["models"])
     assert ("warn", "scores are not calibrated: too few examples for a fitted head") in found["classifier"]
