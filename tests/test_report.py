@@ -80,6 +80,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             top_label=choice.top_label, confidence=choice.confidence, runner_up=choice.runner_up, margin=choice.margin,
             cause=choice.cause, is_fallback=choice.is_fallback, model_chosen=choice.model_chosen,
             model_used=choice.model_chosen, input_tokens=200 + i % 300, output_tokens=100 + i % 90, usage_grade="measured",
+            classifier_cost_usd=Decimal(0),
         )  # fmt: skip
         ids.append(one.id)
         right.append(choice.top_label == SEED.label_names[truth])
