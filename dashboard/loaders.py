@@ -29,7 +29,7 @@ from router.log.evidence import judgements
 from router.log.owner import local_owner
 from router.log.queries import Filter
 from router.log.reader import Log, open_log
-from router.log.spending import Repriced
+from router.log.spending import Repriced, Unpriced
 from router.policy import Policy
 from router.prices import PriceBook
 
@@ -241,6 +241,11 @@ def repriced(chosen: Filter) -> Repriced:
     return _cached(_repriced, chosen, policy_in_view())
 
 
+def unpriced(chosen: Filter, baseline: str | Policy) -> list[Unpriced]:
+    """Why decisions are no part of the savings; see ``queries.unpriced``."""
+    return _cached(_unpriced, chosen, policy_in_view(), baseline)
+
+
 def dearest(chosen: Filter) -> str:
     """The model of the policy in view that would have cost most."""
     return _cached(_dearest, chosen, policy_in_view())
@@ -380,6 +385,13 @@ def _spend(
     lengths: dict[str, tuple[float, float]] | None,
 ) -> pd.DataFrame:
     return queries.spend(get_log(), chosen, policy, prices(policy), baseline=baseline, lengths=lengths)
+
+
+@_query
+def _unpriced(
+    data: str, edition: str, chosen: Filter, policy: Policy, baseline: str | Policy
+) -> list[Unpriced]:
+    return queries.unpriced(get_log(), chosen, policy, prices(policy), baseline=baseline)
 
 
 @_query

@@ -13,10 +13,10 @@ import streamlit as st
 from dashboard import formats, loaders, savings_figures, state, theme, untrusted
 from router.analysis.lengths import LengthRatio, factors
 from router.analysis.projection import days_to_go_by, ground, project_spend, why_not
-from router.analysis.savings import Savings, savings
+from router.analysis.savings import Savings, bound, savings
 from router.analysis.scenarios import scenarios
 from router.analysis.steps import STEPS
-from router.log.spending import Repriced
+from router.log.spending import Repriced, Unpriced
 from router.policy import Policy
 from router.prices import PriceBook, Rate
 
@@ -26,14 +26,20 @@ CAUSES = (
 )
 
 
-def notes(found: Savings, anew: Repriced | None = None) -> list[str]:
+def notes(
+    found: Savings, anew: Repriced | None = None, reasons: Sequence[Unpriced] | None = None
+) -> list[str]:
     """What no figure shows, as sentences of markdown: what is left out, what cost nothing, what was paid without a baseline.
 
-    ``anew``: what the log says that answers cost, where that is to be said beside today's prices.
+    ``anew``: what the log says that answers cost, where that is to be said beside today's prices. ``reasons``: why decisions
+    are left out, where the log was asked.
     """
     said = []
+    if found.missing:
+        text = bound(found.missing)
+        said.append(f"{text[0].upper()}{text[1:]}.")
     if found.n_unpriced:
-        said.append(f"Not priced: {left_out(found)}.")
+        said.append(f"Not priced: {left_out(found) if reasons is None else because(reasons)}.")
     if found.n_unanswered:
         said.append(
             f"No model answered, and no provider charges for that: {formats.plural(found.n_unanswered, 'decision')}, at {_usd(0)}."
@@ -47,10 +53,10 @@ def notes(found: Savings, anew: Repriced | None = None) -> list[str]:
         tail = f"; {_usd(beside)} of them for decisions without a baseline" if beside else ""
         said.append(f"Failed attempts are at the prices known when they were made{tail}.")
     if anew is not None and anew.difference_usd:
-        sign = "+" if anew.difference_usd > 0 else ""
+        how = "dearer" if anew.difference_usd > 0 else "cheaper"
         said.append(
-            f"At the prices known when they were made, {formats.plural(anew.n, 'answer')} cost {_usd(anew.logged_usd)}; today's price "
-            f"book says {_usd(anew.today_usd)} ({sign}{_usd(anew.difference_usd)})."
+            f"Today's price book makes {formats.plural(anew.n, 'answer')} {_usd(abs(anew.difference_usd))} {how} than the log's "
+            f"{_usd(anew.logged_usd)}, which is at the prices known when they were made."
         )
     return said
 
@@ -75,6 +81,18 @@ def left_out(found: Savings) -> str:
             )
     more = len(found.unpriced) - 8
     return ", ".join(parts) + (f", and {formats.plural(more, 'other model')}" if more > 0 else "")
+
+
+def because(reasons: Sequence[Unpriced]) -> str:
+    """Decisions without a known cost, by model and reason, as markdown."""
+    parts = [
+        f"{formats.count(x.n)} that no model answered"
+        if x.model is None
+        else f"{formats.count(x.n)} {untrusted.name(x.model)} ({x.why(untrusted.name)})"
+        for x in reasons[:8]
+    ]
+    more = len(reasons) - 8
+    return ", ".join(parts) + (f", and {formats.plural(more, 'other reason')}" if more > 0 else "")
 
 
 def estimated(baseline: str) -> tuple[Savings, dict[str, LengthRatio]] | None:
@@ -150,7 +168,8 @@ def ways_card(found: Savings, other: tuple[Savings, dict[str, LengthRatio]] | No
 
 
 def _share(found: Savings) -> str:
-    return "not known" if found.savings_share is None else f"{found.savings_share * 100:.2f} %"
+    most = "at most " if found.missing else ""
+    return "not known" if found.savings_share is None else f"{most}{found.savings_share * 100:.2f} %"
 
 
 def _ratio(ratio: LengthRatio, baseline: str) -> str:

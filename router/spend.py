@@ -251,7 +251,7 @@ def most(
     ------
     SpendCapError
         A part that is not text (an image, a file, audio), or a tool that the provider runs itself: what either costs has no
-        bound that is known here.
+        bound that is known here. Or an hour in the cache is asked for, and the model's price does not say what that costs.
     """
     _check_bounded(messages, tools)
     if prices.rate(model, day) is None:
@@ -262,6 +262,12 @@ def most(
     plain = Usage(size + MESSAGE_TOKENS, max_tokens)
     long = size + MESSAGE_TOKENS if any(_keeps_an_hour(x) for x in (*messages, *tools)) else None
     written = Usage(0, max_tokens, None, size + MESSAGE_TOKENS, cache_write_1h_tokens=long)
+    if long is not None and any(rate is not None and rate.cost(written) is None for rate in rates):
+        raise SpendCapError(
+            f"the price of {model!r} has no cache_write_1h, and the request asks for an hour in the cache, so its cost cannot be "
+            f'held against the cap; the call was not made. Add cache_write_1h to price in [models."{model}"] of the policy (and to '
+            "its service tiers and long rates), ask for the short life, or take the cap away."
+        )
     costs = [rate.cost(usage) for rate in rates if rate is not None for usage in (plain, written)]
     known = [cost for cost in costs if cost is not None]
     return max(known) if known and len(known) == len(costs) else None

@@ -355,7 +355,7 @@ def test_savings_say_what_cost_nothing_and_what_was_paid_without_a_baseline(tmp_
         in done.stderr
     )
     assert (
-        "by the log 2 answers cost $0.0009, at the prices known when they were made; today's price book says $0.0008 (-$0.00008)"
+        "today's price book, which all sums here take, makes 2 answers $0.00008 cheaper than the log's $0.0009, "
         in done.stderr
     )
     anew = json.loads(run("savings", "--json", "--data", tmp_path / "data").stdout)["repriced"]
@@ -364,6 +364,27 @@ def test_savings_say_what_cost_nothing_and_what_was_paid_without_a_baseline(tmp_
     assert re.search(r"failed attempts +\+\$0\.020\n  no baseline +\+\$0\.0020\npaid ", done.stdout)
     label = next(line for line in done.stdout.splitlines() if line.startswith("simple"))
     assert label.split()[4].endswith("+")  # the call that timed out may have cost more
+
+
+def test_savings_with_a_cost_that_is_not_known_are_at_most_and_tiers_without_a_rate_are_named(
+    tmp_path: Path,
+) -> None:
+    writer = Writer(tmp_path / "data", turns=False)
+    told = {"input_tokens": 1200, "output_tokens": 400, "usage_grade": "measured", "outcome": "ok"}
+    mini = {"model_chosen": "gpt-5-mini", "model_used": "gpt-5-mini"}
+    for i, tier in enumerate(("default", "scale", "scale", "flex", "default", "default")):
+        writer.log(decision(i, **told, **mini, service_tier=tier, classifier_cost_usd=None), SEED)
+    writer.close()
+    done = run("savings", "--data", tmp_path / "data")
+    assert re.search(r"\nsaved +at most \$\S+\nsaved, share +at most \S+%\n", done.stdout)
+    assert (
+        "the classifier's cost is not known for some decisions: paid is at least, saved at most"
+        in done.stderr
+    )
+    assert (
+        "left out, cost not known: 2 gpt-5-mini (served at scale: no rate known), 1 gpt-5-mini (baseline has no flex rate)"
+        in done.stderr
+    )
 
 
 def test_savings_say_why_nothing_is_projected_from_a_short_log(data: Path) -> None:
@@ -609,7 +630,10 @@ def test_doctor_says_where_rows_go_what_is_active_and_which_keys_are_there(data:
     assert unreachable == ["claude-sonnet-4-5", "claude-opus-4-6"]
 
 
-def test_doctor_names_models_about_to_be_retired_and_those_nobody_knows(tmp_path: Path) -> None:
+def test_doctor_names_models_about_to_be_retired_and_those_nobody_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.prices._RELEASED", {})
     today = PriceBook()
     file = tmp_path / "policy.toml"
     file.write_text(
@@ -622,6 +646,10 @@ def test_doctor_names_models_about_to_be_retired_and_those_nobody_knows(tmp_path
     assert done.exit_code == 1
     assert any(state == "fail" and "house-model: no provider" in text for state, text in found["models"])
     assert any(state == "warn" and "house-model: no price" in text for state, text in found["prices"])
+    assert any(
+        state == "warn" and f"of {today.version}, whose date this version does not know" in text
+        for state, text in found["prices"]
+    )
     assert today.end_of_life("gpt-4o", decision().decided_at.date()) is not None
     assert any(text.startswith("gpt-4o is ") and "; move to " in text for _, text in found["models"])
     assert ("warn", "scores are not calibrated: too few examples for a fitted head") in found["classifier"]

@@ -390,8 +390,12 @@ def test_overview_and_savings_show_one_sum_with_failed_attempts_and_classifier(d
     assert "No model answered, and no provider charges for that: 4 decisions" in words(again)
     write_log(data, 1, attempts=2, failed_attempts=(Attempt("gpt-4o", "timeout"),))
     loaders.close_readers()
-    assert {m.label: m.value for m in open_page("overview").metric}["Cost"].endswith("+")
+    shown = {m.label.split(" vs ")[0]: m.value for m in open_page("overview").metric}
+    assert shown["Cost"].endswith("+") and shown["Savings"].startswith("At most ")
     test = open_page("savings")
+    assert "The cost of failed attempts is not known for some decisions: paid is at least" in words(test)
+    saved = {m.label: m.value for m in test.metric}["Savings"]
+    assert saved.startswith("At most ") and "±" not in saved
     assert {m.label: m.value for m in test.metric}["Paid"].endswith("+")
     table = next(x.value for x in test.dataframe if "Paid" in x.value)
     assert table["Bound"].tolist().count("lower bound") == 1

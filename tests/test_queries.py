@@ -287,6 +287,17 @@ def test_logged_costs_and_todays_are_of_the_same_answers(case):
     assert replace(found, logged_usd=found.today_usd * (1 + 1e-12)).difference_usd == 0
 
 
+def test_reasons_for_what_is_left_out_sum_to_it_model_by_model(case):
+    log, _, rule, book = case
+    for against in (queries.baseline_of(rule), rule):
+        figures = savings(queries.spend(log, Filter(), rule, book, baseline=against), "x")
+        by_model: dict = defaultdict(int)
+        for reason in queries.unpriced(log, Filter(), rule, book, baseline=against):
+            by_model[reason.model] += reason.n
+            assert reason.why()
+        assert by_model == dict(figures.unpriced) and figures.n_unpriced > 10
+
+
 def test_cells_equal_summing_row_by_row(case):
     log, made, rule, book = case
     base = queries.baseline_of(rule)
@@ -696,6 +707,7 @@ def test_a_classifier_that_names_no_price_and_a_retry_make_costs_a_lower_bound(t
             curve = sweep(queries.cells(log, Filter(), rule, book, baseline=MODELS[0]), rule)
         assert found.n_priced == 2
         assert (found.classifier_known, found.failed_known) == (classifier_known, failed_known)
+        assert bool(found.missing) is not (classifier_known and failed_known)
         assert found.failed_usd == (0.25 if charged in failed else 0)
         assert found.paid_usd == found.routed_usd + found.classifier_usd + found.failed_usd
         assert curve.classifier_known is classifier_known

@@ -80,6 +80,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             top_label=choice.top_label, confidence=choice.confidence, runner_up=choice.runner_up, margin=choice.margin,
             cause=choice.cause, is_fallback=choice.is_fallback, model_chosen=choice.model_chosen,
             model_used=choice.model_chosen, input_tokens=200 + i % 300, output_tokens=100 + i % 90, usage_grade="measured",
+            classifier_cost_usd=Decimal(0),
         )  # fmt: skip
         ids.append(one.id)
         right.append(choice.top_label == SEED.label_names[truth])
@@ -347,7 +348,24 @@ def test_lower_bounds_carry_a_plus_and_what_is_no_part_of_the_savings_is_said(tm
         "$0.50 of them for decisions that have no baseline" in page and "A plus marks a lower bound" in page
     )
     whole = plain_text(render(document(logged(tmp_path / "whole", [told | charged]))))
-    assert "Cost $0.25 " in whole and "$0.25+" not in whole and "lower bound" not in whole
+    assert (
+        "Cost $0.25 " in whole
+        and "$0.25+" not in whole
+        and "lower bound" not in whole
+        and "Savings at most" not in whole
+    )
+    unsure = document(
+        logged(
+            tmp_path / "unsure", [told | {"attempts": 2, "failed_attempts": (Attempt("gpt-4o", "timeout"),)}]
+        )
+    )
+    page = plain_text(render(unsure))
+    assert unsure["savings"]["missing"] == "the classifier's cost and that of failed attempts"
+    assert "Routing saved at most $0.01" in page and "Savings at most " in page
+    assert (
+        "cost and that of failed attempts is not known for some decisions: paid is at least, saved at most,"
+        in page
+    )
 
 
 def test_an_empty_choice_renders_too(data: Path) -> None:

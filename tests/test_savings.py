@@ -184,6 +184,8 @@ def test_unknown_classifier_cost_is_left_out_and_flagged():
     found = savings(table([*FIVE[:2], row("easy", "small", "routed", 1.0, 10.0, k=np.nan)]), "big")
     assert not found.classifier_known
     assert found.paid_usd == pytest.approx(4.2)
+    assert (found.missing, found.savings_half, found.share_half) == ("the classifier's cost", None, None)
+    assert savings(table(FIVE[:3]), "big").savings_half is not None
     assert savings(table(FIVE), "big").classifier_known
 
 

@@ -657,7 +657,11 @@ def test_a_request_that_asks_for_an_hour_in_the_cache_is_held_at_that_price(tmp_
         return most([{"role": "user", "content": [part]}], None, 10, model, PriceBook(), DAY)
 
     assert bound("1h") > bound("5m") * Decimal("1.5")
-    assert bound("1h", "gpt-6-sol") is None  # nobody states a price for it
+    with pytest.raises(
+        SpendCapError, match=r"price of 'gpt-6-sol' has no cache_write_1h, .* Add cache_write_1h"
+    ):
+        bound("1h", "gpt-6-sol")  # nobody states a price for it
+    assert bound("1h", "nobody-knows-this") is None
     assert bound("1h", "gpt-4o-mini") == bound("5m", "gpt-4o-mini")  # writing costs nothing there
 
 

@@ -43,7 +43,8 @@ def sentence(now: dict[str, Any], saved: Savings, series: pd.DataFrame) -> str:
         what = "Cost is" if now["paid_usd"] is None else "Savings are"
         return f"{said} {what} not measured."
     word = "less" if saved.savings_share >= 0 else "more"
-    return f"{said} Routing cost {formats.share(abs(saved.savings_share))} {word} than all to {untrusted.name(saved.baseline)}."
+    bound = "" if not saved.missing else "at most " if saved.savings_share >= 0 else "at least "
+    return f"{said} Routing cost {bound}{formats.share(abs(saved.savings_share))} {word} than all to {untrusted.name(saved.baseline)}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,8 @@ def first_row(
         ),
         Figure(
             "saved", f"Savings vs {untrusted.name(saved.baseline)}",
-            "Not measured" if saved.savings_share is None else formats.share(saved.savings_share), change.get("saved"),
+            "Not measured" if saved.savings_share is None
+            else ("At most " if saved.missing else "") + formats.share(saved.savings_share), change.get("saved"),
             "no priced decision" if saved.savings_share is None else "assumed: same tokens",
             "Baseline minus routed models, classifier and failed attempts, as a share of the baseline. The baseline "
             "assumes that its model would have used the same tokens.", formats.share,

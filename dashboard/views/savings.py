@@ -82,7 +82,7 @@ def in_order(spend: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
     return spend.sort_values("label", key=lambda names: names.map(place), kind="stable", na_position="last")
 
 
-def figures_row(found: Savings, replayed: bool) -> None:
+def figures_row(found: Savings, replayed: bool, baseline: str | Policy) -> None:
     """Baseline, paid, savings, not priced."""
     paid = "Would have paid" if replayed else "Paid"
     ground = [f"{found.grade} tokens"] if found.grade else []
@@ -92,11 +92,16 @@ def figures_row(found: Savings, replayed: bool) -> None:
     half = ""
     if found.savings_half is not None:
         half = f" ± {formats.usd(noticeable(found.savings_half, found.baseline_usd or 0.0)).lstrip('$')}"
-    saved = "Not measured" if found.savings_usd is None else formats.usd(found.savings_usd) + half
+    most = "at most " if found.missing else ""
+    saved = (
+        "Not measured"
+        if found.savings_usd is None
+        else f"{most.capitalize()}{formats.usd(found.savings_usd)}{half}"
+    )
     share = (
         "no priced decision"
         if found.savings_share is None
-        else f"{formats.share(found.savings_share)} of the baseline"
+        else f"{most}{formats.share(found.savings_share)} of the baseline"
     )
     if found.share_half is not None:
         share += f", ± {found.share_half * 100:.1f} pts by {found.units}"
@@ -120,7 +125,8 @@ def figures_row(found: Savings, replayed: bool) -> None:
             "Savings",
             saved,
             share,
-            "Baseline minus everything that was paid, but for answers and classifying without a known baseline. The interval is 95 %.",
+            'Baseline minus everything that was paid, but for answers and classifying without a known baseline. The interval is 95 %. "At most": a part '
+            "of what was paid is not known.",
         ),
         (
             "Not priced",
@@ -134,7 +140,8 @@ def figures_row(found: Savings, replayed: bool) -> None:
         with grid.cell():
             st.metric(title, value, delta_description=under, help=more, border=True, height="stretch")
     anew = None if replayed else loaders.repriced(state.current_filter())
-    notes = savings_cards.notes(found, anew)
+    reasons = None if replayed or not found.n_unpriced else loaders.unpriced(state.current_filter(), baseline)
+    notes = savings_cards.notes(found, anew, reasons)
     if notes:
         st.caption(" ".join(notes))
 
@@ -271,7 +278,7 @@ def main() -> None:
         ratio = candidate_ratio(replays[PRODUCTION], replays[CANDIDATE], policy, tried)
     replayed = under != LOGGED
     frame.header("Savings", sentence(found, replayed), grade_of(found))
-    figures_row(found, replayed)
+    figures_row(found, replayed, baseline)
     estimated = None if replayed or not isinstance(baseline, str) else savings_cards.estimated(baseline)
     left, right = frame.wide_and_narrow()
     with left:
@@ -300,8 +307,9 @@ def sentence(found: Savings, replayed: bool) -> str:
         return "Not measured: no decision of the period has both a known cost and a known baseline."
     how = "would have saved" if replayed else "saved"
     verb = how if found.savings_usd >= 0 else how.replace("saved", "cost") + " more:"
+    bound = ("at most " if found.savings_usd >= 0 else "at least ") if found.missing else ""
     return (
-        f"Routing {verb} **{formats.usd(abs(found.savings_usd))}** ({formats.share(found.savings_share)}) against "
+        f"Routing {verb} {bound}**{formats.usd(abs(found.savings_usd))}** ({formats.share(found.savings_share)}) against "
         f"{_all_to(found)}."
     )
 

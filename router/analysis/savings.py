@@ -64,12 +64,13 @@ class Savings:
     n_unanswered : decisions that no model answered and no provider charges for: no part of either side.
     n_cost_unknown : of the ``n_unpriced``, those whose own cost is not known; that of the others' baseline is not.
     savings_share : savings / baseline. ``share_half``, ``savings_half``: half the 95 % interval for traffic like this,
-        the second one given the baseline; None below two units.
+        the second one given the baseline; None below two units, and where ``savings_usd`` is an upper bound (see ``missing``).
     units : what the interval takes as independent: days (from 7 days on) or decisions.
     grade : weakest grade of the token counts behind it. ``baseline_grade`` is ``measured`` where the baseline itself
         answered everything, ``estimated`` where every other model has a ratio of lengths, else ``assumed``: same tokens.
     unpriced : decisions that are left out, by the model that answered (None: none did), most first.
-    classifier_known, failed_known : False when a part of that cost is not known and left out: paid is a lower bound.
+    classifier_known, failed_known : False when a part of that cost is not known and left out: paid is a lower bound, and savings
+        are an upper one.
     waterfall : from the baseline to what was paid, label by label; the steps sum to it. ``effects``: the same way by cause
         (see ``decompose``).
     """
@@ -109,6 +110,27 @@ class Savings:
         """Whether ``paid_usd`` is all that was paid; else it is a lower bound and is shown with a plus."""
         return self.n_cost_unknown == 0 and self.classifier_known and self.failed_known
 
+    @property
+    def missing(self) -> str:
+        """Which cost beside the answers is not known of some decisions, so that savings are an upper bound; "" when none is."""
+        return missing(self.classifier_known, self.failed_known)
+
+
+def missing(classifier_known: bool, failed_known: bool) -> str:
+    """What of paid is not known, in words; "" when all of it is.
+
+    >>> missing(False, True), missing(False, False), missing(True, True)
+    ("the classifier's cost", "the classifier's cost and that of failed attempts", '')
+    """
+    if classifier_known:
+        return "" if failed_known else "the cost of failed attempts"
+    return "the classifier's cost" + ("" if failed_known else " and that of failed attempts")
+
+
+def bound(of: str) -> str:
+    """The sentence that says why paid is a lower bound and saved an upper one; ``of`` is what is missing."""
+    return f"{of} is not known for some decisions: paid is at least, saved at most, what stands here"
+
 
 def savings(
     spend: pd.DataFrame, baseline: str, *, lengths: Mapping[str, LengthRatio] | None = None
@@ -136,8 +158,9 @@ def savings(
     ]  # a day without a priced decision says nothing about how days differ
     days = priced["day"].nunique() if "day" in table else None
     by_days = days is not None and days >= MIN_DAYS
-    half = None
-    if has_share:
+    half = None  # of an upper bound an interval would say that it is known
+    is_known = _classifier_known(table) and _failed_known(table)
+    if has_share and is_known:
         counted = table[table["day"].isin(priced["day"])] if by_days else table
         half = known(_half_by_days(counted) if by_days else _half_by_decisions(table, n_priced, total))
         half = _with_lengths(half, table, lengths or {}, total["baseline"], matched)

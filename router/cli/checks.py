@@ -251,7 +251,14 @@ def models(rules: Policy) -> Iterator[Finding]:
                 "warn",
                 f"{model} is served until {end.date}, {days} from now; {successor}",
             )
-    yield Finding("prices", "ok", f"from {book.version}" + (f", of {book.as_of}" if book.as_of else ""))
+    if book.as_of is None:
+        yield Finding(
+            "prices",
+            "warn",
+            f"prices are of {book.version}, whose date this version does not know, so none of them is ever called old: check them",
+        )
+    else:
+        yield Finding("prices", "ok", f"from {book.version}, of {book.as_of}")
 
 
 def spend(rules: Policy, data: Path) -> Iterator[Finding]:

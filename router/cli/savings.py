@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from router.analysis.savings import Savings
     from router.log.queries import Filter
     from router.log.reader import Log
-    from router.log.spending import Repriced
+    from router.log.spending import Repriced, Unpriced
     from router.policy import Policy
     from router.prices import PriceBook
 
@@ -76,6 +76,7 @@ def show_savings(
     figures = savings(spend, name, lengths=ratios)
     enough(figures.n, log, picked, "")
     anew = queries.repriced(log, picked, book)
+    reasons = queries.unpriced(log, picked, rules, book, baseline=against) if figures.n_unpriced else []
     ahead = {what: project_spend(spend, today, what) for what in ("paid", "saved")}
     rates = _rates(
         [*rules.model_names, *([name] if isinstance(against, str) else []), *_models(figures)], book, today
@@ -85,6 +86,8 @@ def show_savings(
             asdict(figures)
             | {
                 "is_whole": figures.is_whole,
+                "missing": figures.missing,
+                "left_out": [asdict(x) for x in reasons],
                 "lengths": [asdict(x) for x in (ratios or {}).values()],
                 "projection": {key: None if x is None else asdict(x) for key, x in ahead.items()},
                 "prices": rates,
@@ -93,9 +96,9 @@ def show_savings(
         )
     else:
         _print(figures, isinstance(against, str))
-        _print_ahead(ahead, days_to_go_by(spend, today))
+        _print_ahead(ahead, days_to_go_by(spend, today), bool(figures.missing))
     say_ground(figures.n, figures.n_priced, figures.grade)
-    _say_left_out(figures, book, today)
+    _say_left_out(figures, reasons)
     _say_repriced(anew)
     _say_baseline(figures, isinstance(against, str), ratios)
     _say_prices(rates)
@@ -135,6 +138,7 @@ def _print(figures: Savings, single: bool) -> None:
 
     plus = "" if figures.is_whole or figures.paid_usd is None else "+"
     lower = "" if figures.n_unpriced == 0 or figures.baseline_usd is None else "+"
+    most = "at most " if figures.missing and figures.savings_usd is not None else ""
     half = None if figures.savings_half is None else _beside(figures.savings_half, figures.baseline_usd)
     share_half = None if figures.share_half is None else share(figures.share_half)
     rows = [
@@ -145,8 +149,8 @@ def _print(figures: Savings, single: bool) -> None:
     ]
     rows += [
         ("paid", money(figures.paid_usd) + plus),
-        ("saved", with_half(_beside(figures.savings_usd, figures.baseline_usd), half)),
-        ("saved, share", with_half(share(figures.savings_share), share_half)),
+        ("saved", most + with_half(_beside(figures.savings_usd, figures.baseline_usd), half)),
+        ("saved, share", most + with_half(share(figures.savings_share), share_half)),
     ]
     table(("", "USD"), rows, right=("USD",))
     typer.echo()
@@ -168,7 +172,7 @@ def _print(figures: Savings, single: bool) -> None:
     )
 
 
-def _print_ahead(ahead: dict[str, Projection | None], days: int) -> None:
+def _print_ahead(ahead: dict[str, Projection | None], days: int, is_bound: bool) -> None:
     from router.analysis.projection import ground, why_not
 
     found = [(key, x) for key, x in ahead.items() if x is not None]
@@ -179,7 +183,11 @@ def _print_ahead(ahead: dict[str, Projection | None], days: int) -> None:
     table(
         (f"next {found[0][1].horizon} days", "USD", "from", "to"),
         [
-            (key, money(x.total), *("" if y is None else money(y) for y in (x.low, x.high)))
+            (
+                f"{key}, at {'least' if key == 'paid' else 'most'}" if is_bound else key,
+                money(x.total),
+                *("" if y is None or is_bound else money(y) for y in (x.low, x.high)),
+            )
             for key, x in found
         ],
         right=("USD", "from", "to"),
@@ -232,7 +240,11 @@ def _say_prices(rates: list[dict[str, Any]]) -> None:
         say(f"prices: {ground}: {', '.join(models)}")
 
 
-def _say_left_out(figures: Savings, book: PriceBook, today: date) -> None:
+def _say_left_out(figures: Savings, reasons: Iterable[Unpriced]) -> None:
+    from router.analysis.savings import bound
+
+    if figures.missing:
+        say(bound(figures.missing))
     if figures.n_unanswered:
         noun = "decision" if figures.n_unanswered == 1 else "decisions"
         say(f"no model answered, and no provider charges for that: {figures.n_unanswered:,} {noun}, at $0")
@@ -250,22 +262,18 @@ def _say_left_out(figures: Savings, book: PriceBook, today: date) -> None:
     if not figures.n_unpriced:
         return
     parts = []
-    for model, n in figures.unpriced:
-        why = "no model answered" if model is None else model
-        if model is not None and book.rate(model, today) is None:
-            why += " (price not known)"
-        elif model is not None:
-            why += " (tokens, baseline or rate of the service tier not known)"
-        parts.append(f"{n:,} {why}")
+    for x in reasons:
+        parts.append(f"{x.n:,} " + ("no model answered" if x.model is None else f"{x.model} ({x.why()})"))
     say(f"left out, cost not known: {', '.join(parts)}; + marks a lower bound")
 
 
 def _say_repriced(anew: Repriced) -> None:
     if anew.difference_usd:
         noun = "answer" if anew.n == 1 else "answers"
+        how = "dearer" if anew.difference_usd > 0 else "cheaper"
         say(
-            f"by the log {anew.n:,} {noun} cost {money(anew.logged_usd)}, at the prices known when they were made; today's price book "
-            f"says {money(anew.today_usd)} ({_signed(anew.difference_usd)}), which is what all sums here take"
+            f"today's price book, which all sums here take, makes {anew.n:,} {noun} {money(abs(anew.difference_usd))} {how} than the "
+            f"log's {money(anew.logged_usd)}, which is at the prices known when they were made"
         )
 
 

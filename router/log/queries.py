@@ -14,7 +14,7 @@ from router.log.pricing import rates_table, routes_table, row_cost
 from router.log.reader import Log
 from router.log.reductions import bins, call_times, cells, count, latency, pairs, series, summary
 from router.log.schema import sql
-from router.log.spending import baseline_of, dearest, repriced, spend
+from router.log.spending import baseline_of, dearest, repriced, spend, unpriced
 from router.policy import Policy
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ __all__ = [
     "spend",
     "summary",
     "total",
+    "unpriced",
     "where",
 ]
 

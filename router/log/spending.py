@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum, isclose
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from router.log import sources
 from router.log.baselines import policy_rows
@@ -128,6 +129,89 @@ def repriced(log: Log, chosen: Filter, prices: PriceBook) -> Repriced:
     both = sums["costed"].to_numpy(dtype=bool) & (cost == cost)
     then = sums["logged_cost"].to_numpy(dtype=float)[both]
     return Repriced(int(sums["n"][both].sum()), fsum(then), fsum(cost[both]))
+
+
+@dataclass(frozen=True, slots=True)
+class Unpriced:
+    """``n`` decisions that savings leave out, and what is not known of them.
+
+    ``model`` answered (None: none did). ``of_baseline``: their own cost is known, the baseline's is not. ``lacks``: what that
+    needs; "choice": a policy that is the baseline has no model for the label. ``service_tier`` is what they were served at,
+    "" for the plain one.
+    """
+
+    model: str | None
+    of_baseline: bool
+    lacks: Literal["tokens", "price", "tier", "hour", "day", "choice"]
+    service_tier: str
+    n: int
+
+    def why(self, name: Callable[[str], str] = str) -> str:
+        """The reason in words; ``name`` makes the provider's word for a tier fit to be shown.
+
+        >>> Unpriced("a", False, "tier", "scale", 1).why(), Unpriced("a", True, "tier", "flex", 1).why()
+        ('served at scale: no rate known', 'baseline has no flex rate')
+        """
+        words = {
+            "tokens": "tokens not known",
+            "price": "price not known",
+            "tier": f"served at {name(self.service_tier)}: no rate known",
+            "hour": "one hour in the cache: no rate known",
+            "day": "the day's price not known",
+        }
+        of_baseline = {
+            "price": "baseline's price not known",
+            "tier": f"baseline has no {name(self.service_tier)} rate",
+            "hour": "baseline has no rate for one hour in the cache",
+            "choice": "baseline has no model for it",
+        }
+        return of_baseline[self.lacks] if self.of_baseline else words[self.lacks]
+
+
+def unpriced(
+    log: Log, chosen: Filter, policy: Policy, prices: PriceBook, *, baseline: str | Policy | None = None
+) -> list[Unpriced]:
+    """Why decisions are no part of the savings, most first; ``baseline`` as in ``spend``, whose ``n_unpriced`` they sum to."""
+    other = baseline if isinstance(baseline, Policy) else None
+    single = baseline_of(policy) if baseline is None else baseline
+    keys = {"day": "CAST(s.hour AS DATE)", **dict.fromkeys((*PAID, "outcome"), "")}
+    if other is None:
+        sums = sums_of(log, chosen, "hourly", keys, prices, models=[*policy.model_names, str(single)])
+        against: list[str | None] = [str(single)] * len(sums)
+    else:
+        sums = _replayed(log, chosen, other, keys, prices, [*policy.model_names, *other.model_names])
+        against = [x if isinstance(x, str) else None for x in sums["policy_fingerprint"].tolist()]
+    used = answering(sums)
+    own, base = (priced(sums, models, prices)[0] for models in (used, against))
+    left = ~((own == own) & (base == base)) & ~unanswered(sums).to_numpy(dtype=bool)
+    found: Counter[tuple[Any, Any, Any, Any]] = Counter()
+    for i, row in enumerate(sums.to_dict("records")):
+        if not left[i]:
+            continue
+        of_baseline = bool(own[i] == own[i])
+        lacks = _lacking(prices, against[i] if of_baseline else used[i], row, of_baseline)
+        model = row["model"] if isinstance(row["model"], str) else None
+        found[(model, of_baseline, lacks, row["service_tier"] or "" if lacks == "tier" else "")] += row["n"]
+    return [
+        Unpriced(*key, n)
+        for key, n in sorted(
+            found.items(), key=lambda x: (-x[1], x[0][0] or "", *(str(part) for part in x[0][1:]))
+        )
+    ]
+
+
+def _lacking(prices: PriceBook, model: str | None, row: Mapping[Any, Any], of_baseline: bool) -> str:
+    if model is None:
+        return "choice" if of_baseline else "tokens"
+    if not row["usage_known"]:
+        return "tokens"
+    if row["day"] is None or row["day"] != row["day"]:
+        return "day"
+    day = row["day"].date() if hasattr(row["day"], "date") else row["day"]
+    tier = row["service_tier"] or ""
+    if prices.rate(model, day, tier=tier) is None:
+        return "tier" if tier and prices.rate(model, day) is not None else "price"
+    return "hour"
 
 
 def dearest(log: Log, chosen: Filter, policy: Policy, prices: PriceBook) -> str:

@@ -90,6 +90,7 @@ def gather(
         "savings": {
             **plain(saved),
             "is_whole": saved.is_whole,
+            "missing": saved.missing,
             "baseline_is_whole": saved.n_unpriced == 0,
         },
         "labels": _labels(curve, saved, cells, policy),

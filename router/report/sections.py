@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from router.analysis.savings import bound
 from router.report import charts, words
 from router.report.pieces import behind, figure, gap, note, section, table
 
@@ -27,7 +28,8 @@ def summary(document: Document) -> str:
     verb = "saved" if saved["savings_usd"] >= 0 else "cost"
     size = words.share(abs(saved["savings_share"]))
     more = "" if verb == "saved" else " more"
-    return f"{text}. Routing {verb} {words.usd(abs(saved['savings_usd']))}{more} ({size}) against all to {words.name(saved['baseline'])}."
+    limit = ("at most " if verb == "saved" else "at least ") if saved["missing"] else ""
+    return f"{text}. Routing {verb} {limit}{words.usd(abs(saved['savings_usd']))}{more} ({size}) against all to {words.name(saved['baseline'])}."
 
 
 def figures(document: Document) -> str:
@@ -50,8 +52,8 @@ def figures(document: Document) -> str:
         ("Cost", _paid(saved), priced),
         (
             "Savings",
-            words.share(saved["savings_share"]) + words.half(saved["share_half"]),
-            f"{words.usd(saved['savings_usd'])}{words.half(saved['savings_half'], saved['savings_usd'])}",
+            _most(saved) + words.share(saved["savings_share"]) + words.half(saved["share_half"]),
+            f"{_most(saved)}{words.usd(saved['savings_usd'])}{words.half(saved['savings_half'], saved['savings_usd'])}",
         ),
         (
             "Baseline",
@@ -60,6 +62,10 @@ def figures(document: Document) -> str:
         ),
     ]
     return '<div class="figures">' + "".join(_figure(*x) for x in cells) + "</div>"
+
+
+def _most(saved: Mapping[str, Any]) -> str:
+    return "at most " if saved["missing"] and saved["savings_usd"] is not None else ""
 
 
 def _paid(saved: Mapping[str, Any]) -> str:
@@ -124,6 +130,9 @@ def money(document: Document) -> str:
 def _left_out(saved: Mapping[str, Any]) -> list[str]:
     """What is no part of the savings, and what makes a sum a lower bound, as the command line says it."""
     said = []
+    if saved["missing"]:
+        text = bound(saved["missing"])
+        said.append(f"{text[0].upper()}{text[1:]}.")
     if saved["n_unanswered"]:
         said.append(
             f"No model answered, and no provider charges for that: {words.plural(saved['n_unanswered'], 'decision')}, at $0."
