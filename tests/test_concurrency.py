@@ -397,7 +397,7 @@ HOLDS = """
 """
 
 
-@sizes(3, 60, seconds=200)
+@sizes(2, 60, seconds=200)
 def test_a_lock_held_by_another_process_costs_the_caller_nothing_and_no_row(tmp_path, size):
     data = tmp_path / "data"
     with Router(SEED, classifier=Fixed(), data=data) as router:

@@ -203,7 +203,7 @@ def by_reading(data: Path) -> None:
 EXPECTED = CHECKPOINTED + IN_WAL + IN_SPOOL
 
 
-@sizes(13, 1000, seconds=7200)
+@sizes(8, 1000, seconds=7200)
 def test_after_any_damage_to_database_and_log_no_acknowledged_row_is_lost_or_doubled(tmp_path, left, size):
     seed = random.randrange(10**6)
     rng = random.Random(seed)
@@ -270,7 +270,7 @@ WHILE_IT_RUNS = [
 ]
 
 
-@sizes(3, 2 * len(WHILE_IT_RUNS))
+@sizes(2, 2 * len(WHILE_IT_RUNS))
 def test_damage_under_a_running_owner_costs_no_acknowledged_row(tmp_path, left, size):
     for number in range(size):
         how = WHILE_IT_RUNS[number % len(WHILE_IT_RUNS)]
