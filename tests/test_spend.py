@@ -598,7 +598,7 @@ def test_the_days_file_is_waited_for_within_the_calls_deadline(fake, tmp_path):
         started = time.monotonic()
         with pytest.raises(SpendCapError, match="was locked by another process"):
             client.ask("hello")
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 3
         timer.join()
 
 
