@@ -18,13 +18,17 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import state
+from router.analysis.auditing import Sample, sample
 from router.analysis.calibration import BINS, Calibration, calibration
 from router.analysis.judgements import Judgements
 from router.analysis.lengths import LengthRatio
 from router.analysis.lengths import length_ratios as length_ratios_of
+from router.analysis.quality import Quality
+from router.analysis.quality import quality as quality_of
 from router.errors import LogLocked, PolicyError
 from router.log import judged as judging
 from router.log import queries
+from router.log.audits import audit_rows
 from router.log.evidence import judgements
 from router.log.owner import local_owner
 from router.log.queries import Filter
@@ -311,6 +315,11 @@ def reliability(chosen: Filter) -> Calibration:
     return _cached(_reliability, judging.n_feedback(get_log()), chosen)
 
 
+def quality(chosen: Filter, policy: Policy) -> tuple[Quality | None, Sample]:
+    """Share of right labels by threshold, None where it is not measured, and the audit that says so. Read anew at each judgement."""
+    return _cached(_quality, judging.n_feedback(get_log()), chosen, policy)
+
+
 def losses() -> dict[str, Any]:
     """Drops and damaged lines; see ``queries.losses``."""
     return queries.losses(get_log())
@@ -443,6 +452,15 @@ def _reliability(data: str, edition: str, feedback: int, chosen: Filter) -> Cali
     audit = Judgements.from_table(judgements(get_log(), chosen)).audit
     bins = max(min(len(audit) // PER_BIN, BINS), 1)
     return calibration(audit.confidence, ~audit.loss, rng=np.random.default_rng(0), bins=bins)
+
+
+@_query
+def _quality(
+    data: str, edition: str, feedback: int, chosen: Filter, policy: Policy
+) -> tuple[Quality | None, Sample]:
+    rows = audit_rows(get_log(), chosen)
+    found = sample(rows.table, policy, classifier=rows.classifier, partial=True)
+    return None if rows.narrower else quality_of(found.audit, policy), found
 
 
 @_query

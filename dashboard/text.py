@@ -7,6 +7,7 @@ from datetime import date, datetime, tzinfo
 
 from dashboard import formats
 from dashboard.untrusted import cell, name
+from router.analysis.auditing import Sample
 from router.analysis.calibration import Calibration
 from router.analysis.progress import Progress, half_width
 from router.types import Queue
@@ -117,11 +118,24 @@ def note(sentence: str) -> str:
     return name(sentence, 300)
 
 
-def reviewed(n: int, right: float | None) -> str:
-    """What an audit says of all decisions, whatever the line."""
-    if n == 0 or right is None:
-        return "Whether labels are right is not measured: no audited decision is judged."
-    return f"{formats.share(right)} of {formats.plural(n, 'audited label')} {'is' if n == 1 else 'are'} right, whatever the line."
+def reviewed(found: Sample) -> str:
+    """What an audit says of all decisions, whatever the line, and what of it does not count."""
+    n = len(found.audit)
+    gone = sum(count for count, _ in found.left_out)
+    apart = (
+        f" {formats.plural(gone, 'audited decision')} of other labels or another classifier left out."
+        if gone
+        else ""
+    )
+    waits = (
+        f" {formats.count(found.n_open)} of {formats.count(found.n_drawn)} drawn wait for a judgement."
+        if found.n_open
+        else ""
+    )
+    if n == 0:
+        return f"Whether labels are right is not measured: no audited decision is judged.{waits}{apart}"
+    right = float(1 - found.audit.loss.mean())
+    return f"{formats.share(right)} of {formats.plural(n, 'audited label')} {'is' if n == 1 else 'are'} right, whatever the line.{waits}{apart}"
 
 
 def honesty(found: Calibration) -> str:

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ def written(
     policy: Policy = SEED,
     source: Callable[[int], str] | None = None,
     classifier: Callable[[int], str] | None = None,
+    classifier_cost: Decimal | None = None,
 ) -> Path:
     """Four weeks of decisions with calibrated scores, a uniform part of them judged.
 
@@ -78,7 +80,7 @@ def written(
             runner_up=choice.runner_up, margin=choice.margin, cause=choice.cause, is_fallback=choice.is_fallback,
             model_chosen=model, model_used=model, input_tokens=200 + i % 300, output_tokens=100 + i % 90,
             usage_grade="measured", propensity=chance if explored else None, outcome="ok",
-            total_ms=None if "opus" in model else 500.0 + i % 400,
+            total_ms=None if "opus" in model else 500.0 + i % 400, classifier_cost_usd=classifier_cost,
         )  # fmt: skip
         ids.append(one.id)
         right.append(choice.top_label == SEED.label_names[truth])
@@ -601,6 +603,59 @@ def test_sweep_projects_times_and_says_what_they_rest_on(data: Path) -> None:
     shown = run("sweep", "--data", data)
     assert "median ms" in shown.stdout
     assert "are projected" in shown.stderr and "never timed: claude-opus-4-6" in shown.stderr
+
+
+def test_sweep_shows_the_share_of_right_labels_above_each_line(data: Path, few: Path, tmp_path: Path) -> None:
+    found = document("sweep", "--data", data)
+    with open_log(data) as log:
+        audit = Judgements.from_table(evidence.judgements(log, Filter())).audit
+    for point in found["points"]:
+        passes = audit.confidence >= point["threshold"]
+        n, right = int(passes.sum()), int((passes & ~audit.loss).sum())
+        assert (point["quality"]["n"], point["quality"]["right"]) == (n, right)
+        assert point["quality"]["share"] == (right / n if n >= 10 else None)
+    shown = run("sweep", "--data", data)
+    assert "right labels" in shown.stdout and f"of {JUDGED:,} audited decisions" in shown.stderr
+    report = document("report", "--data", data)["threshold"]
+    at = {x["threshold"]: x["quality"] for x in found["points"]}
+    both = {x["threshold"]: x["quality"] for x in report["points"] if x["threshold"] in at}
+    assert len(both) > 20 and both == {k: at[k] for k in both}
+
+    half = written(tmp_path / "half", judged=0)
+    assert (
+        run(
+            "review", "next", "--queue", "audit", "--n", "30", "-o", tmp_path / "drawn.jsonl", "--data", half
+        ).exit_code
+        == 0
+    )
+    judged_by(tmp_path / "drawn.jsonl", lambda k, _: k % 5 == 0)
+    rows = (tmp_path / "drawn.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "some.jsonl").write_text("".join(rows[:19]), encoding="utf-8")
+    assert run("feedback", "--from", tmp_path / "some.jsonl", "--data", half).exit_code == 0
+    assert all(x["quality"] is None for x in document("sweep", "--data", half)["points"])
+    assert (
+        "right labels: not measured, it takes 20 audited decisions; 19 are judged"
+        in run("sweep", "--data", half).stderr
+    )
+    (tmp_path / "one.jsonl").write_text(rows[19], encoding="utf-8")
+    assert run("feedback", "--from", tmp_path / "one.jsonl", "--data", half).exit_code == 0
+    shown = run("sweep", "--data", half)
+    assert "of 20 audited decisions" in shown.stderr and "10 drawn ones wait for a judgement" in shown.stderr
+    assert document("sweep", "--data", half)["points"][0]["quality"]["right"] == 16
+
+
+def test_sweep_and_report_say_when_the_classifier_s_cost_is_not_known(data: Path, tmp_path: Path) -> None:
+    known = written(tmp_path / "known", judged=0, classifier_cost=Decimal("0.00002"))
+    for folder, is_known in ((known, True), (data, False)):
+        assert document("sweep", "--data", folder)["classifier_known"] is is_known
+        shown, page = run("sweep", "--data", folder), tmp_path / f"{is_known}.html"
+        assert ("≤ " not in shown.stdout and "+ ±" not in shown.stdout) is is_known
+        assert ("the classifier's cost is not known for some decisions" not in shown.stderr) is is_known
+        assert run("report", "-o", page, "--data", folder).exit_code == 0
+        text = page.read_text(encoding="utf-8")
+        operating = text[text.index("Operating points") :]
+        assert ("≤ " not in operating) is is_known
+        assert ("cost is not known for some decisions" not in operating) is is_known
 
 
 def test_sweep_shows_the_margin_rule(data: Path) -> None:

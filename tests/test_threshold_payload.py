@@ -106,6 +106,16 @@ def test_a_missing_baseline_cost_makes_savings_unknown_and_leaves_the_cost() -> 
     assert (body["baseline_priced"], body["priced"], body["missing"]) == (False, 1, ["large"])
 
 
+def test_a_classifier_cost_that_is_not_known_is_said_and_an_unpriced_cell_does_not_count() -> None:
+    known = cell("simple", 5000, 1, classifier_cost=0.1)
+    unpriced = cell("simple", 5500, 1, n_priced=0, classifier_cost=np.nan)
+    body = payload(frame(known, unpriced), POLICY, candidate=0.6, colors=COLORS)
+    assert (body["classifier_cost"], body["classifier_known"]) == (0.1, True)
+    other = cell("simple", 6000, 1, classifier_cost=np.nan)
+    body = payload(frame(known, other), POLICY, candidate=0.6, colors=COLORS)
+    assert (body["classifier_cost"], body["classifier_known"]) == (0.1, False)
+
+
 def test_the_version_follows_the_cells_and_not_the_candidate() -> None:
     cells = frame(cell("simple", 5000, 1))
     first, moved = (payload(cells, POLICY, candidate=t, colors=COLORS) for t in (0.6, 0.7))

@@ -8,7 +8,7 @@ import streamlit as st
 from dashboard import formats, frame, loaders, state, text, theme, untrusted
 from dashboard.components.threshold import cheapest, payload, threshold_curve
 from router import policy_edit
-from router.analysis.calibration import Calibration
+from router.analysis.auditing import Sample
 from router.errors import RouterError
 from router.policy import Policy
 
@@ -142,10 +142,10 @@ def changes(policy: Policy, candidate: Policy) -> None:
             move_table(moves)
 
 
-def quality_line(reviewed: Calibration) -> None:
+def quality_line(found: Sample) -> None:
     """What reviews say so far, and where they are made."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(text.reviewed(reviewed.n, reviewed.accuracy), width="content")
+        st.caption(text.reviewed(found), width="content")
         st.page_link(**state.link("review", queue="Audit"), label="Review decisions", width="content")
 
 
@@ -235,7 +235,7 @@ def main() -> None:
         name: {"priced": loaders.prices(policy).rate(name, today) is not None} for name in policy.model_names
     }
     summary = loaders.summary(chosen)
-    reviewed = loaders.reliability(chosen)
+    quality, audit = loaders.quality(chosen, policy)
     body = payload(
         cells,
         policy,
@@ -243,7 +243,8 @@ def main() -> None:
         colors=theme.label_slots(order),
         models=models,
         unscored=int(summary["n"] - summary["n_scored"]),
-        reviewed=reviewed.n,
+        reviewed=len(audit.audit),
+        quality=quality,
     )
     controls(policy, cheapest(body))
     threshold_curve(body, candidate=state.candidate(), key=CURVE, on_change=pull)
@@ -258,7 +259,7 @@ def main() -> None:
             theme.grade_chip("estimated"),
             "Costs under another threshold take each decision's tokens as they were.",
         )
-    quality_line(reviewed)
+    quality_line(audit)
     changes(policy, policy.with_threshold(state.candidate()))
 
 

@@ -16,7 +16,9 @@ from router.cli.output import emit, money, say, share, table, with_half
 from router.errors import InputError
 
 if TYPE_CHECKING:
+    from router.analysis.auditing import Sample
     from router.analysis.latency import Latency
+    from router.analysis.quality import Quality
     from router.analysis.sweep import OperatingPoint, Sweep
     from router.log.queries import Filter
     from router.log.reader import Log
@@ -58,11 +60,15 @@ def sweep(
     json: Json = False,
 ) -> None:
     """What every threshold would do to the logged decisions. --json: the whole curve."""
+    from router.analysis.auditing import sample
     from router.analysis.dead_zones import dead_zones
     from router.analysis.latency import Latency
+    from router.analysis.quality import quality
+    from router.analysis.savings import bound, missing
     from router.analysis.sweep import cheapest, operating_point
     from router.analysis.sweep import sweep as sweep_cells
     from router.cli import collisions
+    from router.log.audits import audit_rows
     from router.log.queries import call_times, cells
 
     for value in threshold or []:
@@ -75,6 +81,9 @@ def sweep(
         enough(curve.n, log, picked, "with scores for the policy's labels")
         times = Latency(curve, call_times(log, picked))
         by_margin = collisions.margins(log, picked, rules, book) if margins else None
+        rows = audit_rows(log, picked)
+    audit = sample(rows.table, rules, classifier=rows.classifier, partial=True)
+    judged = None if rows.narrower else quality(audit.audit, rules)
     zones = dead_zones(counted, rules)
     best = cheapest(curve)
     wanted = threshold or sorted({*DEFAULT_POINTS, curve.production, *([best.threshold] if best else [])})
@@ -85,13 +94,23 @@ def sweep(
         )
         if not threshold:
             document["curve"]["mean_ms"] = times.mean_ms
-        shown = [_point(x) | {"latency": asdict(times.at(x.threshold))} for x in points]
+        shown = [
+            _point(x)
+            | {
+                "latency": asdict(times.at(x.threshold)),
+                "quality": None if judged is None else asdict(judged.at(x.threshold)),
+            }
+            for x in points
+        ]
         document |= {"cheapest": None if best is None else asdict(best), "points": shown}
         emit(document | {"latency": [asdict(x) for x in times.models]})
     else:
-        _print_points(points, curve, None if best is None else best.threshold, times)
+        _print_points(points, curve, None if best is None else best.threshold, times, judged)
         collisions.print_beside(curve, rules, zones, by_margin)
     say_ground(curve.n, curve.n_priced, curve.grade)
+    if not curve.classifier_known and curve.n_priced:
+        say(f"note: {bound(missing(False, True))}")
+    _say_quality(judged, audit, is_part=bool(rows.narrower))
     _say_times(times)
     if curve.n_left_out:
         say(f"note: {curve.n_left_out:,} decisions left out: their label is not one of the policy's")
@@ -282,9 +301,39 @@ def _say_times(times: Latency) -> None:
         say(f"note: never timed: {', '.join(never)}; where they would answer the time is not known")
 
 
-def _print_points(points: list[OperatingPoint], curve: Sweep, best: float | None, times: Latency) -> None:
+def _say_quality(judged: Quality | None, audit: Sample, *, is_part: bool) -> None:
+    """What the share of right labels rests on, or what it would take."""
+    if judged is None:
+        why = (
+            "its decisions were drawn from a part of this traffic"
+            if is_part
+            else "it takes 20 audited decisions"
+        )
+        say(
+            f"right labels: not measured, {why}; {len(audit.audit):,} are judged ('routescope review next --queue audit')"
+        )
+        return
+    waiting = f"; {audit.n_open:,} drawn ones wait for a judgement" if audit.n_open else ""
+    say(
+        f"right labels: of {len(audit.audit):,} audited decisions those that the line lets through, 'unsure' as wrong{waiting}; to "
+        "promise a threshold take 'routescope certify'"
+    )
+
+
+def _right(judged: Quality, threshold: float) -> str:
+    point = judged.at(threshold)
+    if point.share is None or point.interval is None:
+        return f"{point.n} judged"
+    return f"{share(point.share)}  {share(point.interval.low)} to {share(point.interval.high)}"
+
+
+def _print_points(
+    points: list[OperatingPoint], curve: Sweep, best: float | None, times: Latency, judged: Quality | None
+) -> None:
     rows = []
     is_timed = any(x.n_calls for x in times.models)
+    plus = "" if curve.classifier_known or curve.cost_per_1000 is None else "+"
+    most = "" if curve.classifier_known or curve.savings_share is None else "≤ "
     for point in points:
         mark = " ".join(
             word
@@ -302,13 +351,15 @@ def _print_points(points: list[OperatingPoint], curve: Sweep, best: float | None
                 f"{point.fallback:,}",
                 share(point.fallback_share),
                 with_half(
-                    money(point.cost_per_1000), None if point.cost_half is None else money(point.cost_half)
+                    money(point.cost_per_1000) + plus,
+                    None if point.cost_half is None else money(point.cost_half),
                 ),
                 with_half(
-                    share(point.savings_share),
+                    most + share(point.savings_share),
                     None if point.savings_half is None else share(point.savings_half),
                 ),
                 f"{point.changing:,}",
+                *(() if judged is None else (_right(judged, point.threshold),)),
                 *(ms if is_timed else ()),
                 mark,
             )
@@ -320,6 +371,7 @@ def _print_points(points: list[OperatingPoint], curve: Sweep, best: float | None
         "USD per 1,000",
         f"savings vs {curve.baseline or 'no baseline'}",
         "change model",
+        *(() if judged is None else ("right labels",)),
         *(("median ms", "p95 ms") if is_timed else ()),
         "",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from router.analysis.savings import bound
+from router.analysis.savings import bound, missing
 from router.report import charts, words
 from router.report.pieces import behind, figure, gap, note, section, table
 
@@ -171,7 +171,7 @@ def threshold(document: Document) -> str:
     here = next(x for x in part["points"] if x["threshold"] == part["production"])
     lead = f"At {words.threshold(part['production'])}, where production is, {words.share(here['fallback_share'])} fall back"
     if here["cost_per_1000"] is not None:
-        lead += f" at {words.usd(here['cost_per_1000'])} per 1,000 decisions"
+        lead += f" at {words.bound_usd(here['cost_per_1000'], part['classifier_known'])} per 1,000 decisions"
     lead += f"; {_best(part, here)}"
     drawing = charts.threshold_curve(
         part, f"Fallback share and cost over the threshold; production {words.threshold(part['production'])}"
@@ -184,18 +184,30 @@ def threshold(document: Document) -> str:
         else ""
         for x in part["points"]
     ]
+    is_judged = any(x["quality"] for x in part["points"])
+    most = "" if part["classifier_known"] or here["savings_share"] is None else "≤ "
     rows = [
         (
             words.threshold(x["threshold"]) + (" (production)" if x is here else ""),
             words.count(x["fallback"]),
             words.share(x["fallback_share"]),
-            words.usd(x["cost_per_1000"]) + words.half(x["cost_half"], x["cost_per_1000"]),
-            words.share(x["savings_share"]) + words.half(x["savings_half"]),
+            words.bound_usd(x["cost_per_1000"], part["classifier_known"])
+            + words.half(x["cost_half"], x["cost_per_1000"]),
+            most + words.share(x["savings_share"]) + words.half(x["savings_half"]),
             words.count(x["changing"]),
+            *((_right(x["quality"]),) if is_judged else ()),
         )
         for x in part["points"]
     ]
-    heads = ("Threshold", "Fall back", "Share", "$ per 1,000", "Savings", "Change model")
+    heads = (
+        "Threshold",
+        "Fall back",
+        "Share",
+        "$ per 1,000",
+        "Savings",
+        "Change model",
+        *(("Right labels",) if is_judged else ()),
+    )
     caption = "Below the line the fallback model answers. Band: 95 % interval of the cost; blue band: within 1 % of the cheapest"
     return section(
         "Where should the threshold be?",
@@ -204,6 +216,13 @@ def threshold(document: Document) -> str:
         behind("The same as a table", table("Operating points", heads, rows, marks=marks)),
         note(" ".join(_remarks(part))),
     )
+
+
+def _right(point: Mapping[str, Any]) -> str:
+    if point["share"] is None:
+        return f"{words.count(point['n'])} judged"
+    low, high = point["interval"]["low"], point["interval"]["high"]
+    return f"{words.share(point['share'])}, {words.share(low)} to {words.share(high)}"
 
 
 def _best(part: Mapping[str, Any], here: Mapping[str, Any]) -> str:
@@ -235,6 +254,14 @@ def _remarks(part: Mapping[str, Any]) -> list[str]:
         found.append(
             f"At production {words.share(ahead['low'])} to {words.share(ahead['high'])} of the next {ahead['horizon']} days would fall back, "
             f"as much as the {ahead['days']} days behind differ."
+        )
+    if not part["classifier_known"] and part["n_priced"]:
+        text = bound(missing(False, True))
+        found.append(text[0].upper() + text[1:] + ".")
+    if any(x["quality"] for x in part["points"]):
+        found.append(
+            f"Right labels: of {words.count(part['n_audit'])} audited decisions those that the line lets through, with 95 % intervals; "
+            "unsure counts as wrong."
         )
     found += [text for zone in part["dead_zones"] if (text := _zone(zone, part["own_thresholds"]))]
     if part["own_thresholds"]:

@@ -6,18 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from router.analysis.auditing import sample
 from router.analysis.calibration import normalised
 from router.analysis.dead_zones import dead_zones
 from router.analysis.forecast import forecast_share
+from router.analysis.quality import quality
 from router.analysis.sweep import cheapest, operating_point
 from router.analysis.tune import cheapest_with_fallback
 from router.log import evidence
+from router.log.audits import audit_rows
 from router.policy import GRID
 from router.report.plain import plain
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from router.analysis.quality import Quality
     from router.analysis.sweep import Sweep
     from router.log.filters import Filter
     from router.log.reader import Log
@@ -44,6 +48,9 @@ def curve(
     wanted = {k / GRID for k in range(0, GRID + 1, TABLE_STEP)} | {policy.threshold}
     wanted |= {at} if at is not None else set()
     lines = {x.name: policy.threshold_for(x.name) for x in policy.labels}
+    rows = audit_rows(log, chosen)
+    audit = sample(rows.table, policy, classifier=rows.classifier, partial=True)
+    judged = None if rows.narrower else quality(audit.audit, policy)
     days = evidence.daily_share(log, chosen, lines)
     return {
         "production": policy.threshold,
@@ -63,7 +70,8 @@ def curve(
         "next_days": forecast_share(days["n"], days["n_below"]),
         "dead_zones": dead_zones(cells, policy),
         "curve": {name: _thinned(getattr(found, name)) for name in _DRAWN} if found.n else None,
-        "points": [_point(found, x) for x in sorted(wanted)] if found.n else [],
+        "points": [_point(found, x, judged) for x in sorted(wanted)] if found.n else [],
+        "n_audit": len(audit.audit),
     }
 
 
@@ -71,7 +79,8 @@ def _thinned(values: Any) -> Any:
     return None if values is None else values[::STEP]
 
 
-def _point(found: Sweep, at: float) -> dict[str, Any]:
+def _point(found: Sweep, at: float, judged: Quality | None) -> dict[str, Any]:
     names = ("label", "threshold", "fallback", "fallback_share")
     point: dict[str, Any] = plain(operating_point(found, at))
+    point["quality"] = None if judged is None else plain(judged.at(at))
     return point | {"labels": [dict(zip(names, row, strict=True)) for row in point["labels"]]}

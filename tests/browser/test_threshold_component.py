@@ -19,6 +19,9 @@ from playwright.sync_api import Page
 from served import demo, free_port
 
 from dashboard.components.threshold import CELL_COLUMNS, cheapest, payload
+from router.analysis.binomial import clopper_pearson
+from router.analysis.judgements import Audit
+from router.analysis.quality import ENOUGH_SERVED, quality
 from router.policy import GRID, Policy, confidence_bin, decide
 from router.types import Label
 
@@ -141,6 +144,16 @@ WILD = ROWS.head(12).assign(**{x: ROWS[x].head(12) * np.array([1] * 11 + [4000])
 """One decision that costs more than all others: the interval of the mean reaches below nothing."""
 
 
+_DRAWN = ROWS.iloc[np.random.default_rng(5).choice(len(ROWS), 400, replace=False)]
+AUDIT = Audit(
+    label=_DRAWN["label"].to_numpy(object),
+    confidence=_DRAWN["confidence"].to_numpy(),
+    loss=np.random.default_rng(6).random(len(_DRAWN)) > _DRAWN["confidence"].to_numpy(),
+    queue=np.full(len(_DRAWN), "audit", dtype=object),
+)
+"""A uniform sample of the decisions, judged: the surer one was, the oftener it is right."""
+
+
 @pytest.fixture(scope="module")
 def site(serve_script: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A page with the component, one payload a case, in the product's theme."""
@@ -167,6 +180,13 @@ def site(serve_script: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
         "many": payload(many, MANY, candidate=0.64, colors={}),
         "empty": payload(cells.head(0), POLICY, candidate=0.64, colors=COLORS),
         "one": payload(cells_of(ROWS.head(1)), POLICY, candidate=0.64, colors=COLORS),
+        "audited": payload(cells, POLICY, candidate=0.64, colors=COLORS, quality=quality(AUDIT, POLICY)),
+        "unknown": payload(
+            cells.assign(classifier_cost=np.nan),
+            POLICY,
+            candidate=0.64,
+            colors=COLORS,
+        ),
     }
     bodies["long"] = {**bodies["partial"], "baseline": LONG, "version": "long"}
     for name, body in bodies.items():
@@ -604,6 +624,72 @@ def test_quality_says_what_a_log_can_tell_and_counts_reviews_when_there_are_some
     shown = curve("reviewed")
     assert shown.figure("Quality") == "Quality Not measured 17 of 240 reviews done"
     assert shown.page.get_by_text("Not measured: 17 of 240 reviews done. 240 uniform reviews").is_visible()
+
+
+@pytest.mark.parametrize("width", [1440, 900, 720])
+def test_an_audit_gives_a_curve_of_right_labels_that_follows_the_line(
+    curve: Any, keep_shot: Any, width: int
+) -> None:
+    shown = curve("audited", width=width)
+    keep_shot(shown.page, f"audited-{width}")
+
+    def expected(threshold: float) -> tuple[int, int]:
+        passes = AUDIT.confidence >= threshold
+        return int(passes.sum()), int((passes & ~AUDIT.loss).sum())
+
+    (n, right), (m, produced) = expected(0.64), expected(0.55)
+    exact = clopper_pearson(right, n)
+    said = shown.figure("Quality")
+    assert said.startswith(
+        f"Quality {100 * right / n:.1f} % {100 * exact.low:.1f} to {100 * exact.high:.1f} "
+        f"production {100 * produced / m:.1f} %"
+    )
+    assert f"{right} of {n} labels right" in said
+    assert f"{100 * right / n:.1f} % of labels right" in (shown.slider.get_attribute("aria-valuetext") or "")
+    sent = shown.sent[0]
+    shown.drag(0.64, 0.75)
+    n, right = expected(shown.value())
+    assert f"{right} of {n} labels right" in shown.figure("Quality")
+    assert shown.sent[0] == sent
+    shown.page.mouse.up()
+    shown.slider.press("End")
+    few, _ = expected(1.0)
+    assert few < ENOUGH_SERVED
+    said = shown.figure("Quality")
+    assert said.startswith("Quality Not measured") and f"{few} reviews above the line" in said
+    cut = shown.page.locator(".figure").evaluate_all("(all) => all.map((x) => x.scrollWidth - x.clientWidth)")
+    assert max(cut) <= 0
+
+
+def test_a_change_of_quality_is_coloured_only_when_its_interval_excludes_zero(curve: Any) -> None:
+    shown = curve("audited")
+    change = shown.page.locator(".figure", has_text="Quality").locator(".change")
+    shown.slider.press("b")
+    shown.slider.press("ArrowRight")
+    assert shown.value() == 0.551
+    assert change.get_attribute("class") == "change"
+    for _ in range(3):
+        shown.slider.press("PageUp")
+    assert shown.value() > 0.75
+    assert change.get_attribute("class") == "change better"
+
+
+@pytest.mark.parametrize("width", [1440, 900])
+def test_unknown_classifier_cost_makes_cost_a_lower_and_savings_an_upper_bound(
+    curve: Any, keep_shot: Any, width: int
+) -> None:
+    shown = curve("unknown", width=width)
+    keep_shot(shown.page, f"unknown-{width}")
+    assert re.match(
+        r"Cost per 1,000 decisions \$[0-9.]+\+ ± .* production \$[0-9.]+\+ ", shown.figure("Cost per 1,000")
+    )
+    assert re.match(
+        r"Savings, baseline all large ≤ [0-9.]+ % ± .* production ≤ [0-9.]+ % ", shown.figure("Savings")
+    )
+    assert "at least $" in (shown.slider.get_attribute("aria-valuetext") or "")
+    whole = curve("plain", width=width)
+    assert "≤" not in whole.page.locator(".strip").inner_text()
+    assert "+ ±" not in whole.figure("Cost per 1,000")
 
 
 def test_where_the_cheapest_lets_everything_fall_back_the_words_say_so(curve: Any) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from router.analysis.quality import ENOUGH_SERVED, Quality
 from router.policy import GRID, Policy
 
 FILES = ("rule.js", "model.js", "format.js", "draw.js", "cards.js", "threshold.js")
@@ -67,6 +68,7 @@ def payload(
     models: Mapping[str, Mapping[str, Any]] | None = None,
     reviewed: int = 0,
     unscored: int = 0,
+    quality: Quality | None = None,
 ) -> dict[str, Any]:
     """What the component draws, JSON-ready.
 
@@ -81,8 +83,9 @@ def payload(
     candidate : the threshold that is tried, in [0, 1].
     colors : per label a slot of the chart colours, from 1, or a CSS colour; a label without one is grey.
     models : per model ``{"priced": False}`` where no price is known; named where costs are not measured.
-    reviewed : reviewed decisions, for the quality figure.
+    reviewed : reviewed decisions, for the quality figure where there is no ``quality``.
     unscored : decisions without scores; counted beside the curves, never in them.
+    quality : share of right labels among the served, by threshold; None: not measured.
 
     Raises
     ------
@@ -97,6 +100,7 @@ def payload(
         np.isfinite(frame.loc[frame["n_priced"] > 0, list(_BASELINE)].to_numpy(float)).all()
     )
     priced = models or {}
+    classifier = frame.loc[frame["n_priced"] > 0, "classifier_cost"]
     body: dict[str, Any] = {
         "labels": [
             _label(frame[frame["label"] == label.name], label.name, label.model, label.threshold, colors)
@@ -107,12 +111,14 @@ def payload(
         "baseline": policy.baseline,
         "baseline_priced": baseline_priced,
         "priced": int(frame["n_priced"].sum()),
-        "classifier_cost": float(frame.loc[frame["n_priced"] > 0, "classifier_cost"].fillna(0).sum()),
+        "classifier_cost": float(classifier.fillna(0).sum()),
+        "classifier_known": not bool(classifier.isna().any()),
         "margin": policy.min_margin,
         "missing": [name for name in policy.model_names if priced.get(name, {}).get("priced") is False],
         "reviews": [reviewed, REVIEWS_NEEDED],
         "ignored": ignored,
         "unscored": unscored,
+        "quality": None if quality is None else _quality(quality),
     }
     version = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
     return {**body, "version": version, "t": float(candidate)}
@@ -237,9 +243,20 @@ def _label(
     }
 
 
-def _text(values: pd.Series, kind: str) -> str:
+def _quality(found: Quality) -> dict[str, Any]:
+    return {
+        "enough": ENOUGH_SERVED,
+        "start": _text(found.start, "<u2"),
+        "n": _text(found.n, "<u4"),
+        "right": _text(found.right, "<u4"),
+        "low": _text(found.low, "<f4"),
+        "high": _text(found.high, "<f4"),
+    }
+
+
+def _text(values: pd.Series | np.ndarray, kind: str) -> str:
     """Little-endian numbers as base64: a fifth of the size of a JSON list, and exact."""
-    return base64.b64encode(values.to_numpy().astype(kind).tobytes()).decode()
+    return base64.b64encode(np.asarray(values).astype(kind).tobytes()).decode()
 
 
 def _array(text: str, kind: str) -> np.ndarray:

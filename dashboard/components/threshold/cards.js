@@ -28,9 +28,17 @@ export function buildStrip(view) {
     changed: figure("Decisions that change model"),
     quality: figure("Quality"),
   };
-  unmeasured(view.figures.quality, reviewsText(payload.reviews));
+  if (!model.quality) unmeasured(view.figures.quality, reviewsText(payload.reviews));
+  else explain(view.figures.quality, qualityMeans());
   if (!model.priced) unmeasured(view.figures.cost, missingText(payload, "cost"));
   if (!model.savings) unmeasured(view.figures.savings, missingText(payload, "savings"));
+  if (model.whole) return;
+  if (model.priced) explain(view.figures.cost, boundText());
+  if (model.savings) explain(view.figures.savings, boundText());
+}
+
+function explain(figure, text) {
+  figure.box.title = text;
 }
 
 // Money is said of the priced decisions alone. Which these are stands in the name, or on a line of its own where the
@@ -72,20 +80,34 @@ export function moveStrip(view, point, change_) {
   say(figures.changed.value, count(change_.changed));
   say(figures.changed.half, model.n ? share(change_.changed / model.n) : "");
   say(figures.changed.produced, change_.crossing ? counted(change_.crossing, "crosses the line", "cross the line") : "none cross the line");
+  if (model.quality) moveQuality(view, point.k);
+}
+
+function moveQuality(view, k) {
+  const { figures, model } = view;
+  const [at, before] = [qualityAt(model, k), qualityAt(model, model.production)];
+  const change_ = qualityDifference(model, k);
+  const box = figures.quality;
+  box.box.classList.toggle("unmeasured", at.share === null);
+  say(box.value, at.share === null ? "Not measured" : share(at.share));
+  say(box.half, at.share === null ? "" : `${fixed(100 * at.low, 1)} to ${fixed(100 * at.high, 1)}`);
+  say(box.produced, before.share === null ? "production not measured" : `production ${share(before.share)}`);
+  judge(box.change, change_.points === null ? "" : change(100 * change_.points, 1, " pts"), change_.sure ? change_.points > 0 : null);
+  say(box.part, at.share === null ? `${counted(at.n, "review", "reviews")} above the line` : `${count(at.right)} of ${count(at.n)} labels right`);
 }
 
 function moveMoney(view, point, change_) {
   const { figures, model, produced } = view;
   const digits = usdDigits(point.cost);
-  say(figures.cost.value, usd(point.cost));
+  say(figures.cost.value, atLeast(model, usd(point.cost)));
   say(figures.cost.half, plusMinus(point.half, digits));
-  say(figures.cost.produced, `production ${usd(produced.cost)}`);
+  say(figures.cost.produced, `production ${atLeast(model, usd(produced.cost))}`);
   const relative = produced.cost ? change((100 * change_.cost) / produced.cost, 1, " %") : "";
   judge(figures.cost.change, relative, change_.costSure ? change_.cost < 0 : null);
   if (!model.savings) return;
-  say(figures.savings.value, signedShare(point.savings));
+  say(figures.savings.value, atMost(model, signedShare(point.savings)));
   say(figures.savings.half, point.savingsHalf === null ? "" : plusMinus(100 * point.savingsHalf, 1));
-  say(figures.savings.produced, `production ${signedShare(produced.savings)}`);
+  say(figures.savings.produced, `production ${atMost(model, signedShare(produced.savings))}`);
   judge(figures.savings.change, change(100 * change_.savings, 1, " pts"), change_.savingsSure ? change_.savings > 0 : null);
 }
 
@@ -95,8 +117,11 @@ function signedShare(value) {
 
 // "0.640: 22.5 % fall back, $3.15 per 1,000": what a screen reader says for the axis.
 export function spoken(view, point) {
-  const cost = view.model.priced ? `${usd(point.cost)} per 1,000` : "cost not measured";
-  return `${threshold(point.k)}: ${share(point.share)} fall back, ${cost}`;
+  const { model } = view;
+  const cost = model.priced ? `${model.whole ? "" : "at least "}${usd(point.cost)} per 1,000` : "cost not measured";
+  const quality = model.quality ? qualityAt(model, point.k).share : null;
+  const right = quality === null ? "" : `, ${share(quality)} of labels right`;
+  return `${threshold(point.k)}: ${share(point.share)} fall back, ${cost}${right}`;
 }
 
 const SHOWN = 8;

@@ -13,6 +13,10 @@ const Y = {
   pill: 2, production: 41, top: 52, texts: 67, bracket: 94, bars: [104, 190], title1: 41,
   title2: 217, share: [232, 294], title3: 324, cost: [342, 430], title4: 458, quality: [469, 489], axis: 506, ticks: 529, height: 536,
 };
+const TALLER = 57; // px that a measured quality takes more than the hatch
+const Y_AUDITED = {
+  ...Y, quality: [474, 489 + TALLER], axis: Y.axis + TALLER, ticks: Y.ticks + TALLER, height: Y.height + TALLER,
+};
 
 function node(tag, attributes, parent, text) {
   const made = document.createElementNS(SVG, tag);
@@ -111,16 +115,18 @@ export function buildPlot(view) {
   view.plotWidth = Math.max(view.width - GUTTER - RIGHT, 40);
   view.x = (k) => GUTTER + ((k - view.low) / (GRID - view.low)) * view.plotWidth;
   view.k = (x) => view.low + ((x - GUTTER) / view.plotWidth) * (GRID - view.low);
-  set(svg, { width: view.width, height: Y.height, viewBox: `0 0 ${view.width} ${Y.height}` });
+  view.y = model.quality ? Y_AUDITED : Y;
+  view.root.classList.toggle("audited", Boolean(model.quality));
+  set(svg, { width: view.width, height: view.y.height, viewBox: `0 0 ${view.width} ${view.y.height}` });
   const right = GUTTER + view.plotWidth;
   const defs = node("defs", {}, svg);
   pattern(defs, "stripes", "paper", 6, 1.75);
   pattern(defs, "unmeasured", "unmeasured", 6, 2);
   const parts = { over: node("g", {}, null) }; // words lie over the lines, on a halo
-  parts.clipFallback = clip(defs, "below", GUTTER - 1, 0, 0, Y.height);
-  parts.clipServed = clip(defs, "above", GUTTER, 0, 0, Y.height);
-  parts.clipBetween = clip(defs, "between", GUTTER, 0, 0, Y.height);
-  parts.zone = node("rect", { class: "zone", x: GUTTER, y: Y.top, width: 0, height: Y.axis - Y.top }, svg);
+  parts.clipFallback = clip(defs, "below", GUTTER - 1, 0, 0, view.y.height);
+  parts.clipServed = clip(defs, "above", GUTTER, 0, 0, view.y.height);
+  parts.clipBetween = clip(defs, "between", GUTTER, 0, 0, view.y.height);
+  parts.zone = node("rect", { class: "zone", x: GUTTER, y: Y.top, width: 0, height: view.y.axis - Y.top }, svg);
   view.parts = parts;
   const points = sample(view);
   buildBars(view, right);
@@ -129,7 +135,8 @@ export function buildPlot(view) {
   else buildUnmeasured(view, Y.cost, `Not measured: ${missingText(payload, "cost")}.`, right);
   title(view, Y.title3, "Cost per 1,000 decisions");
   title(view, Y.title4, "Quality");
-  buildUnmeasured(view, Y.quality, qualityText(payload.reviews), right);
+  if (model.quality) buildQuality(view, right);
+  else buildUnmeasured(view, view.y.quality, qualityText(payload.reviews), right);
   buildAxis(view, right);
   buildLines(view);
   svg.insertBefore(parts.over, parts.shareDot);
@@ -225,32 +232,71 @@ function buildCost(view, points, right) {
   const notes = model.priced > 1 ? ["95 % interval shaded"] : [];
   if (low > 0) notes.push("axis not from zero");
   if (model.priced < model.n) notes.unshift(`of ${count(model.priced)} priced`);
+  if (!model.whole) notes.unshift("at least: the classifier's cost is not known");
   const room = right - textWidth(plateau, view.font(12, 600)) - 24 - start;
   while (notes.length && textWidth(notes.join(", "), view.font(12, 400)) > room) notes.pop();
   node("text", { class: "muted halo", x: start, y: Y.title3 }, view.parts.over, notes.join(", "));
 }
 
+// A stair: between two judged decisions nothing changes. Where too few are let through there is no curve but the hatch.
+function buildQuality(view, right) {
+  const { svg, model } = view;
+  const [top, bottom] = view.y.quality;
+  const { quality } = model;
+  const last = quality.n.findLastIndex((n) => n >= quality.enough);
+  const end = Math.min(quality.start[last + 1] ?? GRID, GRID);
+  const seen = [...quality.start.keys()].filter((i) => i <= last && (i === last || quality.start[i + 1] > view.low));
+  const least = Math.min(...seen.map((i) => quality.low[i]));
+  const low = Math.min(Math.floor(least * 10) / 10, 0.9);
+  view.qualityY = (value) => bottom - ((value - low) / (1 - low)) * (bottom - top);
+  xGrid(view, view.y.quality);
+  yAxis(view, [low, (low + 1) / 2, 1], view.qualityY, right, (x) => `${Number((100 * x).toFixed(1))} %`);
+  const stair = (values) => seen.flatMap((i) => {
+    const y = view.qualityY(values[i]);
+    const to = i === last ? end : quality.start[i + 1];
+    return [[Math.min(Math.max(quality.start[i], view.low), GRID), y], [Math.min(to, GRID), y]];
+  });
+  const ceiling = stair(quality.high);
+  const floor = stair(quality.low).reverse();
+  node("path", { class: "tint", d: `${linePath(ceiling, view.x)}L${linePath(floor, view.x).slice(1)}Z` }, svg);
+  const shares = Array.from(quality.n, (n, i) => (n ? quality.right[i] / n : 0));
+  node("path", { class: "curve", d: linePath(stair(shares), view.x) }, svg);
+  if (end < GRID) {
+    const from = view.x(end);
+    node("rect", { x: from, y: top, width: right - from, height: bottom - top, fill: "url(#unmeasured)" }, svg);
+  }
+  const start = textWidth("Quality", view.font(13, 600)) + 16;
+  const notes = ["right labels above the line, as audited", "95 % interval shaded"];
+  if (low > 0) notes.push("axis not from zero");
+  while (notes.length && textWidth(notes.join(", "), view.font(12, 400)) > right - start) notes.pop();
+  node("text", { class: "muted halo", x: start, y: Y.title4 }, view.parts.over, notes.join(", "));
+}
+
 function buildAxis(view, right) {
-  node("line", { class: "axis", x1: GUTTER - 8, x2: right + 8, y1: Y.axis, y2: Y.axis }, view.svg);
+  node("line", { class: "axis", x1: GUTTER - 8, x2: right + 8, y1: view.y.axis, y2: view.y.axis }, view.svg);
   for (const k of view.ticks) {
-    node("text", { class: "muted", x: view.x(k), y: Y.ticks, "text-anchor": "middle" }, view.svg, (k / GRID).toFixed(1));
+    node("text", { class: "muted", x: view.x(k), y: view.y.ticks, "text-anchor": "middle" }, view.svg, (k / GRID).toFixed(1));
   }
 }
 
 function buildLines(view) {
   const { svg, model, parts } = view;
   const at = view.x(model.production);
-  node("line", { class: "production", x1: at, x2: at, y1: Y.production + 6, y2: Y.axis }, svg);
+  node("line", { class: "production", x1: at, x2: at, y1: Y.production + 6, y2: view.y.axis }, svg);
   if (view.shareY) node("circle", { class: "hollow", cx: at, cy: view.shareY(view.produced.share), r: 4.5 }, svg);
   if (model.priced) node("circle", { class: "hollow", cx: at, cy: view.costY(view.produced.cost), r: 4.5 }, svg);
+  const before = model.quality ? qualityAt(model, model.production).share : null;
+  if (before !== null) node("circle", { class: "hollow", cx: at, cy: view.qualityY(before), r: 4.5 }, svg);
   nameProduction(view, at);
   parts.fallText = node("text", { class: "fallback-text halo" }, svg);
   parts.keepText = node("text", { class: "muted halo" }, svg);
   parts.bracket = node("path", { class: "bracket" }, svg);
   parts.crossText = node("text", { class: "accent strong halo" }, svg);
-  parts.line = node("line", { class: "candidate", y1: Y.pill + 20, y2: Y.axis }, svg);
+  parts.line = node("line", { class: "candidate", y1: Y.pill + 20, y2: view.y.axis }, svg);
   parts.shareDot = node("circle", { class: "dot", r: 5 }, svg);
   parts.costDot = node("circle", { class: "dot", r: 5, visibility: model.priced ? "visible" : "hidden" }, svg);
+  parts.qualityDot = node("circle", { class: "dot", r: 5, visibility: "hidden" }, svg);
+  parts.qualityText = node("text", { class: "accent strong halo" }, svg);
   parts.shareText = node("text", { class: "accent strong halo" }, svg);
   parts.costText = node("text", { class: "accent strong halo" }, svg);
   parts.pill = node("g", {}, svg);
@@ -298,17 +344,20 @@ export function movePlot(view, point, change_) {
   set(parts.line, { x1: at, x2: at });
   set(parts.shareDot, { cx: at, cy: view.shareY(point.share) });
   if (model.priced) set(parts.costDot, { cx: at, cy: view.costY(point.cost) });
+  const quality = model.quality ? qualityAt(model, point.k).share : null;
+  parts.qualityDot.setAttribute("visibility", quality === null ? "hidden" : "visible");
+  if (quality !== null) set(parts.qualityDot, { cx: at, cy: view.qualityY(quality) });
   const name = `‹ candidate ${threshold(point.k)} ›`;
   const half = textWidth(name, view.font(12, 600)) / 2 + 14;
   const centre = Math.min(Math.max(at, GUTTER - 8 + half), view.width - half);
   set(parts.pillBox, { x: centre - half, width: 2 * half });
   placeText(parts.pillText, name, centre, Y.pill + 15, "middle");
   moveProductionName(view, at);
-  moveTexts(view, point, change_, at, production, right);
+  moveTexts(view, point, quality, change_, at, production, right);
 }
 
 // Texts beside the line: next to it, else beyond the production line when that is in the way, else nowhere.
-function moveTexts(view, point, change_, at, production, right) {
+function moveTexts(view, point, quality, change_, at, production, right) {
   const { parts, model } = view;
   const plain = view.font(12, 400);
   const bold = view.font(12, 600);
@@ -325,7 +374,9 @@ function moveTexts(view, point, change_, at, production, right) {
   beside(parts.fallText, counted(point.fallback, "falls back", "fall back"), Y.texts, plain, "end", false);
   beside(parts.keepText, counted(model.n - point.fallback, "follows its label", "follow their label"), Y.texts, plain, "start", false);
   beside(parts.shareText, share(point.share), view.shareY(point.share) - 8, bold, "start", true);
-  if (model.priced) beside(parts.costText, usd(point.cost), view.costY(point.cost) - 8, bold, "start", true);
+  if (quality === null) hide(parts.qualityText);
+  else beside(parts.qualityText, share(quality), view.qualityY(quality) + (quality > 0.97 ? 16 : -8), bold, "start", true);
+  if (model.priced) beside(parts.costText, atLeast(model, usd(point.cost)), view.costY(point.cost) - 8, bold, "start", true);
   if (!change_.crossing) {
     hide(parts.bracket);
     hide(parts.crossText);

@@ -84,6 +84,23 @@ export function plateauText(best, fallbackModel) {
   return `cheapest ${threshold(best.k)}, within 1 % from ${ends[0]} to ${ends[1]}`;
 }
 
+// A part of the cost is not known: what is shown of it is a lower bound, what is saved an upper one.
+export function atLeast(model, text) {
+  return model.whole ? text : `${text}+`;
+}
+
+export function atMost(model, text) {
+  return model.whole ? text : `≤ ${text}`;
+}
+
+export function boundText() {
+  return "The classifier's cost is not known for some decisions: cost is at least, savings at most, what stands here.";
+}
+
+export function qualityMeans() {
+  return "Of the audited decisions above the line, the share whose label reviewers found right, with its 95 % interval. Unsure counts as wrong.";
+}
+
 // Whether answers were good: a log alone cannot tell, so without a review the figure promises nothing.
 export function reviewsText([done, needed]) {
   if (!done) return "a log cannot tell";

@@ -38,10 +38,43 @@ export function readModel(payload) {
   };
   model.classifier = model.priced ? payload.classifier_cost / model.priced : 0;
   model.savings = payload.baseline_priced && model.baseline > 0;
+  model.whole = payload.classifier_known; // else cost is at least, savings at most, what is known
+  model.quality = payload.quality && readQuality(payload.quality);
   const lowest = labels.reduce((low, x) => (x.last ? Math.min(low, x.bins[0]) : low), model.production);
   model.lowest = Math.floor(lowest / 1000) * 1000;
   model.best = cheapest(model);
   return model;
+}
+
+function readQuality(raw) {
+  const counts = (text) => new Uint32Array(bytesOf(text));
+  const shares = (text) => new Float32Array(bytesOf(text));
+  return {
+    enough: raw.enough, start: new Uint16Array(bytesOf(raw.start)), n: counts(raw.n), right: counts(raw.right),
+    low: shares(raw.low), high: shares(raw.high),
+  };
+}
+
+// Judged decisions that the line k lets through and the share of right labels among them, with its 95 % interval; the share is
+// null where too few are let through.
+export function qualityAt({ quality }, k) {
+  const i = binsBelow(quality.start, k + 1) - 1;
+  const point = { n: quality.n[i], right: quality.right[i], share: null, low: null, high: null };
+  if (point.n < quality.enough) return point;
+  return { ...point, share: point.right / point.n, low: quality.low[i], high: quality.high[i] };
+}
+
+// One line lets through all that the other does and some more; the share differs when that of these differs from that of
+// the rest. Agresti and Caffo's interval of a difference: one right and one wrong are added on both sides.
+export function qualityDifference(model, candidate) {
+  const [a, b] = [qualityAt(model, model.production), qualityAt(model, candidate)];
+  if (a.share === null || b.share === null) return { points: null, sure: false };
+  const [less, more] = a.n < b.n ? [a, b] : [b, a];
+  const side = (right, n) => [(right + 1) / (n + 2), n + 2];
+  const [p, n] = side(less.right, less.n);
+  const [q, m] = side(more.right - less.right, more.n - less.n);
+  const half = Z95 * Math.sqrt((p * (1 - p)) / n + (q * (1 - q)) / m);
+  return { points: b.share - a.share, sure: more.n - less.n >= model.quality.enough && Math.abs(p - q) > half };
 }
 
 export function positionOf(label, k) {
