@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from router.errors import ConfigurationError, MissingKeyError
+from router.urls import EXPECTED, is_base_url, shown
 
 PLACEHOLDER_KEY = "not-needed"
 """Sent to a compatible server that was named by its base URL and needs no key."""
@@ -30,19 +29,8 @@ class Endpoint:
     base_url: str | None = None
 
     def __repr__(self) -> str:
-        where = "None" if self.base_url is None else repr(_shown(self.base_url))
+        where = "None" if self.base_url is None else repr(shown(self.base_url))
         return f"Endpoint(provider={self.provider!r}, base_url={where})"
-
-
-def _shown(url: str) -> str:
-    """A URL with its user, password, query and fragment as "...": each may hold a key."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "..."
-    _, at, host = parts.netloc.rpartition("@")
-    hidden = ("..." if part else "" for part in (parts.query, parts.fragment))
-    return urlunsplit((parts.scheme, f"...@{host}" if at else host, parts.path, *hidden))
 
 
 def silence_telemetry() -> None:
@@ -94,7 +82,7 @@ def endpoint(
         Neither key nor base URL; names the variable.
     ConfigurationError
         A key with characters that no HTTP header can carry (names the position, never the key), or a base URL
-        that is not http(s).
+        that no client can be built on.
     """
     env = os.environ if environ is None else environ
     key_name, url_name = KEY_VARIABLES[provider]
@@ -114,11 +102,8 @@ def endpoint(
             f"{key_name} is not set and neither is {url_name}; set {key_name} to call {provider} models, or "
             f"{url_name} to a compatible server."
         )
-    if url is not None and not re.match(
-        r"https?://[^/@\s]+(/\S*)?\Z", url
-    ):  # a password in it would be shown
+    if url is not None and not is_base_url(url):  # it is not repeated: a password in it would be shown
         raise ConfigurationError(
-            f"the base URL of {provider} must be http(s)://host without user or password; correct {url_name} or "
-            "base_url in the policy and restart."
+            f"the base URL of {provider} must be {EXPECTED}; correct {url_name} or base_url in the policy and restart."
         )
     return Endpoint(provider, key or PLACEHOLDER_KEY, url)

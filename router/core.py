@@ -166,6 +166,7 @@ class Router(CallingRouter):
     def close(self) -> None:
         """Give back connections, flush and stop. Idempotent."""
         self._close_providers()
+        self._close_classifier()
         if self._writer is not None:
             self._writer.close()
 
@@ -360,6 +361,7 @@ class AsyncRouter(CallingRouter):
         for provider in list(self._providers.values()):
             await provider.aclose()
         await asyncio.to_thread(self._close_providers)
+        await asyncio.to_thread(self._close_classifier)
         if self._writer is not None:
             await asyncio.to_thread(self._writer.close)
 

@@ -19,6 +19,7 @@ from router.errors import PolicyError, ScoresError
 from router.log_settings import LogSettings
 from router.spend_caps import SpendCaps
 from router.types import Cause, Choice, Label
+from router.urls import shown
 
 GRID = 10_000
 """Thresholds are multiples of 1/GRID, so that scalar, numpy, SQL and JavaScript agree at every one of them."""
@@ -63,6 +64,15 @@ class PriceOverride:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassifierPrice:
+    """What one call of a hosted classifier costs, in USD, with its source and the date it held."""
+
+    per_call: Decimal
+    source: str = "policy"
+    date: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """How to reach a model.
 
@@ -78,6 +88,11 @@ class Model:
     price: PriceOverride | None = None
     api: str = "chat"
 
+    def __repr__(self) -> str:  # of a base URL nothing is shown that may hold a key
+        where = None if self.base_url is None else shown(self.base_url)
+        rest = ", ".join(f"{x}={getattr(self, x)!r}" for x in ("key_env", "max_tokens", "price", "api"))
+        return f"Model(name={self.name!r}, provider={self.provider!r}, base_url={where!r}, {rest})"
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -92,6 +107,7 @@ class Policy:
     baseline : the model that "all to one model" is counted against.
     min_margin : optional least margin between the two best scores, on the same grid.
     tiers : models from weakest to strongest, as the owner sees them; empty when not stated.
+    classifier_price : of one call of a hosted classifier; None: its cost is unknown. It is logged with each decision from then on.
     exploration : chance in [0, 0.5] with which a decision takes the other side of the rule (``router.exploration``).
     log : what the log keeps of a prompt, and how safely. It decides nothing, so no fingerprint holds it.
     spend : most that calls may cost; no fingerprint holds it either.
@@ -115,6 +131,7 @@ class Policy:
     failover: tuple[str, ...] = ()
     spend: SpendCaps = field(default_factory=SpendCaps)
     exploration: float = 0.0
+    classifier_price: ClassifierPrice | None = None
     source: str = field(default="policy", compare=False)
 
     def __post_init__(self) -> None:
@@ -221,11 +238,15 @@ class Policy:
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over everything that can change a decision, its cost or its baseline."""
-        later = {}  # what came with later versions stands only where it is used: a policy keeps its fingerprint
+        later: dict[
+            str, object
+        ] = {}  # what came with later versions stands only where it is used: a policy keeps its fingerprint
         if self.failover or any(x.failover for x in self.labels):
             later["failover"] = [list(self.failover), *(list(x.failover) for x in self.labels)]
         if others := sorted([m.name, m.api] for m in self.models.values() if m.api != "chat"):
             later["api"] = others
+        if (price := self.classifier_price) is not None:
+            later["classifier_price"] = [str(price.per_call.normalize()), price.source, str(price.date)]
         return _fingerprint(
             later
             | {
@@ -276,6 +297,10 @@ class Policy:
             caps = {key: getattr(self.spend, key) for key in ("per_day_usd", "per_run_usd")}
             lines += ["", "[spend]"]
             lines += [f"{key} = {_toml(format(cap, 'f'))}" for key, cap in caps.items() if cap is not None]
+        if (price := self.classifier_price) is not None:
+            lines += ["", "[classifier_price]", f"per_call = {_toml(format(price.per_call, 'f'))}"]
+            lines.append(f"source = {_toml(price.source)}")
+            lines += [f"date = {price.date.isoformat()}"] if price.date is not None else []
         for label in self.labels:
             lines += ["", "[[labels]]", f"name = {_toml(label.name)}", f"rubric = {_toml(label.rubric)}"]
             lines.append(f"model = {_toml(label.model)}")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from router.policy import APIS, MAX_FAILOVER, MAX_LABELS, PROVIDERS, Policy, grid_neighbours
+from router.urls import EXPECTED, is_base_url
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.:/@-]{0,63}\Z")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -53,14 +54,16 @@ def faults(policy: Policy) -> Iterable[str]:
             yield (
                 f'models."{model.name}".provider: found {model.provider!r}, expected one of {", ".join(PROVIDERS)}'
             )
-        if model.base_url is not None and not re.match(r"https?://[^/@\s]+(/|\Z)", model.base_url):
-            yield f'models."{model.name}".base_url: expected http(s)://host without user or password'
+        if model.base_url is not None and not is_base_url(model.base_url):
+            yield f'models."{model.name}".base_url: expected {EXPECTED}'
         if model.api not in APIS:
             yield f'models."{model.name}".api: found {model.api[:40]!r}, expected one of {", ".join(APIS)}'
         elif model.api != "chat" and model.provider == "anthropic":
             yield f'models."{model.name}".api: found {model.api!r}, which provider "anthropic" does not have; leave it out'
         if not 1 <= model.max_tokens <= 1_000_000:
             yield f'models."{model.name}".max_tokens: found {model.max_tokens}, expected 1 to 1,000,000'
+    if policy.classifier_price is not None and policy.classifier == "local":
+        yield "classifier_price: stated, but the local classifier costs nothing; take it out, or name a hosted classifier"
     yield from policy.log.faults("log.")
     yield from policy.spend.faults("spend.")
 

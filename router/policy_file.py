@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from typing import Any
 
 from router.errors import PolicyError
 from router.log_settings import LogSettings
-from router.policy import CLASSIFIERS, PACKAGED, PRICE_RATES, Model, Policy, PriceOverride, packaged_examples
+from router.policy import (
+    CLASSIFIERS,
+    PACKAGED,
+    PRICE_RATES,
+    ClassifierPrice,
+    Model,
+    Policy,
+    PriceOverride,
+    packaged_examples,
+)
 from router.spend_caps import SpendCaps
 from router.types import PLAIN_TIERS, Label
 
@@ -24,6 +33,7 @@ _POLICY_KEYS = (
     "failover",
     "baseline",
     "classifier",
+    "classifier_price",
     "tiers",
     "labels",
     "models",
@@ -33,6 +43,7 @@ _POLICY_KEYS = (
 _LABEL_KEYS = ("name", "rubric", "model", "failover", "threshold", "examples")
 _MODEL_KEYS = ("provider", "base_url", "key_env", "api", "max_tokens", "price")
 _LOG_KEYS = ("prompts", "redact", "durability")
+_CLASSIFIER_PRICE_KEYS = ("per_call", "source", "date")
 _SPEND_KEYS = ("per_day_usd", "per_run_usd")
 _PRICE_KEYS = (*PRICE_RATES, "long", "service_tier", "source", "date")
 _TIER_KEYS = (*PRICE_RATES, "long")
@@ -147,6 +158,9 @@ def from_mapping(raw: Mapping[str, Any], source: str) -> Policy:
             **{key: take(log, key, str, "log.", getattr(LogSettings(), key)) for key in _LOG_KEYS}
         ),
         "spend": SpendCaps(**{key: _cap(spend.get(key), f"spend.{key}", faults) for key in _SPEND_KEYS}),
+        "classifier_price": _classifier_price(
+            take(raw, "classifier_price", dict, "", None), "classifier_price.", faults, unknown
+        ),
         "source": source,
     }
     if values["classifier"] not in CLASSIFIERS:
@@ -162,8 +176,32 @@ def from_mapping(raw: Mapping[str, Any], source: str) -> Policy:
     raise PolicyError(faults, source)
 
 
+def _classifier_price(
+    table: Mapping[str, Any] | None, where: str, faults: list[str], unknown: Any
+) -> ClassifierPrice | None:
+    if table is None:
+        return None
+    unknown(table, _CLASSIFIER_PRICE_KEYS, where)
+    if "per_call" not in table:
+        faults.append(f'{where}per_call: missing, expected USD for one call, like "0.0002"')
+        return None
+    per_call = _cap(table["per_call"], f"{where}per_call", faults)
+    day = _day(table, where, faults)
+    if per_call is None:
+        return None
+    return ClassifierPrice(per_call, str(table.get("source", "policy")), day)
+
+
+def _day(table: Mapping[str, Any], where: str, faults: list[str]) -> date | None:
+    day = table.get("date")
+    if day is None or (isinstance(day, date) and not isinstance(day, datetime)):
+        return day
+    faults.append(f"{where}date: found {day!r}, expected a date like 2026-11-01 without quotes")
+    return None
+
+
 def _cap(value: Any, where: str, faults: list[str]) -> Decimal | None:
-    """A cap in USD, written as text ("5.00", exact) or as a number; None when there is none."""
+    """USD, written as text ("5.00", exact) or as a number; None when there is none."""
     if value is None:
         return None
     try:
@@ -182,10 +220,7 @@ def _price(
     if table is None:
         return None
     unknown(table, _PRICE_KEYS, where)
-    day = table.get("date")
-    if day is not None and not isinstance(day, date):
-        faults.append(f"{where}date: found {day!r}, expected a date like 2026-11-01 without quotes")
-        day = None
+    day = _day(table, where, faults)
     price = _rates(table, where, faults, unknown)
     tiers = {}
     for name, own in _tables(table, "service_tier", where, faults).items():

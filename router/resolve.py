@@ -23,7 +23,15 @@ def build_classifier(policy: Policy, data: Path) -> Classifier:
     if policy.classifier == "scaledown":
         from router.classifiers.scaledown import ScaleDownClassifier
 
-        return ScaleDownClassifier()
+        price = policy.classifier_price
+        return ScaleDownClassifier(price_per_call=None if price is None else price.per_call)
     from router.classifiers.local import LocalClassifier
 
     return LocalClassifier(cache_dir=data / "heads")
+
+
+def close_classifier(classifier: Classifier) -> None:
+    """Give back what a classifier holds: connections of a hosted one; a local one holds none."""
+    close = getattr(classifier, "close", None)
+    if close is not None:
+        close()

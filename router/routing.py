@@ -22,7 +22,7 @@ from router.errors import (
 from router.exploration import EXPLORED_FROM, explore
 from router.policy import Policy, decide
 from router.prompts import Asked
-from router.resolve import build_classifier, load_policy
+from router.resolve import build_classifier, close_classifier, load_policy
 from router.spend_caps import usd
 from router.types import (
     Cause,
@@ -94,6 +94,7 @@ class RouterBase:
         self.source = source
         self._deadline_s = deadline_s
         self._classifier = classifier
+        self._is_own_classifier = classifier is None
         self._prices = prices
         self._providers: dict[str, Provider] = {}
         self._by_model: dict[str, Provider] = {}
@@ -128,6 +129,12 @@ class RouterBase:
         if self._classifier is None:
             self._classifier = build_classifier(self.policy, self.data)
         return self._classifier
+
+    def _close_classifier(self) -> None:
+        """One that was built here goes with the router; a caller's own is the caller's to close."""
+        if self._is_own_classifier and self._classifier is not None:
+            built, self._classifier = self._classifier, None
+            close_classifier(built)
 
     @property
     def prices(self) -> PriceBook:

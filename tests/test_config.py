@@ -87,7 +87,11 @@ def test_a_key_no_header_can_carry_is_named_by_position_never_shown(bad):
     assert bad not in str(error.value)
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://host", "http://user:secret@host", "//host"])
+@pytest.mark.parametrize("url", [
+        "localhost:8000", "ftp://host", "http://user:secret@host", "//host", "http://host:65536", "http://host:0",
+        "http://host:port/v1", "http://[::1",
+    ],
+)  # fmt: skip
 def test_a_base_url_that_cannot_be_used_is_refused_without_showing_it(url):
     with pytest.raises(ConfigurationError, match="OPENAI_BASE_URL") as error:
         config.endpoint("openai", environ={"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": url})

@@ -17,6 +17,7 @@ from router.errors import PolicyError, ScoresError
 from router.policy import (
     GRID,
     PRESETS,
+    ClassifierPrice,
     Model,
     Policy,
     PriceOverride,
@@ -220,7 +221,43 @@ def test_an_unknown_preset_names_the_known_ones():
             GOOD,
             GOOD + '[models.big]\nbase_url = "http://u:p@h/"',
             'models."big".base_url',
-            "without user or password",
+            "without user, password or spaces",
+        ),
+        (
+            GOOD,
+            GOOD + '[models.big]\nbase_url = "http://host:65536/"',
+            'models."big".base_url',
+            "(1 to 65535)",
+        ),
+        (
+            GOOD,
+            GOOD + "[classifier_price]\nper_call = 1",
+            "classifier_price",
+            "the local classifier costs nothing",
+        ),
+        (
+            "threshold = 0.55",
+            'threshold = 0.5\nclassifier = "scaledown"\nclassifier_price = {per_call = -1}',
+            "classifier_price.per_call",
+            "found -1, expected USD, 0 or more",
+        ),
+        (
+            "threshold = 0.55",
+            'threshold = 0.5\nclassifier = "scaledown"\nclassifier_price = {source = "contract"}',
+            "classifier_price.per_call",
+            "missing, expected USD for one call",
+        ),
+        (
+            "threshold = 0.55",
+            'threshold = 0.5\nclassifier = "scaledown"\nclassifier_price = {per_call = 1, date = "today"}',
+            "classifier_price.date",
+            "expected a date like 2026-11-01 without quotes",
+        ),
+        (
+            "threshold = 0.55",
+            'threshold = 0.5\nclassifier = "scaledown"\nclassifier_price = {per_call = 1, each = 2}',
+            "classifier_price.each",
+            "known: per_call, source, date",
         ),
         (
             GOOD,
@@ -384,6 +421,13 @@ policies = st.builds(
     models=models,
     failover=chain,
 )
+policies |= st.builds(
+    lambda made, *price: replace(made, classifier="scaledown", classifier_price=ClassifierPrice(*price)),
+    policies,
+    st.decimals(0, 9, places=6),
+    word,
+    st.none() | st.dates(),
+)
 
 
 @settings(max_examples=200, deadline=None)
@@ -418,6 +462,14 @@ def test_the_order_of_keys_does_not_change_a_fingerprint():
         policy(models={"big": big, "small": small}).fingerprint
         == policy(models={"small": small, "big": big}).fingerprint
     )
+
+
+def test_a_model_shows_nothing_of_its_url_that_may_hold_a_key():
+    one = Model("big", base_url="https://gateway.example/v1?key=hidden#part", max_tokens=5)
+    assert repr(one).startswith(
+        "Model(name='big', provider=None, base_url='https://gateway.example/v1?...#...', key_env=None, max_tokens=5"
+    )
+    assert "hidden" not in repr(policy(models={"big": one}))
 
 
 BASE = policy()

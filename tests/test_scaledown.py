@@ -9,15 +9,23 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import date
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from fake_apis import BODIES, STATUSES, FakeApis
+from typer.testing import CliRunner
 
+from router import Router
 from router.classifiers.scaledown import FAILURES_TO_OPEN, OPEN_S, ScaleDownClassifier, read_reply
+from router.cli.app import app
 from router.errors import ClassifierError, ClassifierTimeout, ConfigurationError, MissingKeyError, ScoresError
+from router.log.reader import open_log
+from router.policy import ClassifierPrice, Policy
 from router.types import Classifier, Label
 
 KEY = "sd-canary-9a8b7c"
@@ -82,6 +90,27 @@ def test_its_coroutine_gives_the_same_and_many_wait_at_once(
 def test_a_price_per_call_is_the_cost(fake: FakeApis) -> None:
     with ScaleDownClassifier(KEY, fake.scaledown_url, price_per_call=Decimal("0.000015")) as priced:
         assert priced.classify(TEXT, LABELS).cost_usd == Decimal("0.000015")
+
+
+def test_a_policy_states_the_price_of_a_call_and_every_decision_logs_it(
+    fake: FakeApis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCALEDOWN_API_KEY", KEY)
+    monkeypatch.setenv("SCALEDOWN_BASE_URL", fake.scaledown_url)
+    hosted = replace(Policy.preset("seed"), classifier="scaledown")
+    price = ClassifierPrice(Decimal("0.000015"), source="contract", date=date(2026, 11, 1))
+    for name, policy, cost in (
+        ("unknown", hosted, None),
+        ("stated", replace(hosted, classifier_price=price), price.per_call),
+    ):
+        with Router(policy, data=tmp_path / name) as router:
+            assert router.route("What is the capital of Japan?").classifier_cost_usd == cost
+        with open_log(tmp_path / name) as log:
+            assert log.rows("SELECT classifier, classifier_cost_usd FROM decisions") == [("scaledown", cost)]
+        (tmp_path / name / "policy.toml").write_text(policy.to_toml())
+        said = CliRunner().invoke(app, ["doctor", "--data", str(tmp_path / name)]).stdout
+        assert ("what a call costs is not known" in said) is (cost is None)
+        assert ("a call costs $0.000015 (contract), as of 2026-11-01" in said) is (cost is not None)
 
 
 def test_ties_go_to_the_label_listed_first(fake: FakeApis, classifier: ScaleDownClassifier) -> None:

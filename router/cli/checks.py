@@ -21,6 +21,7 @@ from router.log.schema import DATABASE
 if TYPE_CHECKING:
     from router.policy import Policy
     from router.prices import PriceBook
+    from router.types import Classifier
 
 LOW_SPACE_BYTES = 100_000_000
 RECENT = timedelta(days=7)
@@ -151,7 +152,7 @@ def policy(rules: Policy) -> Iterator[Finding]:
 
 def classifier(rules: Policy, data: Path) -> Iterator[Finding]:
     """Which classifier is active, what it lacks, and how well the labels are covered."""
-    from router.resolve import build_classifier
+    from router.resolve import build_classifier, close_classifier
 
     about = "classifier"
     try:
@@ -159,7 +160,17 @@ def classifier(rules: Policy, data: Path) -> Iterator[Finding]:
     except (ClassifierError, ConfigurationError) as error:
         yield Finding(about, "fail", f"{rules.classifier}: {error}")
         return
+    try:
+        yield from _active(active, rules)
+    finally:
+        close_classifier(active)
+
+
+def _active(active: Classifier, rules: Policy) -> Iterator[Finding]:
+    about = "classifier"
     yield Finding(about, "ok", f"{active.name} is active")
+    if rules.classifier != "local":
+        yield _classifier_price(rules)
     degraded = getattr(active, "degraded", None)
     if degraded:
         yield Finding(about, "warn", degraded)
@@ -182,6 +193,25 @@ def classifier(rules: Policy, data: Path) -> Iterator[Finding]:
         yield Finding(
             "labels", "ok" if ready else "warn", f"{name}: {found.examples} examples, {found.state}{hint}"
         )
+
+
+def _classifier_price(rules: Policy) -> Finding:
+    from router.prices import STALE_DAYS
+
+    price = rules.classifier_price
+    if price is None:
+        return Finding(
+            "classifier",
+            "note",
+            "what a call costs is not known, so that costs are lower bounds and savings upper ones; state it in the policy: "
+            '[classifier_price] per_call = "0.0002"',
+        )
+    told = f"a call costs {money(price.per_call)} ({price.source})"
+    if price.date is None:
+        return Finding("classifier", "ok", told)
+    age = (datetime.now(UTC).date() - price.date).days
+    old = f", more than {STALE_DAYS} days old" if age > STALE_DAYS else ""
+    return Finding("classifier", "warn" if old else "ok", f"{told}, as of {price.date}{old}")
 
 
 def keys(rules: Policy) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,6 +72,7 @@ def document(rules: Policy) -> dict[str, Any]:
         "failover": list(rules.failover),
         "baseline": rules.baseline,
         "classifier": rules.classifier,
+        "classifier_price": None if rules.classifier_price is None else asdict(rules.classifier_price),
         "tiers": list(rules.tiers),
         "labels": [
             {

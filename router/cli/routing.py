@@ -29,7 +29,7 @@ def classify(text: Text, data: Data = None, policy: PolicyFile = None, json: Jso
     from router import decide
     from router.config import data_dir
     from router.prompts import ready
-    from router.resolve import build_classifier, load_policy
+    from router.resolve import build_classifier, close_classifier, load_policy
 
     folder = data_dir(data)
     rules = load_policy(policy, folder)
@@ -37,8 +37,11 @@ def classify(text: Text, data: Data = None, policy: PolicyFile = None, json: Jso
     if not asked.text.strip():
         raise InputError("the prompt is empty; expected text to classify")
     classifier = build_classifier(rules, folder)
-    warm_up(classifier, rules)
-    answer = classifier.classify(asked.text, rules.labels)
+    try:
+        warm_up(classifier, rules)
+        answer = classifier.classify(asked.text, rules.labels)
+    finally:
+        close_classifier(classifier)
     choice = decide(answer.scores, rules)
     threshold = rules.threshold_for(choice.top_label)
     if json:
