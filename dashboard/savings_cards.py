@@ -186,8 +186,11 @@ def is_projected(spend: pd.DataFrame) -> bool:
     return project_spend(spend, loaders.today()) is not None
 
 
-def projection_card(spend: pd.DataFrame, ratio: float | None) -> None:
-    """The next 30 days, if traffic stays: spend under production and, where it differs, the candidate; and savings."""
+def projection_card(spend: pd.DataFrame, ratio: float | None, *, is_bound: bool) -> None:
+    """The next 30 days, if traffic stays: spend under production and, where it differs, the candidate; and savings.
+
+    ``is_bound``: a part of what was paid is not known, so that spend is at least, savings at most so much, without an interval.
+    """
     found = project_spend(spend, loaders.today())
     with st.container(border=True, height="stretch", gap="xsmall"):
         with st.container(gap=None):
@@ -210,6 +213,15 @@ def projection_card(spend: pd.DataFrame, ratio: float | None) -> None:
         saved = project_spend(spend, loaders.today(), "saved")
         if saved is not None:
             rows.append(("savings", saved, False))
+        if is_bound:
+            rows = [
+                (
+                    f"{name}, at {'most' if name == 'savings' else 'least'}",
+                    replace(x, low=None, high=None),
+                    candidate,
+                )
+                for name, x, candidate in rows
+            ]
         figure, finding = savings_figures.projections(rows)
         st.plotly_chart(figure, theme=None, config=theme.plotly_config(), key="projection", alt=finding)
 

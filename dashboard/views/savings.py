@@ -208,16 +208,17 @@ def label_table(found: Savings, order: Sequence[str]) -> None:
                 "Paid": [row.paid_usd for row in shown + failed],
                 "Savings": [_beside_baseline(row.savings_usd, row) for row in shown + failed],
                 "Share": [
-                    None if row.savings_share is None else formats.share(row.savings_share)
+                    None
+                    if row.savings_share is None
+                    else ("≤ " if row.missing else "") + formats.share(row.savings_share)
                     for row in shown + failed
                 ],
                 "Falling back": [_beside_baseline(row.fallback_usd, row) for row in shown + failed],
             }
         )
         if not all(row.is_whole or row.paid_usd is None for row in shown + failed):
-            partly = [not row.is_whole and row.paid_usd is not None for row in shown + failed]
             place = list(table.columns).index("Paid") + 1
-            table.insert(place, "Bound", ["lower bound" if x else "" for x in partly])
+            table.insert(place, "Bound", [_bound(row) for row in shown + failed])
         money = {"format": "%,.2f"}
         st.dataframe(
             table,
@@ -244,6 +245,12 @@ def label_table(found: Savings, order: Sequence[str]) -> None:
                 ),
             },
         )
+
+
+def _bound(row: LabelSavings) -> str:
+    if row.is_whole or row.paid_usd is None:
+        return ""
+    return "at least; savings at most" if row.missing and row.savings_usd is not None else "at least"
 
 
 def _beside_baseline(value: float | None, row: LabelSavings) -> float | None:
@@ -288,7 +295,7 @@ def main() -> None:
         )
     with right:
         savings_cards.ways_card(found, estimated)
-        savings_cards.projection_card(spend, ratio)
+        savings_cards.projection_card(spend, ratio, is_bound=bool(found.missing))
     label_table(found, order)
     scenario_editor.card(policy)
     savings_cards.prices_card(policy, list(dict.fromkeys([*policy.model_names, *loaders.models_seen()])))

@@ -34,7 +34,7 @@ class LabelSavings:
 
     ``fallback_usd`` is what falling back cost over following the label (negative: it saved); None when not known.
     ``paid_usd`` holds the label's part of classifier and failed attempts, and what was paid without a baseline; it is a lower
-    bound unless ``is_whole``.
+    bound unless ``is_whole``. ``missing``: as in :class:`Savings`; where it is not "", savings are an upper bound.
     """
 
     label: str | None
@@ -48,6 +48,7 @@ class LabelSavings:
     savings_share: float | None
     fallback_usd: float | None
     is_whole: bool
+    missing: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,4 +330,5 @@ def _label_savings(label: Any, table: pd.DataFrame) -> LabelSavings:
         savings_share=saved / total["baseline"] if priced and total["baseline"] > 0 else None,
         fallback_usd=fallback,
         is_whole=_cost_unknown(table) == 0 and _classifier_known(table) and _failed_known(table),
+        missing=missing(_classifier_known(table), _failed_known(table)),
     )

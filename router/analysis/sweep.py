@@ -68,7 +68,8 @@ class Sweep:
     cost_per_1000, cost_half : USD per 1,000 priced decisions, classifier included.
     savings_share, savings_half : 1 - cost / baseline, classifier included.
     crossing, changing : decisions on the other side of the line than in production; those of them whose model changes.
-    classifier_known : False when some classifier cost is not known: costs are then a lower bound.
+    classifier_known : False when some classifier cost is not known: costs are then a lower and savings an upper bound, and neither
+        has an interval.
     has_margin_rule : the policy also falls back on low margins, which cells cannot show; the curve leaves it out.
     """
 
@@ -189,10 +190,12 @@ def sweep(cells: pd.DataFrame, policy: Policy) -> Sweep:
         fallback=fallback,
         fallback_share=fallback / n if n else None,
         cost_per_1000=1000 * cost / n_priced if n_priced else None,
-        cost_half=1000 * mean_half_width(n_priced, cost, squares) if n_priced else None,
+        cost_half=1000 * mean_half_width(n_priced, cost, squares)
+        if n_priced and dense.classifier_known
+        else None,
         savings_share=1 - cost / dense.baseline if has_savings else None,
         savings_half=ratio_half_width(n_priced, cost, dense.baseline, squares, dense.baseline_sq, products)
-        if has_savings
+        if has_savings and dense.classifier_known
         else None,
         crossing=crossed[free].sum(axis=0),
         changing=crossed[free & ~same].sum(axis=0),

@@ -140,8 +140,9 @@ def certify(
     if len(passed) == 1 and not per_label:
         point = operating_point(curve, passed[0].threshold or 0.0)
         half = None if point.savings_half is None else share(point.savings_half)
+        most = "" if curve.classifier_known or point.savings_share is None else "at most "
         say(
-            f"there: {share(point.fallback_share)} fall back{' for low confidence' if rules.min_margin else ''}, savings {with_half(share(point.savings_share), half)}"
+            f"there: {share(point.fallback_share)} fall back{' for low confidence' if rules.min_margin else ''}, savings {most}{with_half(share(point.savings_share), half)}"
         )
     say(
         f"holds for traffic like the sampled one, until {today + timedelta(days=VALID_DAYS)} or a change of classifier, labels or "

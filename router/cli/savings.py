@@ -15,7 +15,7 @@ from router.cli.output import emit, money, say, share, table, with_half
 if TYPE_CHECKING:
     from router.analysis.lengths import LengthRatio
     from router.analysis.projection import Projection
-    from router.analysis.savings import Savings
+    from router.analysis.savings import LabelSavings, Savings
     from router.log.queries import Filter
     from router.log.reader import Log
     from router.log.spending import Repriced, Unpriced
@@ -163,13 +163,17 @@ def _print(figures: Savings, single: bool) -> None:
                 f"{x.n:,}",
                 money(x.baseline_usd),
                 money(x.paid_usd) + ("" if x.is_whole or x.paid_usd is None else "+"),
-                _beside(x.savings_usd, x.baseline_usd),
-                share(x.savings_share),
+                _most(x) + _beside(x.savings_usd, x.baseline_usd),
+                ("" if x.savings_share is None else _most(x)) + share(x.savings_share),
             )
             for x in figures.labels
         ],
         right=("decisions", "baseline", "paid", "saved", "share"),
     )
+
+
+def _most(label: LabelSavings) -> str:
+    return "≤ " if label.missing and label.savings_usd is not None else ""
 
 
 def _print_ahead(ahead: dict[str, Projection | None], days: int, is_bound: bool) -> None:

@@ -95,7 +95,8 @@ def threshold_curve(part: Mapping[str, Any], title: str) -> str:
 
 def _cost_panel(part: Mapping[str, Any], x: Axis, xs: list[float], top: float, size: float) -> list[str]:
     curve = part["curve"]
-    cost, half = curve["cost_per_1000"], [h or 0.0 for h in curve["cost_half"]]
+    cost = curve["cost_per_1000"]
+    half = [h or 0.0 for h in curve["cost_half"] or [None] * len(cost)]
     high = max(c + h for c, h in zip(cost, half, strict=True)) or 1.0
     y = Axis(0.0, high * 1.08, top + size, top)
     body = [text(x.start, top - 12, "Cost, USD per 1,000 decisions", "panel")]

@@ -68,6 +68,7 @@ def quality(
         "own_thresholds": {x.name: x.threshold for x in policy.labels if x.threshold is not None},
         "fallback_share": None if there is None else there.fallback_share,
         "savings_share": None if there is None else there.savings_share,
+        "savings_is_bound": not curve.classifier_known,
         "made_on": today,
         "valid_until": today + timedelta(days=VALID_DAYS),
     }

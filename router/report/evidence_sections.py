@@ -120,7 +120,11 @@ def _certificate(part: Mapping[str, Any]) -> str:
                 else []
             ),
             ("Falls back", words.share(made["fallback_share"])),
-            ("Savings there", words.share(made["savings_share"])),
+            (
+                "Savings there",
+                ("at most " if made["savings_is_bound"] and made["savings_share"] is not None else "")
+                + words.share(made["savings_share"]),
+            ),
             ("Made", words.day(made["made_on"])),
             ("Valid until", words.day(made["valid_until"])),
         ]

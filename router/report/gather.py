@@ -200,6 +200,7 @@ def _labels(curve: Any, saved: Any, cells: pd.DataFrame, policy: Policy) -> list
                 "is_whole": part is None or part.is_whole,
                 "savings_usd": None if part is None else part.savings_usd,
                 "savings_share": None if part is None else part.savings_share,
+                "missing": "" if part is None else part.missing,
             }
         )
     return found

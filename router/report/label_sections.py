@@ -38,8 +38,8 @@ def labels(document: Document) -> str:
             _below(x),
             _price(x),
             words.bound_usd(x["paid_usd"], x["is_whole"]),
-            words.usd(x["savings_usd"]),
-            words.share(x["savings_share"]),
+            _most(x, "savings_usd") + words.usd(x["savings_usd"]),
+            _most(x, "savings_share") + words.share(x["savings_share"]),
         )
         for x in found
     ]
@@ -62,6 +62,10 @@ def labels(document: Document) -> str:
             "Falling back, $ per 1,000: what a thousand of the label's decisions cost more (+) or less (−) at the fallback model."
         ),
     )
+
+
+def _most(x: Mapping[str, Any], key: str) -> str:
+    return "≤ " if x["missing"] and x[key] is not None else ""
 
 
 def _below(row: Mapping[str, Any]) -> str:

@@ -208,7 +208,8 @@ def threshold(document: Document) -> str:
         "Change model",
         *(("Right labels",) if is_judged else ()),
     )
-    caption = "Below the line the fallback model answers. Band: 95 % interval of the cost; blue band: within 1 % of the cheapest"
+    band = " Band: 95 % interval of the cost; blue band" if part["classifier_known"] else " Blue band"
+    caption = f"Below the line the fallback model answers.{band}: within 1 % of the cheapest"
     return section(
         "Where should the threshold be?",
         lead,

@@ -229,7 +229,7 @@ function buildCost(view, points, right) {
   const spelled = plateauText(model.best, payload.fallback);
   const plateau = textWidth(spelled, view.font(12, 600)) <= right - start ? spelled : plateauText(model.best);
   node("text", { class: "accent strong halo", x: right, y: Y.title3, "text-anchor": "end" }, view.parts.over, plateau);
-  const notes = model.priced > 1 ? ["95 % interval shaded"] : [];
+  const notes = model.priced > 1 && model.whole ? ["95 % interval shaded"] : [];
   if (low > 0) notes.push("axis not from zero");
   if (model.priced < model.n) notes.unshift(`of ${count(model.priced)} priced`);
   if (!model.whole) notes.unshift("at least: the classifier's cost is not known");

@@ -117,7 +117,7 @@ export function operatingPoint(model, k) {
   const cost = routedCost(model, k);
   point.cost = 1000 * (cost / n + model.classifier);
   const half = halfWidth(squares, cost, n);
-  point.half = half === null ? null : 1000 * half;
+  point.half = half === null || !model.whole ? null : 1000 * half; // a bound has no interval
   if (!model.savings) return point;
   const c = model.classifier;
   const ratio = (cost + n * c) / model.baseline;
@@ -125,7 +125,7 @@ export function operatingPoint(model, k) {
   const residual = squares + n * c * c + ratio * ratio * model.baseline2
     + 2 * c * cost - 2 * ratio * products - 2 * c * ratio * model.baseline;
   const width = halfWidth(residual, 0, n);
-  point.savingsHalf = width === null ? null : (width * n) / model.baseline;
+  point.savingsHalf = width === null || !model.whole ? null : (width * n) / model.baseline;
   return point;
 }
 
