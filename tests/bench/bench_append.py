@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from datetime import datetime
 from decimal import Decimal
 from importlib.metadata import PackageNotFoundError, version
@@ -115,7 +115,11 @@ def values(decision: Decision) -> dict[str, Any]:
     row["decided_at"] = decision.decided_at.isoformat()
     row["scores"] = orjson.dumps(row["scores"]).decode()
     row["extra"] = orjson.dumps(row["extra"]).decode()
-    row["cost_usd"], row["classifier_cost_usd"] = str(row["cost_usd"]), str(row["classifier_cost_usd"])
+    for name, value in row.items():
+        if isinstance(value, Decimal):
+            row[name] = str(value)
+        elif isinstance(value, tuple):
+            row[name] = orjson.dumps([asdict(x) for x in value], default=str).decode()
     return row
 
 
