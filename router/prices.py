@@ -7,6 +7,7 @@ long request can pay a dearer tier on all of its tokens.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ _RELEASED = {"0.2.3": date(2026, 11, 10)}
 
 _RATES = ("input", "output", "cache_read", "cache_write")
 _LONG = "cache_write_1h"
+_SEARCHES = re.compile(r"-search-(preview|api)\b")
+"""Models of chat completions that search the web in every call."""
 _KEYS = {name: f"{name}_mtok" for name in (*_RATES, _LONG)}
 
 
@@ -266,6 +269,8 @@ class PriceBook:
         return EndOfLife(model, day, entry["successor"], entry["source"], (day - today).days)
 
     def _packaged(self, model: str, day: date, tier: str) -> Rate | None:
+        if _SEARCHES.search(model.lower()):
+            return None  # each call pays for its searches too, and no reply tells how many there were
         try:
             _, info = _snapshot().find_provider_model(model, None, None, None)
         except LookupError:

@@ -414,3 +414,15 @@ cache_write_1h = "0.9"
     assert book.price(replace(usage, input_tokens=501), "own", DAY) == Decimal("0.002092")
     assert book.price(replace(usage, input_tokens=500), "own", DAY) == Decimal("0.00107")
     assert Policy.from_toml(rule.to_toml()) == rule
+
+
+@pytest.mark.parametrize(
+    "model", ["gpt-4o-search-preview", "gpt-4o-mini-search-preview-2025-03-11", "gpt-5-search-api"]
+)
+def test_a_model_that_searches_in_every_call_has_no_known_price_but_the_policys_own(model: str) -> None:
+    usage, day = Usage(500, 500), date(2026, 11, 1)
+    assert PriceBook().rate(model, day) is None
+    assert PriceBook().price(usage, model, day) is None
+    assert PriceBook().provider(model) == "openai"
+    own = {model: Model(model, price=PriceOverride(Decimal(1), Decimal(2)))}
+    assert PriceBook(own).price(usage, model, day) == Decimal("0.0015")
