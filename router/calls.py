@@ -169,9 +169,10 @@ class CallingRouter(RouterBase):
         day = decision.decided_at.date()
         cost = self._cost(usage, completion.model, day)
         decision = self._with_failed(decision, (*chain.failed, *completion.failed))
-        last = last_attempt(completion)
-        last = replace(last, cost_usd=self._failed_cost(last, day))
-        self._settle(decision, [*decision.failed_attempts, last], chain)
+        if self._spend is not None:
+            last = last_attempt(completion)
+            last = replace(last, cost_usd=self._failed_cost(last, day))
+            self._settle(decision, [*decision.failed_attempts, last], chain)
         done = replace(
             decision,
             model_used=completion.model,

@@ -10,11 +10,10 @@ from typing import Any
 
 import anthropic
 import httpx2
-from anthropic.types import Message
 
 from router.providers.base import SdkProvider
 from router.providers.call import Fault, Progress, Request, cleaned, get, status_fault
-from router.providers.http import http_client, timeouts, unfit, was_sent
+from router.providers.http import http_client, json_of, timeouts, unfit, was_sent
 from router.providers.tools import messages_choice, messages_messages, messages_tools
 from router.providers.usage import anthropic_usage
 
@@ -55,16 +54,16 @@ class AnthropicProvider(SdkProvider):
             async with await client.messages.create(**arguments, stream=True) as stream:
                 await _read_stream(stream, progress)
             return
-        reply = await client.messages.create(**arguments)
-        content = get(reply, "content")
-        if not isinstance(reply, Message) or not isinstance(content, list):
+        reply = json_of(await client.messages.with_raw_response.create(**arguments))
+        content, usage = get(reply, "content"), get(reply, "usage")
+        if not isinstance(content, list):
             progress.end("malformed", "MalformedReply")
             return
-        progress.usage = anthropic_usage(reply.usage)
-        progress.served(get(reply.usage, "service_tier"))
+        progress.usage = anthropic_usage(usage)
+        progress.served(get(usage, "service_tier"))
         for index, block in enumerate(content):
             _read_block(block, index, progress)
-        progress.finish(reply.stop_reason)
+        progress.finish(get(reply, "stop_reason"))
         progress.conclude()
 
     def _fault(self, error: Exception) -> Fault:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx2
 
@@ -74,6 +76,26 @@ def unfit(error: BaseException | None) -> UnfitReply | None:
 def was_sent(error: BaseException) -> bool:
     """Whether a request that failed on its connection may have come to the server."""
     return not isinstance(error, _NOT_SENT)
+
+
+def json_of(raw: Any) -> Any:
+    """The JSON of an SDK's raw response; None where it is none although it does not claim to be.
+
+    The SDKs' own models of a reply are not built: that is an eighth of a whole call's time in this process, and they check nothing, so
+    that every field has to be looked at here all the same.
+
+    Raises
+    ------
+    ValueError
+        It says that it is JSON, and is not.
+    """
+    reply = raw.http_response
+    try:
+        return json.loads(reply.content)  # which takes lone surrogates, as servers send them
+    except ValueError:
+        if "json" in reply.headers.get("content-type", ""):
+            raise
+        return None
 
 
 def timeouts(left: float) -> httpx2.Timeout:

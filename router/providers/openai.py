@@ -9,13 +9,12 @@ from urllib.parse import urlsplit
 
 import httpx2
 import openai
-from openai.types.chat import ChatCompletion
 
 from router.config import Endpoint
 from router.providers import responses
 from router.providers.base import SdkProvider
 from router.providers.call import Fault, Progress, Request, cleaned, get, status_fault
-from router.providers.http import http_client, timeouts, unfit, was_sent
+from router.providers.http import http_client, json_of, timeouts, unfit, was_sent
 from router.providers.tools import chat_choice, chat_messages, chat_tools
 from router.providers.usage import openai_usage
 
@@ -94,12 +93,12 @@ class OpenAIProvider(SdkProvider):
             async with await client.chat.completions.create(**arguments, stream=True) as stream:
                 await _read_stream(stream, progress)
             return
-        reply = await client.chat.completions.create(**arguments)
+        reply = json_of(await client.chat.completions.with_raw_response.create(**arguments))
         choices = get(reply, "choices")
-        if not isinstance(reply, ChatCompletion) or not isinstance(choices, list):
+        if not isinstance(choices, list):
             progress.end("malformed", "MalformedReply")
             return
-        progress.usage = openai_usage(reply.usage)
+        progress.usage = openai_usage(get(reply, "usage"))
         progress.served(get(reply, "service_tier"))
         for choice in choices[:1]:
             _read_message(get(choice, "message"), progress)

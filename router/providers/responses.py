@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from openai.types.responses import Response
-
 from router.providers.call import Fault, Progress, Request, cleaned, get
-from router.providers.http import timeouts
+from router.providers.http import json_of, timeouts
 from router.providers.tools import responses_choice, responses_input, responses_tools
 from router.providers.usage import openai_usage
 
@@ -64,10 +62,10 @@ async def send(client: Any, request: Request, progress: Progress) -> None:
         async with await client.responses.create(**arguments, stream=True) as stream:
             await _read_stream(stream, progress)
         return
-    reply = await client.responses.create(**arguments)
+    reply = json_of(await client.responses.with_raw_response.create(**arguments))
     progress.begun = True
     output = get(reply, "output")
-    if not isinstance(reply, Response) or not isinstance(output, list):
+    if not isinstance(output, list):
         progress.end("malformed", "MalformedReply")
         return
     for index, item in enumerate(output):
