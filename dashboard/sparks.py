@@ -11,6 +11,7 @@ from dashboard import theme
 
 WIDTH, HEIGHT = 200, 30
 _PAD = 3.0
+LEAST_SPREAD = 0.01
 
 
 def courses(
@@ -43,11 +44,15 @@ def courses(
 
 
 def svg(values: Sequence[float], *, dark: bool) -> str | None:
-    """A line through the values, lowest to highest over the whole height; None below two values."""
+    """A line through the values, lowest to highest over the whole height; None below two values.
+
+    The height stands for a hundredth of the largest value at least: what does not change looks as if it did not.
+    """
     if len(values) < 2:
         return None
     low, high = min(values), max(values)
-    spread = high - low
+    spread = max(high - low, LEAST_SPREAD * max(abs(low), abs(high)))
+    low = (low + high - spread) / 2
 
     def place(i: int, value: float) -> tuple[float, float]:
         up = (value - low) / spread if spread > 0 else 0.5

@@ -89,3 +89,15 @@ def test_too_few_values_make_no_line(values):
 def test_the_finding_names_ends_and_extremes():
     said = sparks.finding("Fallback share", pd.Series([0.2, 0.5, 0.1, 0.3]), formats.share)
     assert said == "Fallback share over the period: from 20.0 % to 30.0 %, lowest 10.0 %, highest 50.0 %"
+
+
+def test_a_change_of_less_than_a_hundredth_does_not_fill_the_height():
+    def heights(values):
+        line = ElementTree.fromstring(sparks.svg(values, dark=False))[0].attrib["points"]
+        return [float(point.split(",")[1]) for point in line.split()]
+
+    whole = heights([100.0, 102.0])
+    assert max(whole) - min(whole) == pytest.approx(sparks.HEIGHT - 6)
+    flat = heights([11_111, 11_112, 11_111])
+    assert max(flat) - min(flat) < 0.3
+    assert sum(flat) / 3 == pytest.approx(sparks.HEIGHT / 2, abs=0.2)
