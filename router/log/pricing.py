@@ -178,6 +178,16 @@ def epochs(
     return pa.table(table), first
 
 
+def token_sums(held: Sequence[str]) -> str:
+    """The sums of cells.sql, of these kinds of tokens (of ``BUCKETS``) and their products."""
+    sums = [f"CAST(sum(s.{_TOKENS[x]}) AS DOUBLE) AS {_TOKENS[x]}" for x in held]
+    return ", ".join([*sums, *(f"sum(s.{x}_{y}) AS {x}_{y}" for x, y in _pairs(held))])
+
+
+def _pairs(held: Sequence[str]) -> list[tuple[str, str]]:
+    return [(x, y) for i, x in enumerate(held) for y in held[i:]]
+
+
 def price_cells(
     found: Mapping[str, np.ndarray],
     policy: Policy,
@@ -185,6 +195,7 @@ def price_cells(
     days: Sequence[date],
     served: Sequence[str],
     prices: PriceBook,
+    held: Sequence[str],
 ) -> pd.DataFrame:
     """Sums of tokens by label and bin as sums of costs (router.analysis.tables.CELLS).
 
@@ -196,7 +207,8 @@ def price_cells(
     Parameters
     ----------
     found : columns of cells.sql.
-    days : a day with the prices of each ``epoch``. ``served``: the service tier of each ``tier``.
+    days : a day with the prices of each ``epoch``. ``served``: the service tier of each ``tier``. ``held``: kinds of tokens that
+        ``found`` has sums of.
     """
     import numpy as np
     import pandas as pd
@@ -205,8 +217,9 @@ def price_cells(
     shape = (len(policy.labels), len(days) + 1, max(len(bands), 1), len(served), 2)
     parts = (found["place"], found["epoch"] + 1, band, found["tier"], found["long_writes"])
     segment = np.ravel_multi_index([np.asarray(x, dtype=np.int64) for x in parts], shape)
-    tokens = np.stack([found[_TOKENS[x]] for x in _BUCKETS], axis=1)
-    products = np.stack([found[f"{x}_{y}"] for x, y in _PAIRS], axis=1)
+    columns = [_BUCKETS.index(x) for x in held]
+    tokens = np.stack([found[_TOKENS[x]] for x in held], axis=1)
+    products = np.stack([found[f"{x}_{y}"] for x, y in _pairs(held)], axis=1)
     costs = np.zeros((segment.size, len(_COSTS)))
     priced = np.array(found["usage_known"], dtype=bool)
     order = np.argsort(segment, kind="stable")
@@ -220,11 +233,14 @@ def price_cells(
         if any(rate is None for rate in rates):
             priced[rows] = False
             continue
-        linear, quadratic = _coefficients(np.array(rates))
+        linear, quadratic = _coefficients(np.array(rates)[:, columns])
         costs[rows, :3] = tokens[rows] @ linear
         costs[rows, 3:] = products[rows] @ quadratic
     costs[~priced] = 0.0
-    key = found["place"].astype(np.int64) * _BINS + found["bin"]
+    # By name, so that the table comes out in its order.
+    names = sorted(range(len(policy.labels)), key=lambda i: policy.label_names[i])
+    rank = np.argsort(names)
+    key = rank[found["place"]] * _BINS + found["bin"]
     n_keys = len(policy.labels) * _BINS
 
     def total(values: Any) -> np.ndarray:
@@ -233,7 +249,7 @@ def price_cells(
     there = np.flatnonzero(np.bincount(key, minlength=n_keys))
     n = found["n"]
     table = {
-        "label": np.asarray(policy.label_names, dtype=object)[there // _BINS],
+        "label": np.asarray(policy.label_names, dtype=object)[names][there // _BINS],
         "bin": there % _BINS,
         "n": total(n).astype(np.int64),
         "n_priced": total(n * priced).astype(np.int64),
@@ -244,11 +260,10 @@ def price_cells(
     table["classifier_cost"] = np.where(unknown > 0, np.nan, total(found["classifier_cost"] * priced))
     for name, grade in (("n_measured", 1), ("n_assumed", 2)):
         table[name] = total(n * (priced & (found["grade"] == grade))).astype(np.int64)
-    return pd.DataFrame(table).sort_values(["label", "bin"], ignore_index=True)
+    return pd.DataFrame(table)
 
 
 _BINS = 10_001
-_PAIRS = tuple((x, y) for i, x in enumerate(_BUCKETS) for y in _BUCKETS[i:])
 _COSTS = (
     "label_cost",
     "fallback_cost",
@@ -282,14 +297,14 @@ def _rates(
 
 
 def _coefficients(rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What token sums and token products are multiplied with; ``rates`` holds a row for each of three models."""
+    """What token sums and token products are multiplied with; ``rates``: a row for each of three models, a column for each kind."""
     import numpy as np
 
-    quadratic = np.empty((len(_PAIRS), len(_FACTORS)))
-    place = {x: i for i, x in enumerate(_BUCKETS)}
+    n = rates.shape[1]
+    pairs = [(i, k) for i in range(n) for k in range(i, n)]
+    quadratic = np.empty((len(pairs), len(_FACTORS)))
     for column, (one, two) in enumerate(_FACTORS):
-        for row, (x, y) in enumerate(_PAIRS):
+        for row, (i, k) in enumerate(pairs):
             a, b = rates[one], rates[two]
-            i, k = place[x], place[y]
             quadratic[row, column] = a[i] * b[k] + (a[k] * b[i] if i != k else 0.0)
     return rates.T, quadratic

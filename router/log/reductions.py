@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from router.log import sources
 from router.log.filters import Filter, where
-from router.log.pricing import epochs, price_cells, priced, rates_table, routes_table, tiers
+from router.log.pricing import epochs, price_cells, priced, rates_table, routes_table, tiers, token_sums
 from router.log.reader import Log
 from router.log.rollups import MS_BASE, RATED_BY
 from router.log.schema import sql
@@ -145,8 +145,9 @@ def cells(
     table, priced_on = epochs(prices, models, days, served)
     tables = {"routes": routes_table(policy, policy), "epochs": table}
     values = found.values | {"served": served}
-    sums = log.arrays(sql("cells").replace("{source}", found.sql), values, tables)
-    return price_cells(sums, policy, baseline, priced_on, served, prices)
+    held = sources.token_kinds(log)
+    query = sql("cells").replace("{source}", found.sql).replace("{sums}", token_sums(held))
+    return price_cells(log.arrays(query, values, tables), policy, baseline, priced_on, served, prices, held)
 
 
 def bins(log: Log, chosen: Filter) -> pd.DataFrame:

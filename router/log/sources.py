@@ -123,6 +123,19 @@ def service_tiers(log: Log) -> list[str]:
     return sorted({"", *(tier for (tier,) in rows)})
 
 
+def token_kinds(log: Log) -> list[str]:
+    """Kinds of tokens that the log has any of, input and output always among them, in the order of ``pricing``.
+
+    Caches are rare, and nothing has to be added up of a kind that nobody was charged for.
+    """
+    kinds = {"read": "cache_read_tokens", "write": "cache_write_tokens", "long": "cache_write_1h_tokens"}
+    [told] = log.rows(
+        f"SELECT {', '.join(f'coalesce(sum({x}), 0) <> 0' for x in kinds.values())} FROM hourly"
+    )
+    there = {kind for kind, some in zip(kinds, told, strict=True) if some}
+    return [x for x in ("input", "read", "write", "output", "long") if x in there or x in ("input", "output")]
+
+
 def varying_months(
     prices: PriceBook, names: Sequence[str], seen: Sequence[date], tiers: Sequence[str] = ("",)
 ) -> list[date]:
