@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import anthropic
@@ -18,6 +18,18 @@ from router.providers.tools import messages_choice, messages_messages, messages_
 from router.providers.usage import anthropic_usage
 
 BASE_URL = "https://api.anthropic.com"
+
+
+def _deprecated() -> Collection[str] | None:
+    """Models that the SDK warns of; None where this version does not tell."""
+    try:
+        from anthropic._data import DEPRECATED_MODELS
+    except ImportError:  # no part of its interface
+        return None
+    return frozenset(DEPRECATED_MODELS)
+
+
+_DEPRECATED = _deprecated()
 
 _MALFORMED = (ValueError, TypeError, AttributeError, LookupError)
 _USAGE_FIELDS = (
@@ -121,6 +133,8 @@ def _expect_deprecation(model: str) -> None:
     A filter rather than ``catch_warnings``, which would swap the filters of all threads; set only where it is missing,
     because every change of the filters makes Python show again what it had shown once.
     """
+    if _DEPRECATED is not None and model not in _DEPRECATED:
+        return
     text = f"The model '{re.escape(model)}' is deprecated"
     if ("ignore", re.compile(text, re.IGNORECASE), DeprecationWarning, None, 0) not in warnings.filters:
         warnings.filterwarnings("ignore", message=text, category=DeprecationWarning)

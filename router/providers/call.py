@@ -153,7 +153,9 @@ class Progress:
         """
         if self.usage is None:
             return None
-        usage = replace(self.usage, service_tier=self.service_tier)
+        usage = self.usage
+        if self.service_tier is not None:
+            usage = replace(usage, service_tier=self.service_tier)
         if self.emit is not None and self.finish_reason is None:
             cut = replace(usage, output_tokens=None, reasoning_tokens=None)
             return None if cut.input_tokens is None else cut

@@ -84,6 +84,8 @@ def anthropic_usage(raw: Any) -> Usage | None:
 def _ran_tools(raw: Any) -> bool:
     """Whether the provider ran tools itself, which it charges by use."""
     used = _get(raw, "server_tool_use")
+    if used is None:
+        return False
     if not isinstance(used, Mapping):
         used = {**getattr(used, "__dict__", {}), **(getattr(used, "model_extra", None) or {})}
     return any(used.values())
