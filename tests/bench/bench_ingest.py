@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -167,21 +168,28 @@ def visible_ms(data: Path, made: Iterator[Decision], rate: int, seconds: float) 
     return sorted(found)
 
 
-def ingest_rate(data: Path, texts: list[str], rows: int) -> tuple[float, float, float]:
-    """Rows a second into a new database, bytes a row of the checkpointed file, and of the spool."""
+def ingest_rate(data: Path, texts: list[str], rows: int) -> tuple[float, float, float, float]:
+    """Rows a second into a new database, bytes a row of its file, of one made by ``routescope ingest``, and of the spool."""
     writer = Writer(data, turns=False)
     for decision in decisions(texts, rows):
         assert writer.log(decision)
     writer.spool.close()
     spooled = sum(path.stat().st_size for path in (data / "spool").iterdir())
+    again = data / "again"
+    shutil.copytree(data / "spool", again / "spool")
     began = time.perf_counter()
     done = take_turn(data)
     spent = time.perf_counter() - began
     assert done is not None and done.rows == rows
-    con = connect(data / DATABASE)
-    con.execute("CHECKPOINT").fetchall()
-    con.close()
-    return rows / spent, (data / DATABASE).stat().st_size / rows, spooled / rows
+    done = take_turn(again, role="ingest")  # which archives the spools too
+    assert done is not None and done.rows == rows
+    sizes = []
+    for folder in (data, again):
+        con = connect(folder / DATABASE)
+        con.execute("CHECKPOINT").fetchall()
+        con.close()
+        sizes.append((folder / DATABASE).stat().st_size / rows)
+    return rows / spent, sizes[0], sizes[1], spooled / rows
 
 
 def main() -> None:
@@ -198,18 +206,20 @@ def main() -> None:
         f"{platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
     )
     print(f"{len(texts):,} {kind}, {statistics.mean(map(len, texts)):.0f} characters on average")
-    speeds, sizes, lines = [], [], []
+    speeds, sizes, bulk, lines = [], [], [], []
     for _ in range(given.repeats):
         with tempfile.TemporaryDirectory() as name:
-            speed, size, line = ingest_rate(Path(name), texts, given.rows)
+            speed, size, compact, line = ingest_rate(Path(name), texts, given.rows)
         speeds.append(speed)
         sizes.append(size)
+        bulk.append(compact)
         lines.append(line)
     print(
         f"ingest, every column    {statistics.median(speeds):9,.0f} rows/s  (from {min(speeds):,.0f} to {max(speeds):,.0f})"
     )
     print(
-        f"file after a checkpoint {statistics.median(sizes):9.0f} bytes a row (spool {statistics.median(lines):.0f})"
+        f"file after a checkpoint {statistics.median(sizes):9.0f} bytes a row, by 'routescope ingest' "
+        f"{statistics.median(bulk):.0f} (spool {statistics.median(lines):.0f})"
     )
     with tempfile.TemporaryDirectory() as name:
         count = int(given.rate * given.seconds * 2)
