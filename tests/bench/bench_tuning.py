@@ -1,8 +1,8 @@
 """Times the tuning: ``python tests/bench/bench_tuning.py [--rows N ...]``.
 
-For each N: decisions are drawn, reduced to cells once, and the whole curve, one move, intervals, optima and a certificate are timed
-from the cells. The same move is timed in pandas over the rows in memory and in SQLite (in memory, index on confidence), in
-the same run. Medians of the thread's own time in milliseconds (all of these run in one thread), so that a busy machine disturbs
+For each N: decisions are drawn, reduced to cells once, and the whole curve, one move, intervals, optima, a certificate and the
+overlap of all pairs of labels are timed from the cells. The same curve (without its intervals), move and overlap are timed in pandas
+over the rows in memory and in SQLite (in memory, index on confidence), in the same run, and their answers compared. Medians of the thread's own time in milliseconds (all of these run in one thread), so that a busy machine disturbs
 less; what is printed depends on the machine, which is printed too. Nothing gates on it.
 """
 
@@ -22,7 +22,8 @@ import pandas as pd
 
 from router.analysis.certify import certify
 from router.analysis.judgements import Audit
-from router.analysis.rule import confidence_bins
+from router.analysis.overlap import overlap
+from router.analysis.rule import bins, confidence_bins
 from router.analysis.sweep import difference, operating_point, sweep
 from router.analysis.tables import CELLS
 from router.analysis.tune import cheapest_priced, cheapest_with_fallback
@@ -49,6 +50,8 @@ def draw(rows: int) -> pd.DataFrame:
             "l": rate[place] * size,
             "f": 0.00625 * size,
             "b": 0.015 * size,
+            "other": (place + rng.integers(1, 4, rows)) % 4,
+            "margin": confidence * rng.beta(1, 2, rows),
         }
     )
 
@@ -70,6 +73,29 @@ def reduce(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found | {"classifier_cost": 0.0, "n_measured": n[there], "n_assumed": 0})
 
 
+def reduce_pairs(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows to sums by pair of labels and hundredth of the margin, as the log does it in SQL."""
+    hundredths = bins(table["margin"], 100)
+    label, other = table["place"].to_numpy(), table["other"].to_numpy()
+    key = (label * 4 + other) * 101 + hundredths
+    n = np.bincount(key, minlength=16 * 101)
+    there = np.flatnonzero(n)
+    names = np.array(POLICY.label_names, dtype=object)
+    size = table["b"].to_numpy() / 0.015
+    rate = np.array([RATES[x] for x in POLICY.label_names])
+    return pd.DataFrame(
+        {
+            "label": names[there // 101 // 4],
+            "runner_up": names[there // 101 % 4],
+            "margin_bin": there % 101,
+            "n": n[there],
+            "n_priced": n[there],
+            "label_cost": np.bincount(key, weights=table["l"].to_numpy())[there],
+            "other_cost": np.bincount(key, weights=rate[other] * size)[there],
+        }
+    )
+
+
 def timed(action: Callable[[], object], *, at_least: float = 0.3, most: int = 200) -> float:
     """Median milliseconds of a call, of its thread."""
     action()
@@ -87,16 +113,41 @@ def in_pandas(table: pd.DataFrame, threshold: float) -> tuple[float, float]:
     return float(falls.mean()), float(table["f"].where(falls, table["l"]).sum())
 
 
+def curve_in_pandas(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Fallback share and cost at every threshold of the grid, from the rows."""
+    ordered = table[["confidence", "f", "l"]].sort_values("confidence")
+    moved = np.concatenate([[0.0], (ordered["f"] - ordered["l"]).cumsum().to_numpy()])
+    below = np.searchsorted(ordered["confidence"].to_numpy(), np.arange(GRID + 1) / GRID)
+    return below / len(ordered), float(ordered["l"].sum()) + moved[below]
+
+
+def overlap_in_pandas(table: pd.DataFrame) -> pd.Series:
+    """Close calls by pair of labels."""
+    close = table[table["margin"] < 0.1]
+    low = close["place"].where(close["place"] < close["other"], close["other"])
+    return close.groupby([low, close["place"] + close["other"] - low]).size()
+
+
 def in_sqlite(table: pd.DataFrame) -> sqlite3.Connection:
     """The rows in SQLite."""
     con = sqlite3.connect(":memory:")
-    con.execute("CREATE TABLE d(place INTEGER, confidence REAL, l REAL, f REAL, b REAL)")
-    con.executemany("INSERT INTO d VALUES (?, ?, ?, ?, ?)", table.itertuples(index=False, name=None))
+    con.execute(
+        "CREATE TABLE d(place INTEGER, confidence REAL, l REAL, f REAL, b REAL, other INTEGER, margin REAL)"
+    )
+    con.executemany("INSERT INTO d VALUES (?, ?, ?, ?, ?, ?, ?)", table.itertuples(index=False, name=None))
     con.execute("CREATE INDEX by_confidence ON d(confidence)")
     return con
 
 
 MOVE = "SELECT avg(confidence < ?), sum(CASE WHEN confidence < ? THEN f ELSE l END) FROM d"
+
+
+CURVE = """
+SELECT bin, sum(n) OVER below AS n, sum(d) OVER below AS moved
+FROM (SELECT CAST(confidence * 10000 AS INTEGER) AS bin, count(*) AS n, sum(f - l) AS d FROM d GROUP BY 1)
+WINDOW below AS (ORDER BY bin ROWS UNBOUNDED PRECEDING)
+"""
+OVERLAP = "SELECT min(place, other), max(place, other), count(*) FROM d WHERE margin < 0.1 GROUP BY 1, 2"
 
 
 def measure(rows: int) -> dict[str, float]:
@@ -105,6 +156,7 @@ def measure(rows: int) -> dict[str, float]:
     start = time.thread_time()
     cells = reduce(table)
     found = {"reduce rows to cells (once)": 1000 * (time.thread_time() - start), "cells": float(len(cells))}
+    pairs = reduce_pairs(table)
     curve = sweep(cells, POLICY)
     rng = np.random.default_rng(2)
     right = np.linspace(0.4, 1, GRID + 1)
@@ -123,10 +175,21 @@ def measure(rows: int) -> dict[str, float]:
         ),
         "thresholds per label": timed(lambda: label_thresholds(cells, POLICY, 0.2)),
         "certificate from 1,000 labels": timed(lambda: certify(audit, cells, POLICY.label_names, alpha=0.2)),
+        "overlap of all pairs": timed(lambda: overlap(pairs, POLICY.label_names)),
+        "pandas: whole curve": timed(lambda: curve_in_pandas(table)),
         "pandas: one move": timed(lambda: in_pandas(table, 0.613)),
+        "pandas: overlap": timed(lambda: overlap_in_pandas(table)),
     }
+    shares, costs = curve_in_pandas(table)
+    assert curve.fallback_share is not None and curve.cost_per_1000 is not None
+    assert np.array_equal(curve.fallback_share, shares), "the curve and the rows disagree"
+    assert np.allclose(curve.cost_per_1000 * rows / 1000, costs, rtol=1e-9)
+    close = overlap(pairs, POLICY.label_names)
+    assert close.n_close == int(overlap_in_pandas(table).sum()), "the overlap and the rows disagree"
     if rows <= SQLITE_ROWS:
         con = in_sqlite(table)
+        found["SQLite: whole curve"] = timed(lambda: con.execute(CURVE).fetchall())
+        found["SQLite: overlap"] = timed(lambda: con.execute(OVERLAP).fetchall())
         found["SQLite: one move"] = timed(lambda: con.execute(MOVE, (0.613, 0.613)).fetchone())
         con.close()
     share, cost = in_pandas(table, 0.613)
