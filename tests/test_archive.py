@@ -194,7 +194,7 @@ def test_a_process_killed_at_any_point_of_a_compaction_loses_and_doubles_nothing
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks beside DuckDB")
-@pytest.mark.parametrize("step", [71, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.soak)])
 def test_a_process_killed_while_small_batches_are_put_together_loses_and_doubles_nothing(tmp_path, step):
     source = tmp_path / "source"
     source.mkdir()
@@ -207,7 +207,7 @@ def test_a_process_killed_while_small_batches_are_put_together_loses_and_doubles
     ingest_all(con, source)
     con.close()
     report = crashed(tmp_path, "compact", source, step)
-    assert report["crashes"] > 50
+    assert report["crashes"] >= 40
     assert len(report["digests"]) == 1, report["digests"]
     assert report["leftovers"] == []
 
