@@ -35,6 +35,7 @@ from router.cli.app import app
 from router.log import open_log
 from router.log.lock import OwnerLock
 from router.log.queries import Filter, baseline_of, cells, pairs, spend
+from router.log.schema import DATABASE
 from router.log.writer import Writer
 from router.prices import PriceBook
 from router.types import Attempt
@@ -810,3 +811,10 @@ def test_a_long_wait_is_said_once_and_a_short_one_is_not(capsys):
         pass
     time.sleep(0.2)
     assert capsys.readouterr().err == ""
+
+
+def test_what_was_mended_at_opening_is_said_once(data: Path) -> None:
+    (data / DATABASE).write_bytes(b"\0" * 20_000)
+    done = run("sweep", "--data", data)
+    assert done.exit_code == 0
+    assert done.stderr.count("came back from archive and spools") == 1

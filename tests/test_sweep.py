@@ -433,7 +433,12 @@ def test_dead_zones_name_labels_that_never_win_or_are_never_followed():
 
 def test_tied_scores_at_the_line_are_an_atom():
     spread = [row("cheap", 0.6 + i / 1000, 1, 1, 1) for i in range(98)]
-    assert zone("atom", dead_zones(cells_of([*spread, row("dear", 0.56, 1, 1, 1)]), policy())) != []
+    assert zone("atom", dead_zones(cells_of([*spread, *[row("dear", 0.56, 1, 1, 1)] * 2]), policy())) != []
+    alone = [
+        *spread[:20],
+        row("dear", 0.56, 1, 1, 1),
+    ]  # a single decision is tied with none, whatever its share
+    assert zone("atom", dead_zones(cells_of(alone), policy())) == []
     many = [row("cheap", 0.6 + i / 1000, 1, 1, 1) for i in range(300)]
     tied = [row("dear", 0.56, 1, 1, 1)] * 4
     (atom,) = zone("atom", dead_zones(cells_of(many + tied), policy()))

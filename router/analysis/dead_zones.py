@@ -12,7 +12,7 @@ from router.analysis.cells import Counts, dense_counts
 from router.policy import GRID, Policy, confidence_bin
 
 ATOM_SHARE = 0.01
-"""A single confidence that holds more than this share of all decisions is an atom: they all cross together."""
+"""A single confidence that holds more than this share of all decisions, two at least, is an atom: they all cross together."""
 
 ATOM_REACH = 100
 """How near to the line, in steps of 1e-4, an atom is reported."""
@@ -86,7 +86,7 @@ def _atoms(found: Counts, policy: Policy, total: int) -> list[DeadZone]:
     for (own, line), rows in groups.items():
         low, high = max(line - ATOM_REACH, 0), min(line + ATOM_REACH, GRID)
         counts = found[rows, low : high + 1].sum(axis=0)
-        for k in np.flatnonzero(counts > ATOM_SHARE * total).tolist():
+        for k in np.flatnonzero((counts > ATOM_SHARE * total) & (counts > 1)).tolist():
             n, start = int(counts[k]), low + k
             zones.append(DeadZone("atom", own, start / GRID, min(start + 1, GRID) / GRID, n, n / total, True))
     return zones

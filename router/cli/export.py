@@ -13,7 +13,7 @@ import typer
 
 from router.cli.errors import NotEnoughData
 from router.cli.options import Data, Json, Since, Until, moment
-from router.cli.output import emit, near, progress, say, share
+from router.cli.output import emit, near, note, progress, say, share
 from router.errors import ConfigurationError, InputError
 from router.log.formats import FORMATS
 
@@ -81,7 +81,7 @@ def reading(data: Path | None) -> Iterator[Log]:
 
     with open_log(folder_with_log(data)) as log:
         if log.note:
-            say(f"note: {log.note}")
+            note(log.note)
         yield log
 
 

@@ -127,19 +127,27 @@ class _Notes(logging.Handler):
     """Say what the library logs, and remember whether any of it was an error."""
 
     errors = 0
+    last = ""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.errors += record.levelno >= logging.ERROR
         message = record.getMessage().removeprefix("routescope: ")
+        self.last = message
         say(f"{record.levelname.lower()}: {message}")
 
 
 _notes = _Notes(logging.WARNING)
 
 
+def note(text: str) -> None:
+    """Say something about the log, unless the library has just said it."""
+    if text != _notes.last:
+        say(f"note: {text}")
+
+
 def watch_log() -> None:
     """Put the library's warnings on standard error, in the form of everything else there."""
-    _notes.errors = 0
+    _notes.errors, _notes.last = 0, ""
     for name in ("routescope", "router"):
         logger = logging.getLogger(name)
         if _notes not in logger.handlers:
