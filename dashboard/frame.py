@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from dashboard import formats, loaders, state, text
+from dashboard import formats, loaders, saved_views, state, text
 from dashboard.components.repaint import repaint
 from dashboard.untrusted import visible
 from router.demo import DEMO_MARK
@@ -179,6 +179,8 @@ def _bar(page: str, policy: Policy) -> None:
             )  # fmt: skip
         st.space("stretch")
         summary = st.container(width="content")
+        with st.popover("", icon=":material/bookmark:", help=text.VIEWS, type="tertiary"):
+            saved_views.draw(page)
         settings = st.popover("", icon=":material/settings:", help=text.SETTINGS, type="tertiary")
         with settings:
             _zone()

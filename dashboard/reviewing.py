@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import secrets
-import threading
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import streamlit as st
 
 from dashboard import loaders, state
+from dashboard.writing import write
 from router import review
 from router.analysis.progress import Progress, Told, progress
 from router.errors import RouterError
 from router.log.drawn import Drawn, read_drawn
 from router.log.filters import Filter
 from router.log.judged import judged, labels_of, to_judge
-from router.log.judging import Judgement
-from router.log.writer import Writer
 from router.types import Queue
 
 SAID, PROBLEM, LAST, AT, SKIPPED, BY = (
     "review_said", "review_problem", "review_last", "review_at", "review_skipped", "review_by",
 )  # fmt: skip
 """Keys of the session: judgements the log may not show yet, what went wrong, the last one, the item in view, those put off."""
-
-_writers: dict[Path, Writer] = {}
-_writers_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +127,7 @@ def judge(item: Item, said: str | None, *, unsure: bool = False) -> None:
     now = datetime.now(UTC).replace(tzinfo=None)
     try:
         one = review.answer(item.drawn, said, item.top_label, unsure=unsure, judged_by=by)
-        written = _append(one, now)
+        written = write(lambda writer: writer.judge(one, now))
     except RouterError as error:
         st.session_state[PROBLEM] = str(error)
         return
@@ -171,21 +165,3 @@ def _is_stale(item: Item) -> bool:
     """Whether a key was pressed before the next item was drawn: it was meant for that, and must not overwrite this one."""
     judged_here = (item.id, item.drawn.queue) in st.session_state.get(SAID, {})
     return judged_here and st.session_state.get(AT) != item.id
-
-
-def close_writers() -> None:
-    """Close the files that judgements were appended to; for the server's end and for tests."""
-    with _writers_lock:
-        for writer in _writers.values():
-            writer.close()
-        _writers.clear()
-
-
-def _append(one: Judgement, now: datetime) -> bool:
-    """Through the log's writer, as a router does it; the owner takes it into the database within a second."""
-    data = state.settings().data
-    with _writers_lock:
-        writer = (
-            _writers.setdefault(data, Writer(data, turns=False)) if data not in _writers else _writers[data]
-        )
-        return writer.judge(one, now)

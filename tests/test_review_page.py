@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from test_pages import APP, words, write_log
 
 from dashboard import loaders, reviewing, state
+from dashboard.writing import close_writers
 from router.log import open_log
 from router.log.drawn import DRAWN, read_drawn
 from router.log.filters import Filter
@@ -30,7 +31,7 @@ def data(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "data"
     state.configure(state.Settings(folder))
     yield folder
-    reviewing.close_writers()
+    close_writers()
     loaders.close_readers()
     state.configure(None)
 
@@ -60,7 +61,7 @@ def judge(test: AppTest, key: str) -> AppTest:
 
 def said(data: Path) -> list[tuple[str, str | None, str | None]]:
     """(verdict, correct label, who) of the audit, as the log holds it."""
-    reviewing.close_writers()
+    close_writers()
     with open_log(data) as log:
         table = judged(log)
     assert set(table["queue"]) <= {"audit"}

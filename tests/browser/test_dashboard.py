@@ -208,6 +208,37 @@ def test_a_prompt_is_tried_and_the_log_stays_as_it_was(
         assert log.count() == before
 
 
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (900, "dark")])
+def test_a_saved_view_brings_its_page_back_as_it_was(
+    visit: Callable[..., Page], keep_shot: Callable[[Page, str], None], width: int, scheme: str
+) -> None:
+    name = f"coding at 0.7, {width} px"
+    page = visit("threshold?t=0.7&range=All&label=coding", "Threshold", width=width, color_scheme=scheme)
+    expect(page.get_by_text("candidate 0.700")).to_be_visible()
+    settled(page)
+    fell = figure(page, "Fallback share")
+    bookmark = page.locator("[data-testid=stPopover]").filter(has_text="bookmark")
+    bookmark.get_by_role("button").click()
+    page.get_by_label("This page as").fill(name)
+    page.get_by_label("This page as").press("Enter")
+    settled(page)
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_role("link", name=name)).to_be_visible()
+    settled(page)
+    keep_shot(page, f"views-{width}-{scheme}")
+    page.keyboard.press("Escape")
+    page.goto(page.url.split("/threshold")[0])
+    expect(page.get_by_role("heading", name="Overview", level=1)).to_be_visible()
+    settled(page)
+    bookmark.get_by_role("button").click()
+    page.get_by_role("link", name=name).click()
+    expect(page.get_by_role("heading", name="Threshold", level=1)).to_be_visible()
+    expect(page.get_by_label("Candidate", exact=True)).to_have_value("0.700")
+    settled(page)
+    assert figure(page, "Fallback share") == fell
+    assert "label=coding" in page.url and "t=0.7" in page.url
+
+
 def test_saving_the_candidate_shows_the_change_and_writes_the_file(
     visit: Callable[..., Page], served: SimpleNamespace
 ) -> None:
