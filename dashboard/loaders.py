@@ -315,8 +315,12 @@ def reliability(chosen: Filter) -> Calibration:
     return _cached(_reliability, judging.n_feedback(get_log()), chosen)
 
 
-def quality(chosen: Filter, policy: Policy) -> tuple[Quality | None, Sample]:
-    """Share of right labels by threshold, None where it is not measured, and the audit that says so. Read anew at each judgement."""
+def quality(chosen: Filter, policy: Policy) -> tuple[Quality | None, Sample, bool]:
+    """Share of right labels by threshold, and the audit behind it; read anew at each judgement.
+
+    The share is None where it is not measured; the last value says whether that is because the audit was drawn from a part of this
+    traffic.
+    """
     return _cached(_quality, judging.n_feedback(get_log()), chosen, policy)
 
 
@@ -457,10 +461,11 @@ def _reliability(data: str, edition: str, feedback: int, chosen: Filter) -> Cali
 @_query
 def _quality(
     data: str, edition: str, feedback: int, chosen: Filter, policy: Policy
-) -> tuple[Quality | None, Sample]:
+) -> tuple[Quality | None, Sample, bool]:
     rows = audit_rows(get_log(), chosen)
     found = sample(rows.table, policy, classifier=rows.classifier, partial=True)
-    return None if rows.narrower else quality_of(found.audit, policy), found
+    part = bool(rows.narrower)
+    return None if part else quality_of(found.audit, policy), found, part
 
 
 @_query

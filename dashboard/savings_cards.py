@@ -25,6 +25,11 @@ CAUSES = (
     "explained on hover."
 )
 
+LABELS = (
+    f"Labels: decisions that followed them, at what they cost instead of the baseline. Fell back: {STEPS['fell_back'][1]}. The table "
+    "below counts a label's decisions together, whether they fell back or not."
+)
+
 
 def notes(
     found: Savings, anew: Repriced | None = None, reasons: Sequence[Unpriced] | None = None

@@ -41,6 +41,7 @@ def waterfall(
         "baseline": colors.control,
         "paid": colors.text,
         "fallback": colors.fallback,
+        "fell_back": colors.fallback,
         "classifier": colors.error,
         "failed": colors.error,
         "classifier_failed": colors.error,

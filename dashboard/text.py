@@ -145,7 +145,9 @@ def reviewed(found: Sample) -> str:
     if n == 0:
         return f"Whether labels are right is not measured: no audited decision is judged.{waits}{apart}"
     right = float(1 - found.audit.loss.mean())
-    return f"{formats.share(right)} of {formats.plural(n, 'audited label')} {'is' if n == 1 else 'are'} right, whatever the line.{waits}{apart}"
+    unsure = f" {formats.count(found.n_unsure)} unsure count as wrong." if found.n_unsure else ""
+    verb = "is" if n == 1 else "are"
+    return f"{formats.share(right)} of {formats.plural(n, 'audited label')} {verb} right, whatever the line.{unsure}{waits}{apart}"
 
 
 def honesty(found: Calibration) -> str:
@@ -166,7 +168,12 @@ def within(half: float) -> str:
 def review_sentence(queue: Queue, found: Progress) -> str:
     """What the Review page answers: how far one is, what that says, what the rest would buy."""
     if found.n == 0:
-        return f"0 decisions are drawn in this queue. 240 uniform reviews place the share of right labels within {within(half_width(240))}."
+        buys = {
+            "audit": f"240 uniform reviews place the share of right labels within {within(half_width(240))}.",
+            "estimate": "It estimates the share of right labels by label and confidence, with fewer reviews than an audit.",
+            "learn": "It shows what the classifier finds hard, and proves nothing about the rest.",
+        }
+        return f"0 decisions are drawn in this queue. {buys[queue]}"
     if found.n_open == 0:
         done = f"All {formats.count(found.n)} drawn decisions are judged"
     else:

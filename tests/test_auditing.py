@@ -174,6 +174,42 @@ def test_a_draw_speaks_for_the_traffic_it_was_made_from_and_for_parts_of_it(draw
     assert drawn_from.holds(asked) is holds
 
 
+@pytest.mark.parametrize(
+    ("drawn_from", "asked", "holds"),
+    [
+        (Traffic(start=datetime(2026, 10, 1)), Filter(), True),
+        (Traffic(start=datetime(2026, 10, 5, 12)), Filter(), True),
+        (Traffic(start=datetime(2026, 10, 5, 13)), Filter(), False),
+        (Traffic(start=datetime(2026, 10, 7)), Filter(start=datetime(2026, 10, 6)), False),
+        (Traffic(start=datetime(2026, 10, 1)), Filter(start=datetime(2026, 9, 1)), True),
+        (Traffic(end=datetime(2026, 10, 10)), Filter(), True),
+        (
+            Traffic(end=datetime(2026, 10, 9, 12)),
+            Filter(),
+            False,
+        ),  # half-open: the last decision is not in it
+        (Traffic(start=datetime(2026, 10, 1), source="web"), Filter(), False),
+    ],
+)
+def test_a_period_that_the_whole_log_lies_in_leaves_nothing_out(drawn_from, asked, holds):
+    span = datetime(2026, 10, 5, 12), datetime(2026, 10, 9, 12)
+    assert drawn_from.holds(asked, *span) is holds
+
+
+def test_an_audit_drawn_from_the_last_days_of_a_younger_log_speaks_for_all_of_it(tmp_path: Path) -> None:
+    folder, drawn = written(tmp_path / "data", judged=0), tmp_path / "audit.jsonl"
+    since = ("--since", "2020-01-01", "--seed", 1)
+    assert (
+        run("review", "next", "--queue", "audit", "--n", 300, *since, "-o", drawn, "--data", folder).exit_code
+        == 0
+    )
+    judged_by(drawn, lambda k, _: k % 20 == 0)
+    assert run("feedback", "--from", drawn, "--data", folder).exit_code == 0
+    done = run("certify", "--alpha", 0.2, "--data", folder)
+    assert done.exit_code == 0, done.stderr
+    assert "of 300 audited decisions" in run("sweep", "--data", folder).stderr
+
+
 def test_an_audit_of_one_source_promises_nothing_for_all_traffic(tmp_path: Path) -> None:
     folder = written(tmp_path / "data", judged=0, source=lambda i: "easy" if i % 2 else "hard")
     drawn = tmp_path / "audit.jsonl"

@@ -38,8 +38,8 @@ def chosen_queue() -> Queue:
     return WORDS.get(chosen or "", QUEUES[0])
 
 
-def strip(queue: Queue, found: Progress) -> None:
-    """Progress, what it says, and what the rest would buy."""
+def strip(queue: Queue, found: Progress, *, unreadable: bool = False) -> None:
+    """Progress, what it says, and what the rest would buy; ``unreadable``: no item has a prompt."""
     interval = (
         ""
         if found.low is None
@@ -54,11 +54,15 @@ def strip(queue: Queue, found: Progress) -> None:
             "picked by doubt: proves nothing about the rest" if learn else interval or ("too few for an interval" if found.right is not None else "no judgement yet"),
         ),
         (
-            "When all are judged",
-            "Not measured" if found.half_when_done is None else text.within(found.half_when_done),
-            "an audit or an estimate gives one" if learn else "half the 95 % interval of right labels",
+            "When all are judged" if found.n_open else "All are judged",
+            "Not measured" if found.half_when_done is None or unreadable else text.within(found.half_when_done),
+            "nobody can judge without prompts"
+            if unreadable
+            else "an audit or an estimate gives one"
+            if learn
+            else "half the 95 % interval of right labels",
         ),
-        ("Unsure", formats.count(found.n_unsure), "left out here; a promise counts them as losses"),
+        ("Unsure", formats.count(found.n_unsure), "not in this share; Threshold and promises count them as wrong"),
     )  # fmt: skip
     grid = st.grid(columns=4, min_column_width=270)
     for title, value, under in cards:
@@ -193,7 +197,8 @@ def queue_card(found: list[Item], item: Item | None) -> None:
     with st.container(border=True, gap="xsmall", key="queue_card"):
         with st.container(gap=None):
             st.subheader("Queue", anchor=False)
-            st.caption("Waiting first. Choose a row to judge it, or to change what was said.")
+            first = "Waiting first. " if any(x.verdict is None for x in found) else ""
+            st.caption(f"{first}Choose a row to judge it, or to change what was said.")
         skipped = st.session_state.get(reviewing.SKIPPED, ())
         found = sorted(found, key=lambda x: (x.verdict is not None, x.id in skipped))
         table = pd.DataFrame(
@@ -216,7 +221,6 @@ def queue_card(found: list[Item], item: Item | None) -> None:
             selection_mode="single-row" if item is None else "single-row-required",
             alt=f"{len(found)} drawn decisions and what was said of them",
             column_config={
-                "Prompt": st.column_config.TextColumn(width=200),
                 "Judged": st.column_config.TextColumn(width=112),
             },
         )
@@ -258,6 +262,8 @@ def body(queue: Queue, found: list[Item], standing: Progress) -> None:
     order = loaders.policy_in_view().label_names
     if found and all(x.prompt is None for x in found):
         frame.show_state(text.without_prompts(len(found)))
+        if loaders.holds_prompts(reviewing.traffic(queue)):  # prompts are stored by now
+            draw_card(queue, standing)
         return
     left, right = frame.wide_and_narrow()
     with left:
@@ -288,7 +294,7 @@ def main() -> None:
     if problem := st.session_state.pop(reviewing.PROBLEM, None):
         frame.show_state(text.State("That did not work.", code=problem))
     if found:
-        strip(queue, standing)
+        strip(queue, standing, unreadable=all(x.prompt is None for x in found))
         body(queue, found, standing)
     elif loaders.holds_prompts(reviewing.traffic(queue)) or loaders.log_counts(reviewing.traffic(queue)) == 0:
         draw_card(queue, standing)

@@ -179,10 +179,9 @@ def waterfall_card(found: Savings, order: Sequence[str], beside: int) -> None:
             return
         by_cause = st.session_state[STEPS] == BY_CAUSE
         steps = savings_figures.by_cause(found) if by_cause else savings_figures.by_label(found)
-        figure, finding = savings_figures.waterfall(found, steps, order, 420 + beside + 47 * (not by_cause))
+        figure, finding = savings_figures.waterfall(found, steps, order, 420 + beside)
         st.plotly_chart(figure, theme=None, config=theme.plotly_config(), key="waterfall", alt=finding)
-        if by_cause:
-            st.caption(savings_cards.CAUSES)
+        st.caption(savings_cards.CAUSES if by_cause else savings_cards.LABELS)
 
 
 def label_table(found: Savings, order: Sequence[str]) -> None:

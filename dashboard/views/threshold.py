@@ -138,8 +138,8 @@ def changes(policy: Policy, candidate: Policy) -> None:
         with st.container(gap=None):
             st.subheader("From model to model", anchor=False)
             st.caption("Decisions in the period, change in spend")
-        if crossed:
-            move_table(moves)
+        if changed:
+            move_table(moved)
 
 
 def quality_line(found: Sample) -> None:
@@ -173,7 +173,6 @@ def flip_table(rows: pd.DataFrame, policy: Policy) -> None:
         key="flips",
         alt=f"{len(table)} decisions that change model, nearest to the line first",
         column_config={
-            "Prompt": st.column_config.TextColumn(width=236),
             "Label": st.column_config.MultiselectColumn(
                 options=chips["options"], color=chips["color"], width=86
             ),
@@ -235,7 +234,7 @@ def main() -> None:
         name: {"priced": loaders.prices(policy).rate(name, today) is not None} for name in policy.model_names
     }
     summary = loaders.summary(chosen)
-    quality, audit = loaders.quality(chosen, policy)
+    quality, audit, is_part = loaders.quality(chosen, policy)
     body = payload(
         cells,
         policy,
@@ -245,6 +244,7 @@ def main() -> None:
         unscored=int(summary["n"] - summary["n_scored"]),
         reviewed=len(audit.audit),
         quality=quality,
+        part=is_part,
     )
     controls(policy, cheapest(body))
     threshold_curve(body, candidate=state.candidate(), key=CURVE, on_change=pull)

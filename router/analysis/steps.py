@@ -19,6 +19,10 @@ STEPS: dict[str, tuple[str, str]] = {
         "falling back",
         "low confidence or margin: the fallback model's cost over that of following the label",
     ),
+    "fell_back": (
+        "fell back",
+        "decisions that fell back, whatever their label: what they cost instead of the baseline",
+    ),
     "classifier_failed": ("no scores", "the classifier failed: the fallback model instead of the baseline"),
     "forced": ("forced", "the caller named the model, which is no choice of the policy"),
     "explored": ("exploring", "another model was tried at random, to learn what it would do"),

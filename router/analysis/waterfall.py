@@ -19,7 +19,7 @@ class Step:
     kind: Literal[
         "baseline",
         "label",
-        "fallback",
+        "fell_back",
         "classifier_failed",
         "forced",
         "explored",
@@ -51,7 +51,7 @@ def waterfall(table: pd.DataFrame, total: dict[str, float], paid: float) -> tupl
     routed = (table["cause"] == "routed") & table["label"].notna()
     for label in dict.fromkeys(table["label"][table["label"].notna()]):
         add("label", over_baseline(table[routed & (table["label"] == label)]), str(label))
-    add("fallback", over_baseline(table[fell]))
+    add("fell_back", over_baseline(table[fell]))
     explored = table["cause"] == "explored"
     others = ~(fell | failed | routed | explored)
     for kind, rows in (("classifier_failed", failed), ("forced", others), ("explored", explored)):

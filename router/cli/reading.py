@@ -303,6 +303,14 @@ def _say_times(times: Latency) -> None:
 
 def _say_quality(judged: Quality | None, audit: Sample, *, is_part: bool) -> None:
     """What the share of right labels rests on, or what it would take."""
+    n, apart = len(audit.audit), ""
+    below = audit.n_judged - n
+    if below:
+        apart += f"; {below:,} below the policy's min_margin left out, as they fall back at any threshold"
+    for gone, why in audit.left_out:
+        apart += f"; {gone:,} {why} left out"
+    if audit.n_open:
+        apart += f"; {audit.n_open:,} drawn ones wait for a judgement"
     if judged is None:
         why = (
             "its decisions were drawn from a part of this traffic"
@@ -310,13 +318,12 @@ def _say_quality(judged: Quality | None, audit: Sample, *, is_part: bool) -> Non
             else "it takes 20 audited decisions"
         )
         say(
-            f"right labels: not measured, {why}; {len(audit.audit):,} are judged ('routescope review next --queue audit')"
+            f"right labels: not measured, {why}; {n:,} are judged{apart} ('routescope review next --queue audit')"
         )
         return
-    waiting = f"; {audit.n_open:,} drawn ones wait for a judgement" if audit.n_open else ""
     say(
-        f"right labels: of {len(audit.audit):,} audited decisions those that the line lets through, 'unsure' as wrong{waiting}; to "
-        "promise a threshold take 'routescope certify'"
+        f"right labels: of {n:,} audited decisions those that the line lets through, 'unsure' as wrong{apart}; to promise a threshold "
+        "take 'routescope certify'"
     )
 
 

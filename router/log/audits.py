@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from router.log.drawn import Traffic, read_drawn
@@ -52,7 +53,8 @@ def audit_rows(log: Log, chosen: Filter) -> AuditRows:
         for x in table["id"]
     ]
     mine = [drawn[x] for x in table["id"] if x in drawn]
-    narrower = {x.traffic for x in mine if x.traffic is not None and not x.traffic.holds(chosen)}
+    first, last = _span(log)
+    narrower = {x.traffic for x in mine if x.traffic is not None and not x.traffic.holds(chosen, first, last)}
     return AuditRows(
         table=table,
         narrower=tuple(sorted(narrower, key=repr)),
@@ -60,6 +62,14 @@ def audit_rows(log: Log, chosen: Filter) -> AuditRows:
         n_unknown=sum(x.traffic is None for x in mine),
         classifier=newest_classifier(log, chosen),
     )
+
+
+def _span(log: Log) -> tuple[datetime | None, datetime | None]:
+    """Times of the first and the last decision; None where some have none: those are in no period."""
+    [(first, last, timeless)] = log.rows(
+        "SELECT min(first_at), max(last_at), count(*) FILTER (WHERE hour IS NULL) FROM hourly"
+    )
+    return (None, None) if timeless else (first, last)
 
 
 def bins_above_margin(log: Log, chosen: Filter, min_margin: float) -> pd.DataFrame:

@@ -49,11 +49,17 @@ class Traffic:
     policy: str | None = None
     source: str | None = None
 
-    def holds(self, chosen: Filter) -> bool:
-        """Whether all that a filter asks about was drawn from; a part of it is drawn as uniformly as the whole."""
+    def holds(self, chosen: Filter, first: datetime | None = None, last: datetime | None = None) -> bool:
+        """Whether all that a filter asks about was drawn from; a part of it is drawn as uniformly as the whole.
+
+        ``first, last``: times of the log's first and last decision, where every one has a time: a period that they lie in leaves
+        nothing out.
+        """
+        start = chosen.start if first is None or (chosen.start and chosen.start > first) else first
+        within = chosen.end is not None and self.end is not None and chosen.end <= self.end
         return (
-            (self.start is None or (chosen.start is not None and chosen.start >= self.start))
-            and (self.end is None or (chosen.end is not None and chosen.end <= self.end))
+            (self.start is None or (start is not None and start >= self.start))
+            and (self.end is None or within or (last is not None and last < self.end))
             and self.policy in (None, chosen.policy)
             and self.source in (None, chosen.source)
         )

@@ -56,7 +56,7 @@ def waterfall(steps: Sequence[Mapping[str, Any]], colors: Mapping[str, str], tit
 def _step_color(step: Mapping[str, Any], colors: Mapping[str, str]) -> str:
     if step["kind"] == "label":
         return colors.get(step["name"], "other")
-    kinds = {"baseline": "control", "paid": "text", "fallback": "fallback"}
+    kinds = {"baseline": "control", "paid": "text", "fallback": "fallback", "fell_back": "fallback"}
     return kinds.get(step["kind"], "worse" if step["amount_usd"] > 0 else "served")
 
 

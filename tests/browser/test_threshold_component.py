@@ -175,6 +175,7 @@ def site(serve_script: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
         "partial": payload(cells_of(ROWS, priced=some), POLICY, candidate=0.64, colors=COLORS),
         "own": payload(cells_of(ROWS, OWN), OWN, candidate=0.64, colors=COLORS),
         "reviewed": payload(cells, POLICY, candidate=0.64, colors=COLORS, reviewed=17),
+        "part": payload(cells, POLICY, candidate=0.64, colors=COLORS, reviewed=60, part=True),
         "fallback": payload(cells_of(CHEAP), POLICY, candidate=0.64, colors=COLORS),
         "wild": payload(cells_of(WILD), POLICY, candidate=0.64, colors=COLORS),
         "many": payload(many, MANY, candidate=0.64, colors={}),
@@ -618,12 +619,17 @@ def test_every_figure_of_money_names_its_part_and_no_name_is_cut(
 def test_quality_says_what_a_log_can_tell_and_counts_reviews_when_there_are_some(curve: Any) -> None:
     words = curve().page.locator(".threshold")
     assert words.get_by_text(
-        "Not measured: a routing log does not say whether an answer was good."
+        "Not measured: a routing log does not say whether a label was right."
     ).is_visible()
     assert "review" not in words.inner_text()
     shown = curve("reviewed")
-    assert shown.figure("Quality") == "Quality Not measured 17 of 240 reviews done"
-    assert shown.page.get_by_text("Not measured: 17 of 240 reviews done. 240 uniform reviews").is_visible()
+    assert shown.figure("Quality") == "Quality Not measured 17 of 20 reviews done"
+    assert shown.page.get_by_text("Not measured: 17 of 20 reviews done. 240 uniform reviews").is_visible()
+    part = curve("part")
+    assert part.figure("Quality") == "Quality Not measured audited from a part of this traffic"
+    assert part.page.get_by_text(
+        "Not measured: the audit was drawn from a part of this traffic."
+    ).is_visible()
 
 
 @pytest.mark.parametrize("width", [1440, 900, 720])

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from router.analysis.quality import ENOUGH_SERVED, Quality
+from router.analysis.quality import ENOUGH, ENOUGH_SERVED, Quality
 from router.policy import GRID, Policy
 
 FILES = ("rule.js", "model.js", "format.js", "draw.js", "cards.js", "threshold.js")
@@ -69,6 +69,7 @@ def payload(
     reviewed: int = 0,
     unscored: int = 0,
     quality: Quality | None = None,
+    part: bool = False,
 ) -> dict[str, Any]:
     """What the component draws, JSON-ready.
 
@@ -86,6 +87,7 @@ def payload(
     reviewed : reviewed decisions, for the quality figure where there is no ``quality``.
     unscored : decisions without scores; counted beside the curves, never in them.
     quality : share of right labels among the served, by threshold; None: not measured.
+    part : it is not because the audit was drawn from a part of this traffic.
 
     Raises
     ------
@@ -115,7 +117,8 @@ def payload(
         "classifier_known": not bool(classifier.isna().any()),
         "margin": policy.min_margin,
         "missing": [name for name in policy.model_names if priced.get(name, {}).get("priced") is False],
-        "reviews": [reviewed, REVIEWS_NEEDED],
+        "reviews": [reviewed, ENOUGH, REVIEWS_NEEDED],
+        "part": part,
         "ignored": ignored,
         "unscored": unscored,
         "quality": None if quality is None else _quality(quality),

@@ -28,7 +28,7 @@ export function buildStrip(view) {
     changed: figure("Decisions that change model"),
     quality: figure("Quality"),
   };
-  if (!model.quality) unmeasured(view.figures.quality, reviewsText(payload.reviews));
+  if (!model.quality) unmeasured(view.figures.quality, reviewsText(payload));
   else explain(view.figures.quality, qualityMeans());
   if (!model.priced) unmeasured(view.figures.cost, missingText(payload, "cost"));
   if (!model.savings) unmeasured(view.figures.savings, missingText(payload, "savings"));

@@ -136,7 +136,7 @@ export function buildPlot(view) {
   title(view, Y.title3, "Cost per 1,000 decisions");
   title(view, Y.title4, "Quality");
   if (model.quality) buildQuality(view, right);
-  else buildUnmeasured(view, view.y.quality, qualityText(payload.reviews), right);
+  else buildUnmeasured(view, view.y.quality, qualityText(payload), right);
   buildAxis(view, right);
   buildLines(view);
   svg.insertBefore(parts.over, parts.shareDot);
@@ -264,6 +264,10 @@ function buildQuality(view, right) {
   if (end < GRID) {
     const from = view.x(end);
     node("rect", { x: from, y: top, width: right - from, height: bottom - top, fill: "url(#unmeasured)" }, svg);
+    const why = `fewer than ${count(quality.enough)} reviews`;
+    if (textWidth(why, view.font(12, 400)) <= right - from - 8) {
+      node("text", { class: "muted halo", x: (from + right) / 2, y: (top + bottom) / 2 + 4, "text-anchor": "middle" }, view.parts.over, why);
+    }
   }
   const start = textWidth("Quality", view.font(13, 600)) + 16;
   const notes = ["right labels above the line, as audited", "95 % interval shaded"];

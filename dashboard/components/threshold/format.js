@@ -101,16 +101,17 @@ export function qualityMeans() {
   return "Of the audited decisions above the line, the share whose label reviewers found right, with its 95 % interval. Unsure counts as wrong.";
 }
 
-// Whether answers were good: a log alone cannot tell, so without a review the figure promises nothing.
-export function reviewsText([done, needed]) {
+// Whether labels were right: a log alone cannot tell, so without reviews the figure promises nothing.
+export function reviewsText({ reviews: [done, enough], part }) {
   if (!done) return "a log cannot tell";
-  return done < needed ? `${count(done)} of ${count(needed)} reviews done` : `${count(done)} reviews done`;
+  return part ? "audited from a part of this traffic" : `${count(done)} of ${count(enough)} reviews done`;
 }
 
-export function qualityText([done, needed]) {
-  if (!done) return "Not measured: a routing log does not say whether an answer was good.";
-  if (done < needed) return `Not measured: ${reviewsText([done, needed])}. ${count(needed)} uniform reviews would place it within ± 5 points.`;
-  return `Not measured by threshold: ${reviewsText([done, needed])}, see below.`;
+export function qualityText(payload) {
+  const { reviews: [done, , wide], part } = payload;
+  if (!done) return "Not measured: a routing log does not say whether a label was right.";
+  if (part) return "Not measured: the audit was drawn from a part of this traffic. Choose its period.";
+  return `Not measured: ${reviewsText(payload)}. ${count(wide)} uniform reviews would place it within ± 5 points.`;
 }
 
 export function fallingBackText(label, fallbackModel) {
