@@ -189,7 +189,20 @@ def _classifier_price(
     day = _day(table, where, faults)
     if per_call is None:
         return None
-    return ClassifierPrice(per_call, str(table.get("source", "policy")), day)
+    if per_call >= 1_000_000 or per_call != round(per_call, 12):
+        faults.append(
+            f"{where}per_call: found {table['per_call']!r}, expected less than 1,000,000 USD with at most 12 decimals, as the log keeps it"
+        )
+        return None
+    return ClassifierPrice(per_call, _source(table, where, faults), day)
+
+
+def _source(table: Mapping[str, Any], where: str, faults: list[str]) -> str:
+    source = table.get("source", "policy")
+    if isinstance(source, str):
+        return source
+    faults.append(f"{where}source: found a {type(source).__name__}, expected text")
+    return "policy"
 
 
 def _day(table: Mapping[str, Any], where: str, faults: list[str]) -> date | None:
@@ -236,7 +249,7 @@ def _price(
             tiers[name] = found
     if price is None:
         return None
-    return replace(price, source=str(table.get("source", "policy")), date=day, service_tiers=tiers)
+    return replace(price, source=_source(table, where, faults), date=day, service_tiers=tiers)
 
 
 def _rates(

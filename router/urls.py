@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from urllib.parse import urlsplit, urlunsplit
 
 EXPECTED = "http(s)://host or http(s)://host:port (1 to 65535), without user, password or spaces"
 """What is said where a URL is none of these."""
 
-_BASE = re.compile(r"https?://[^/@\s]+(/\S*)?\Z")
+_BASE = re.compile(
+    r"https?://(?P<host>\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:(?P<port>[0-9]{1,5}))?([/?#][^\s\x00-\x20\x7f]*)?\Z"
+)
+_NAME = re.compile(r"[^\W_](?:[\w-]{0,61}[^\W_])?")
 
 
 def is_base_url(url: str) -> bool:
@@ -17,13 +21,16 @@ def is_base_url(url: str) -> bool:
     >>> [is_base_url(x) for x in ("http://[::1]:8000/v1", "https://api.example/v1?x=1", "http://u:p@h", "http://h:99999")]
     [True, True, False, False]
     """
-    if not _BASE.match(url):
+    found = _BASE.match(url)
+    if found is None or not 0 < int(found["port"] or 80) < 65_536:
         return False
-    try:
-        parts = urlsplit(url)
-        return bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number up to 65535, a bracket that stays open
-        return False
+    host = found["host"]
+    if host.startswith("[") or re.fullmatch(r"[0-9.]+", host):
+        try:
+            return ip_address(host.strip("[]")).version == (6 if host.startswith("[") else 4)
+        except ValueError:
+            return False
+    return all(_NAME.fullmatch(part) for part in host.removesuffix(".").replace("_", "-").split("."))
 
 
 def shown(url: str) -> str:
@@ -31,6 +38,8 @@ def shown(url: str) -> str:
     try:
         parts = urlsplit(url)
     except ValueError:
+        return "..."
+    if not parts.netloc:  # no URL: what would be the path may hold anything
         return "..."
     _, at, host = parts.netloc.rpartition("@")
     hidden = ("..." if part else "" for part in (parts.query, parts.fragment))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import openai
 import pytest
 
 from router import config
@@ -89,13 +90,32 @@ def test_a_key_no_header_can_carry_is_named_by_position_never_shown(bad):
 
 @pytest.mark.parametrize("url", [
         "localhost:8000", "ftp://host", "http://user:secret@host", "//host", "http://host:65536", "http://host:0",
-        "http://host:port/v1", "http://[::1",
+        "http://host:port/v1", "http://[::1", "http://[::1]x", "http://[1.2.3.4]", "http://999.1.1.1", "http://ex\u200bample.com",
+        "http://a..b", "http://-a", "http://host/\x7f", "http://%zz",
     ],
 )  # fmt: skip
 def test_a_base_url_that_cannot_be_used_is_refused_without_showing_it(url):
     with pytest.raises(ConfigurationError, match="OPENAI_BASE_URL") as error:
         config.endpoint("openai", environ={"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": url})
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost:8000", "https://api.example.com/v1?x=1", "http://[::1]:8000/v1", "http://10.0.0.1", "http://a_b/", "http://ü.de",
+        "http://xn--bcher-kva.example./v1", "http://host:65535",
+    ],
+)  # fmt: skip
+def test_a_client_is_built_on_what_is_taken_for_a_base_url(url):
+    assert config.endpoint("openai", environ={"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": url}).base_url == url
+    with openai.OpenAI(api_key=KEY, base_url=url) as client:
+        assert client._client.build_request("GET", client.base_url).url.host
+
+
+def test_what_is_no_url_is_not_shown_at_all():
+    for text in ("user:secret@host/v1", "http:user:secret@host", "http:/u:secret@h/"):
+        assert repr(config.Endpoint("openai", KEY, text)) == "Endpoint(provider='openai', base_url='...')"
 
 
 def test_neither_repr_nor_presence_shows_a_key():

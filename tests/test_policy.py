@@ -243,6 +243,18 @@ def test_an_unknown_preset_names_the_known_ones():
         ),
         (
             "threshold = 0.55",
+            'threshold = 0.5\nclassifier = "scaledown"\nclassifier_price = {per_call = "1e9"}',
+            "classifier_price.per_call",
+            "expected less than 1,000,000 USD with at most 12 decimals",
+        ),
+        (
+            "threshold = 0.55",
+            'threshold = 0.5\nclassifier = "scaledown"\nclassifier_price = {per_call = 1, source = ["a"]}',
+            "classifier_price.source",
+            "found a list, expected text",
+        ),
+        (
+            "threshold = 0.55",
             'threshold = 0.5\nclassifier = "scaledown"\nclassifier_price = {source = "contract"}',
             "classifier_price.per_call",
             "missing, expected USD for one call",

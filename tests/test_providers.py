@@ -10,8 +10,10 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
+import httpx2
 import pytest
 from fake_apis import BODIES, FAULTS, REPLIES, STREAMS, FakeApis
 
@@ -22,6 +24,7 @@ from router.providers import provider_for
 from router.providers.base import MAX_ATTEMPTS, Provider
 from router.providers.call import SETTLE_S, clean
 from router.providers.deadline import backoff_s, retry_after_s
+from router.providers.http import json_of
 from router.types import Completion, Usage
 
 KEY = "sk-canary-1f2e3d4c"
@@ -608,3 +611,16 @@ def test_retry_after_in_every_form(headers: dict[str, str], seconds: float | Non
 )
 def test_waits_between_attempts(attempt: int, asked: float | None, left: float, wait: float | None) -> None:
     assert backoff_s(attempt, asked, left, jitter=0.0) == wait
+
+
+def test_a_reply_nested_beyond_reading_is_malformed_and_text_is_none() -> None:
+    def raw(content: bytes, kind: str) -> SimpleNamespace:
+        return SimpleNamespace(
+            http_response=httpx2.Response(200, content=content, headers={"content-type": kind})
+        )
+
+    for content in (b"[" * 200_000, b'{"a": '):
+        with pytest.raises(ValueError):
+            json_of(raw(content, "application/json"))
+    assert json_of(raw(b"<html>", "text/html")) is None
+    assert json_of(raw(b'{"a": "\\ud800"}', "text/plain")) == {"a": "\ud800"}

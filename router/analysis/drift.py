@@ -93,6 +93,20 @@ class Drift:
     fallback: FallbackDrift
     alarms: tuple[Alarm, ...]
 
+    @property
+    def can_judge(self) -> bool:
+        """Whether both periods have the 200 decisions that it takes to call a change one."""
+        return min(self.n_reference, self.n_recent) >= MIN_SIDE
+
+    @property
+    def not_judged(self) -> tuple[str, ...]:
+        """Labels that do not have them, and could not alarm whatever they did."""
+        return tuple(
+            x.label
+            for x in self.confidence
+            if x.label is not None and min(x.n_reference, x.n_recent) < MIN_SIDE
+        )
+
 
 def drift(daily: pd.DataFrame, recent_from: date) -> Drift:
     """Compare days from ``recent_from`` on with the days before it, from a table of router.analysis.tables.DAILY.

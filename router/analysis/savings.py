@@ -196,7 +196,7 @@ def savings(
         labels=tuple(
             _label_savings(label, part) for label, part in table.groupby("label", dropna=False, sort=False)
         ),
-        waterfall=waterfall(table, total, paid) if some and paid is not None else (),
+        waterfall=waterfall(table, total, paid, _unknown(table)) if some and paid is not None else (),
         effects=decompose(table),
         unpriced=_unpriced(table),
     )
@@ -270,6 +270,11 @@ def _count(table: pd.DataFrame, name: str) -> int:
 
 def _cost_unknown(table: pd.DataFrame) -> int:
     return _count(table, "n_cost_unknown" if "n_cost_unknown" in table else "n_unpriced")
+
+
+def _unknown(table: pd.DataFrame) -> list[str]:
+    known = {"classifier": _classifier_known(table), "failed": _failed_known(table)}
+    return [kind for kind, there in known.items() if not there]
 
 
 def _classifier_known(table: pd.DataFrame) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import fsum
 from typing import Any, Literal
@@ -33,11 +34,14 @@ class Step:
     total_usd: float
 
 
-def waterfall(table: pd.DataFrame, total: dict[str, float], paid: float) -> tuple[Step, ...]:
+def waterfall(
+    table: pd.DataFrame, total: dict[str, float], paid: float, unknown: Collection[str] = ()
+) -> tuple[Step, ...]:
     """Go from the baseline to what was paid: rows that followed their label by label, then the rest by cause.
 
     Each step is the cost of its rows minus their baseline; every row is in exactly one, so that they sum to the total. Names
-    are those of :data:`~router.analysis.steps.STEPS`, and the labels' own.
+    are those of :data:`~router.analysis.steps.STEPS`, and the labels' own. Of the kinds in ``unknown`` a part is not known: where
+    nothing is, there is no step, which would read as $0.
     """
     steps = [Step("baseline", "baseline", total["baseline"], total["baseline"])]
 
@@ -57,8 +61,9 @@ def waterfall(table: pd.DataFrame, total: dict[str, float], paid: float) -> tupl
     for kind, rows in (("classifier_failed", failed), ("forced", others), ("explored", explored)):
         if bool(rows.any()):
             add(kind, over_baseline(table[rows]))
-    add("classifier", total["classifier"])
-    if "failed_cost" in table:
+    if total["classifier"] or "classifier" not in unknown:
+        add("classifier", total["classifier"])
+    if "failed_cost" in table and (total["failed"] or "failed" not in unknown):
         add("failed", total["failed"])
     if total["unmatched"]:
         add("unmatched", total["unmatched"])

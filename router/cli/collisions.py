@@ -187,10 +187,12 @@ def print_beside(
 
 
 def _zone(zone: DeadZone, rules: Policy) -> str:
+    has_own = any(x.threshold is not None for x in rules.labels)
+    of = " of labels without a threshold of their own" if has_own else ""
     if zone.kind == "never_fires":
-        return f"at thresholds up to {zone.high:g} nothing falls back"
+        return f"at thresholds up to {zone.high:g} nothing{of} falls back"
     if zone.kind == "always_fires":
-        return f"at thresholds from {zone.low:g} on everything falls back"
+        return f"at thresholds from {zone.low:g} on everything{of} falls back"
     if zone.kind == "atom":
         return f"{zone.n:,} decisions ({share(zone.share)}) share one confidence at {zone.low:g} and cross the line together"
     model = rules.by_name[zone.label or ""].model

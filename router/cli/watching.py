@@ -58,8 +58,11 @@ def drift(
 
     Alarms look at the size of a change (PSI above 0.2; 4 standard deviations between days), never at p-values.
 
-    Exit codes: 0 compared, 3 no earlier or no recent decisions, or the certificate no longer holds.
+    A change counts from 200 decisions in each period on, overall and by label.
+
+    Exit codes: 0 compared, 3 too few earlier or recent decisions, or the certificate no longer holds.
     """
+    from router.analysis.drift import MIN_SIDE
     from router.analysis.drift import drift as compare
     from router.log import evidence
 
@@ -88,8 +91,15 @@ def drift(
                 typer.echo(f"{id}  {visible(prompt[:EXAMPLE_CHARS]).replace(chr(10), ' ')}")
     for alarm in found.alarms:
         say(f"alarm: {alarm.text}" + (f", since {alarm.since}" if alarm.since else ""))
-    if not found.alarms:
+    if not found.can_judge:
+        say(
+            f"too few decisions to judge: {found.n_recent:,} recent and {found.n_reference:,} before, expected {MIN_SIDE} of each; "
+            "choose a longer --recent"
+        )
+    elif not found.alarms:
         say("nothing moved enough to act on")
+    if found.can_judge and found.not_judged:
+        say(f"not judged, with fewer than {MIN_SIDE} decisions in a period: {', '.join(found.not_judged)}")
     if reasons is not None:
         say(
             "the certificate holds"
@@ -98,6 +108,8 @@ def drift(
         )
         if reasons:
             raise typer.Exit(NOT_ENOUGH)
+    if not found.can_judge:
+        raise typer.Exit(NOT_ENOUGH)
 
 
 def _examples(log: Log, picked: Filter, found: Drift, alarm: Alarm, n: int) -> list[tuple[str, str]]:

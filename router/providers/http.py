@@ -92,6 +92,8 @@ def json_of(raw: Any) -> Any:
     reply = raw.http_response
     try:
         return json.loads(reply.content)  # which takes lone surrogates, as servers send them
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     except ValueError:
         if "json" in reply.headers.get("content-type", ""):
             raise

@@ -86,6 +86,8 @@ def _ran_tools(raw: Any) -> bool:
     used = _get(raw, "server_tool_use")
     if used is None:
         return False
+    if isinstance(used, (list, int, float, str)):
+        return bool(used)
     if not isinstance(used, Mapping):
         used = {**getattr(used, "__dict__", {}), **(getattr(used, "model_extra", None) or {})}
     return any(used.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from router.analysis.drift import MIN_SIDE
 from router.report import charts, words
 from router.report.pieces import absent, behind, figure, gap, note, section, table
 
@@ -53,7 +54,7 @@ def quality(document: Document) -> str:
     remarks = (
         f"Calibration error (ECE) {words.share(found['ece'])}, {verdict} the {words.share(found['floor_p95'])} that a perfect classifier "
         f"shows in 95 of 100 such samples. A line of {words.threshold(said['threshold'])} sends {words.share(said['fallback_share'])} of these to the "
-        f"fallback; after calibration the same line would send {words.share(said['calibrated_fallback_share'])}."
+        f"fallback; after calibration (isotonic, out of fold) the same line would send {words.share(said['calibrated_fallback_share'])}."
     )
     drawing = charts.reliability(found["bins"], line, "Accuracy by confidence")
     return section(
@@ -150,10 +151,19 @@ def drift(document: Document) -> str:
     alarms = part["alarms"]
     if not part["n_reference"]:
         lead = f"Not measured: nothing was logged before {since}, so there is nothing to compare with."
+    elif min(part["n_reference"], part["n_recent"]) < MIN_SIDE:
+        lead = f"Not judged: {compared}; a change counts from {MIN_SIDE} in each period on."
     elif alarms:
         lead = f"Not quite: {words.plural(len(alarms), 'change')} large enough to act on, from {compared}."
     else:
         lead = f"Nothing moved enough to act on: {compared}."
+    small = [
+        words.name(x["label"])
+        for x in part["confidence"][1:]
+        if min(x["n_reference"], x["n_recent"]) < MIN_SIDE
+    ]
+    if small and not lead.startswith("Not "):
+        lead += f" With fewer than {MIN_SIDE} in a period, not judged by themselves: {words.listed(small)}."
     listed = "".join(
         f'<li><span class="alarm">Alarm</span> {words.safe(x["text"], 200)}{", since " + words.day(x["since"]) if x["since"] else ""}</li>'
         for x in alarms

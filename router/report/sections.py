@@ -236,7 +236,8 @@ def _best(part: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     if best["threshold"] == part["production"]:
         text = f"with at most {limit} falling back that is the cheapest"
     else:
-        text += f" ({words.usd(best['cost_per_1000'])} per 1,000, {words.share(best['fallback_share'])} fall back)"
+        cost = words.bound_usd(best["cost_per_1000"], part["classifier_known"])
+        text += f" ({cost} per 1,000, {words.share(best['fallback_share'])} fall back)"
     low, high = best["plateau"]
     text += f", and {words.threshold(low)} to {words.threshold(high)} costs at most 1 % more."
     text += " Production falls back more often than that." if best["production_value"] is None else ""
