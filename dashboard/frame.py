@@ -132,7 +132,7 @@ def show_nothing_found() -> None:
     chosen = state.current_filter()
     total = loaders.log_counts(Filter())
     if total == 0:
-        show_state(text.empty_log(str(state.settings().data)))
+        show_state(text.empty_log(str(state.settings().data.absolute())))
         return
     if chosen.active:
         show_state(text.empty_filter(total, _closest(chosen)))

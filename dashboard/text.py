@@ -43,7 +43,7 @@ SAMPLE = ":gray-badge[Sample traffic]"
 ZONE = "Times in the browser's zone"
 CANDIDATE = "Candidate"
 CLEAR_FILTERS = "Clear filters"
-LOAD_SAMPLE = "Load sample data: `routescope demo`"
+LOAD_SAMPLE = "To look around with sample data: `routescope demo`"
 TRY_AGAIN = "Try again"
 
 DRAW_TITLES: dict[Queue, str] = {
@@ -64,7 +64,7 @@ ENOUGH_REVIEWS = 40
 """Judged decisions from which a reliability chart is drawn: two points of 20."""
 
 LOG_ONE = """from router import Policy, Router
-with Router(Policy.preset("seed")) as client:
+with Router(Policy.preset("seed"), data={data!r}) as client:
     client.route("What is the capital of Japan?")"""
 
 
@@ -84,9 +84,8 @@ def empty_log(data: str) -> State:
     """The log holds no decision."""
     return State(
         "No decisions yet.",
-        f"These three lines log one; run them where `data/` is {_code(data)}, or pass that folder as `data=`. "
-        f"{LOAD_SAMPLE}.",
-        LOG_ONE,
+        f"These three lines log one into this dashboard's folder; it shows here within two seconds. {LOAD_SAMPLE} (in a folder of its own).",
+        LOG_ONE.format(data=data),
     )
 
 

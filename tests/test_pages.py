@@ -135,7 +135,7 @@ def test_page_of_an_empty_log_says_what_to_do_next(page: str, data: Path) -> Non
     assert test.title[0].value == TITLES[page]
     if page != "playground":
         assert "No decisions yet." in words(test)
-        assert "client.route(" in words(test)
+        assert f"data={str(data)!r}" in words(test) and "client.route(" in words(test)
     assert not data.exists(), "looking at a log must not make one"
 
 
