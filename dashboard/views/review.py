@@ -221,7 +221,8 @@ def queue_card(found: list[Item], item: Item | None) -> None:
             selection_mode="single-row" if item is None else "single-row-required",
             alt=f"{len(found)} drawn decisions and what was said of them",
             column_config={
-                "Judged": st.column_config.TextColumn(width=112),
+                "Prompt": st.column_config.TextColumn(width=250),
+                "Judged": st.column_config.TextColumn(width=96),
             },
         )
 

@@ -173,6 +173,7 @@ def flip_table(rows: pd.DataFrame, policy: Policy) -> None:
         key="flips",
         alt=f"{len(table)} decisions that change model, nearest to the line first",
         column_config={
+            "Prompt": st.column_config.TextColumn(width=236),
             "Label": st.column_config.MultiselectColumn(
                 options=chips["options"], color=chips["color"], width=86
             ),
