@@ -46,8 +46,11 @@ def confidence_curves(
         color = theme.label_color(curve.label, order, dark=dark)
         keep = curve.confidence >= low
         line = policy.threshold_for(curve.label)
+        own = policy.by_name[curve.label].threshold if curve.label in policy.by_name else None
         share = float(curve.share_below[round(line * (len(curve.confidence) - 1))])
-        at_line.append((curve.label, share, color, line))
+        moved = candidate if own is None else line
+        tried = float(curve.share_below[round(moved * (len(curve.confidence) - 1))])
+        at_line.append((curve.label, share, color, line, tried))
         figure.add_scatter(
             x=curve.confidence[keep],
             y=curve.share_below[keep] * 100,
@@ -63,11 +66,22 @@ def confidence_curves(
             hoverinfo="skip",
             marker={"size": 8, "color": colors.page, "line": {"color": color, "width": 2}},
         )
+        if moved != line:
+            figure.add_scatter(
+                x=[moved],
+                y=[tried * 100],
+                mode="markers",
+                hoverinfo="skip",
+                marker={"size": 8, "color": color},
+            )
     _production_line(figure, policy.threshold, colors)
     if candidate != policy.threshold:
         _candidate_line(figure, candidate, policy.threshold, colors)
-    at_line.sort(key=lambda item: -item[1])
+    is_moved = candidate != policy.threshold
+    at_line.sort(key=lambda item: -item[4])
     heading = f"fall back at {formats.threshold(policy.threshold)}"
+    if is_moved:
+        heading = f"fall back at candidate {formats.threshold(candidate)}, production {formats.threshold(policy.threshold)}"
     figure.add_annotation(
         x=0.012,
         y=0.97,
@@ -82,9 +96,10 @@ def confidence_curves(
         text="<br>".join(
             [f"<span style='color:{colors.muted}'>{heading}</span>"]
             + [
-                f"<span style='color:{color}'>●</span> {plot_text(label, 24)} <b>{formats.share(share)}</b>"
+                f"<span style='color:{color}'>●</span> {plot_text(label, 24)} <b>{formats.share(tried)}</b>"
+                + (f" <span style='color:{colors.muted}'>{formats.share(share)}</span>" if is_moved else "")
                 + ("" if line == policy.threshold else f" at its own {formats.threshold(line)}")
-                for label, share, color, line in at_line
+                for label, share, color, line, tried in at_line
             ]
         ),
     )
@@ -92,8 +107,8 @@ def confidence_curves(
     steps = [0, 20, 40, 60, 80, 100]
     figure.update_yaxes(range=[-1, 104], tickvals=steps, ticktext=[f"{step} % " for step in steps])
     figure.update_layout(margin={"l": 8, "r": 8, "t": 22, "b": 8})
-    finding = "; ".join(f"{label} {formats.share(share)}" for label, share, *_ in at_line)
-    return figure, f"Fallback share at {formats.threshold(policy.threshold)}: {finding or 'no decisions'}"
+    finding = "; ".join(f"{label} {formats.share(tried)}" for label, *_, tried in at_line)
+    return figure, f"Fallback share at {formats.threshold(candidate)}: {finding or 'no decisions'}"
 
 
 def confidence_histograms(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import textwrap
@@ -68,7 +69,7 @@ def write_log(
                         id=uuid7(unix_ms(when)),
                         decided_at=when,
                         prompt=prompt.format(i=i),
-                        prompt_sha256="0" * 64,
+                        prompt_sha256=hashlib.sha256(prompt.format(i=i).encode()).hexdigest(),
                         prompt_chars=20,
                         top_label=choice.top_label,
                         confidence=choice.confidence,

@@ -622,8 +622,15 @@ def test_close_calls_are_the_pairs_rows_closest_first(one_log):
         for d in made
         if d.margin is not None and d.margin < 0.3 and {d.top_label, d.runner_up} == {"a", "b"}
     ]
-    assert set(found["id"]) == {d.id for d in expected} != set()
-    assert found["margin"].tolist() == sorted(d.margin for d in expected)
+    same: dict[tuple[str | None, str | None], list[Decision]] = {}
+    for d in expected:
+        same.setdefault((d.prompt_sha256, d.top_label), []).append(d)
+    assert 1 < len(same) < len(expected)
+    assert found["margin"].tolist() == sorted(min(d.margin for d in group) for group in same.values())
+    for row in found.itertuples():
+        one = next(d for d in expected if d.id == row.id)
+        group = same[one.prompt_sha256, one.top_label]
+        assert (row.n, row.margin) == (len(group), min(d.margin for d in group))
 
 
 def test_one_decision_has_every_column_and_its_cost_now(one_log):

@@ -146,6 +146,8 @@ def close_table(pair: tuple[str, str], close: float, order: list[str]) -> None:
             "Model": [untrusted.cell(model) for model in rows["model"]],
         }
     )
+    if (rows["n"] > 1).any():
+        table["Times"] = rows["n"]
     st.dataframe(
         table,
         hide_index=True,
@@ -162,6 +164,9 @@ def close_table(pair: tuple[str, str], close: float, order: list[str]) -> None:
             "Confidence": st.column_config.NumberColumn(format="%.4f", width=78),
             "Margin": st.column_config.NumberColumn(format="%.4f", width=58),
             "Model": st.column_config.TextColumn(width=116),
+            "Times": st.column_config.NumberColumn(
+                format="localized", width=52, help="Decisions with this prompt and this winner."
+            ),
         },
     )
 

@@ -131,7 +131,7 @@ def _flips(
 def close_calls(
     log: Log, chosen: Filter, a: str, b: str, *, close: float = CLOSE_MARGIN, limit: int = PAGE_SIZE
 ) -> pd.DataFrame:
-    """Decisions whose two best labels are this pair and closer than ``close``, closest first."""
+    """Prompts whose two best labels are this pair and closer than ``close``, closest first, each with its decisions (``n``)."""
     condition, values = where(chosen)
     query = sql("close_calls").replace("{filter}", condition)
     return log.frame(query, values | {"a": a, "b": b, "close": close, "limit": limit})
