@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +15,7 @@ import pandas as pd
 
 from dashboard import formats, loaders
 from dashboard.untrusted import cell, name
+from router.log.judged import Said
 from router.log.queries import Filter
 from router.types import REPLIES
 
@@ -69,8 +70,10 @@ def why(row: dict[str, Any]) -> str:
     return f"{top} wins with {confidence}{over}. {model} was chosen. It would fall back above {confidence}."
 
 
-def facts(row: dict[str, Any], zone: tzinfo, zone_name: str) -> list[tuple[str, str]]:
-    """Facts of a decision as plain text: (name, value)."""
+def facts(
+    row: dict[str, Any], zone: tzinfo, zone_name: str, told: Sequence[Said] = ()
+) -> list[tuple[str, str]]:
+    """Facts of a decision as plain text: (name, value). ``told``: what people said of it."""
     found = [("Time", f"{formats.time(row['decided_at'].to_pydatetime(), zone)} {zone_name}")]
     speed = "" if missing(row["classify_ms"]) else f", {formats.duration(row['classify_ms'])}"
     honest = "" if missing(row["calibrated"]) else ", calibrated" if row["calibrated"] else ", not calibrated"
@@ -89,6 +92,7 @@ def facts(row: dict[str, Any], zone: tzinfo, zone_name: str) -> list[tuple[str, 
         ("Source", str(row["source"])),
         ("Id", str(row["id"])),
     ]
+    found += [("Judged", _said(one)) for one in told]
     extra = {} if missing(row["extra"]) else json.loads(row["extra"])
     if "reported_top_label" in extra:
         found.append(("Reply said", f"{extra['reported_top_label']}; the rule takes the highest score"))
@@ -99,6 +103,13 @@ def facts(row: dict[str, Any], zone: tzinfo, zone_name: str) -> list[tuple[str, 
     if "replaced_surrogates" in extra:
         found.append(("Prompt", f"{extra['replaced_surrogates']} broken characters replaced"))
     return [(key, cell(value) or "") for key, value in found]
+
+
+def _said(one: Said) -> str:
+    words = one.verdict if one.correct_label is None else f"{one.verdict}: {one.correct_label}"
+    where = "feedback" if one.queue is None else one.queue
+    by = "" if one.judged_by is None else f", by {one.judged_by}"
+    return f"{words} ({where}{by})" + ("" if not one.note else f" {one.note}")
 
 
 def attempt(failed: Mapping[str, Any]) -> str:

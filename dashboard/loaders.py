@@ -290,6 +290,11 @@ def decision(id: str) -> dict[str, Any] | None:
     return queries.decision(get_log(), id, prices())
 
 
+def said_of(id: str) -> list[judging.Said]:
+    """What people said of one decision."""
+    return judging.said_of(get_log(), id)
+
+
 def policies_seen() -> list[dict[str, Any]]:
     """Policies that made decisions, newest use first."""
     return _cached(_policies)

@@ -28,7 +28,7 @@ from router.errors import InputError
 from router.log import open_log, queries
 from router.log.owner import ingest_now
 from router.log.privacy import Privacy
-from router.log.record import decision_payload, unix_ms, uuid7
+from router.log.record import decision_payload, feedback_payload, unix_ms, uuid7
 from router.log.spool import Spool
 from router.log.writer import policy_payload
 from router.policy import decide
@@ -441,3 +441,23 @@ def test_a_decision_names_its_service_tier_and_what_was_written_to_the_cache(tmp
     found = dict(describe.facts(row, UTC, "UTC"))
     assert found["Tokens"] == "1,000 in, 200 out, 300 to cache (100 for an hour)"
     assert (found["Service tier"], found["Cost"]) == ("scale", "not measured")
+
+
+def test_a_decision_says_what_people_judged_the_last_word_of_each_queue(data: Path) -> None:
+    write_log(data, 3)
+    with open_log(data) as log:
+        [(id,)] = log.rows("SELECT CAST(id AS VARCHAR) FROM decisions ORDER BY decided_at DESC LIMIT 1")
+    spool, noon = Spool(data), datetime(2026, 11, 20, 12)
+    audit = {"queue": "audit", "inclusion_probability": 1.0}
+    spool.append(feedback_payload(id, "right", noon, judged_by="Ana", **audit))
+    later = noon + timedelta(minutes=1)
+    spool.append(feedback_payload(id, "wrong", later, correct_label="coding", judged_by="Ben", **audit))
+    spool.append(feedback_payload(id, "right", later + timedelta(minutes=1), note="thumb"))
+    spool.close()
+    ingest_now(data)
+    test = open_page("decisions")
+    facts = next(x.value for x in test.dataframe if list(x.value.columns) == ["", "Value"])
+    assert facts[facts[""] == "Judged"]["Value"].tolist() == [
+        "right (feedback) thumb",
+        "wrong: coding (audit, by Ben)",
+    ]

@@ -234,7 +234,7 @@ def detail(id: str, position: int, rows: int, order: list[str]) -> None:
             alt=f"{len(scores)} scores; the highest is {formats.score(full['confidence'])}, the line {formats.threshold(full['threshold'])}",
         )
     st.markdown(describe.why(full))
-    facts = describe.facts(full, state.zone(), state.zone_name())
+    facts = describe.facts(full, state.zone(), state.zone_name(), loaders.said_of(str(full["id"])))
     st.dataframe(
         pd.DataFrame(facts, columns=["", "Value"]),
         hide_index=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from router.log import sources
@@ -41,6 +42,28 @@ def judged(log: Log, chosen: Filter | None = None) -> pd.DataFrame:
     told = zip(table["id"], table["queue"], strict=True)
     table["stratum"] = [strata.get(id) if queue == "estimate" else None for id, queue in told]
     return table
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """The last word on a decision in one queue; ``queue`` None: nobody had drawn it."""
+
+    verdict: str
+    correct_label: str | None
+    queue: str | None
+    judged_by: str | None
+    note: str | None
+
+
+def said_of(log: Log, id: str) -> list[Said]:
+    """What people said of one decision, the last word of each queue, newest first."""
+    rows = log.rows(
+        "SELECT verdict, correct_label, queue, judged_by, note FROM feedback WHERE decision_id = CAST($id AS UUID) "
+        "QUALIFY row_number() OVER (PARTITION BY queue ORDER BY judged_at DESC NULLS LAST, verdict DESC, correct_label, judged_by, note) = 1 "
+        "ORDER BY judged_at DESC NULLS LAST, queue",
+        {"id": id},
+    )
+    return [Said(*row) for row in rows]
 
 
 def drawable(
