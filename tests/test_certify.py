@@ -336,6 +336,21 @@ def test_answers_are_never_certified_below_the_line_that_was_in_force():
     assert certify(audit, bins_of(rng.uniform(0.2, 1, 9000)), ["a"], alpha=0.1).threshold <= 0.21
 
 
+def test_shares_served_are_of_decisions_that_nobody_judged_below_the_support_too():
+    # 1,000 decisions, half above the line; 200 drawn evenly and judged: of the other 800 half are served as well
+    confidence = np.repeat([0.9, 0.2], 500)
+    drawn = np.repeat([0.9, 0.2], 100)
+    audit = audit_of(drawn, np.zeros(200, dtype=bool), threshold=np.full(200, 0.5), is_served=drawn >= 0.5)
+    found = certify(audit, bins_of(confidence), ["a"], alpha=0.1, loss="answer")
+    assert (found.n_labels, found.n_unlabelled) == (100, 800)
+    assert found.step is not None and found.step.share_served == 0.5
+    # answers of another model are no verdict on the label's, yet were judged all the same
+    mixed = audit_of(
+        drawn, np.zeros(200, dtype=bool), threshold=np.full(200, 0.5), is_served=(drawn >= 0.5) & (np.arange(200) % 2 == 0)
+    )  # fmt: skip
+    assert certify(mixed, bins_of(confidence), ["a"], alpha=0.1, loss="answer").n_unlabelled == 800
+
+
 def test_a_log_that_was_judged_whole_can_be_certified_for_answers():
     confidence = np.linspace(0.3, 0.8, 100)
     audit = audit_of(
