@@ -17,9 +17,14 @@ from test_cli_tuning import document, judged_by, run, written
 from router.analysis.auditing import sample
 from router.analysis.certify import certify
 from router.analysis.judgements import Audit
+from router.analysis.sweep import sweep
 from router.analysis.tables import BINS, empty
+from router.analysis.tune import accuracy_on_grid, cheapest_priced
+from router.log import open_log
 from router.log.drawn import Traffic
 from router.log.filters import Filter
+from router.log.queries import cells
+from router.prices import PriceBook
 
 
 def rows(n: int = 100, **columns: Any) -> pd.DataFrame:
@@ -316,3 +321,90 @@ def test_only_the_newest_classifiers_rows_carry_a_promise(tmp_path: Path) -> Non
     (gone,) = made["audit"]["left_out"]
     assert gone["why"] == "scored by another classifier"
     assert gone["n"] + made["audit"]["drawn"] == 400
+
+
+PRICED = ("tune", "--objective", "cost", "--wrong-usd", "0.05")
+
+
+def test_prices_and_calibration_rest_on_todays_classifier_alone(tmp_path: Path) -> None:
+    folder = written(tmp_path / "data", classifier=lambda i: "local@1" if i < 450 else "local@2")
+    made = document("certify", "--alpha", "0.3", "--data", folder)["audit"]
+    (gone,) = made["left_out"]
+    told = f"note: {gone['n']} audit decisions left out: scored by another classifier"
+    found = document("calibration", "--data", folder)
+    assert (found["raw"]["n"], found["audit"]) == (made["judged"], made | {"parts": []})
+    for verb in (PRICED, ("calibration",)):
+        assert told in run(*verb, "--data", folder).stderr
+    at = found["isotonic"]
+    with open_log(folder) as log:
+        curve = sweep(cells(log, Filter(), SEED, PriceBook(SEED.models)), SEED)
+    expected = cheapest_priced(curve, accuracy_on_grid(at["confidence"], at["accuracy"]), wrong_usd=0.05)
+    priced = document(*PRICED, "--data", folder)["found"]
+    assert priced["production_value"] == pytest.approx(expected.production_value)
+    newest = written(tmp_path / "newest", classifier=lambda i: "local@1" if i < 890 else "local@2")
+    refused = run(*PRICED, "--data", newest)
+    assert refused.exit_code == 3
+    assert "takes 20 audited decisions, found" in refused.stderr and "left out: scored by" in refused.stderr
+
+
+def test_prices_and_calibration_are_refused_in_the_words_of_certify(tmp_path: Path) -> None:
+    folder = written(tmp_path / "data")
+    labels = (replace(SEED.labels[0], rubric="Something else?"), *SEED.labels[1:])
+    policy = tmp_path / "new.toml"
+    policy.write_text(replace(SEED, labels=labels).to_toml(), encoding="utf-8")
+    why = (
+        "all 400 audit decisions are of other labels, another classifier or another model than the policy's today; "
+        "draw a new audit from decisions since the change"
+    )
+    for verb in (("certify",), PRICED, ("calibration",)):
+        refused = run(*verb, "--policy", policy, "--data", folder)
+        assert (refused.exit_code, refused.stdout) == (3, "")
+        assert why in refused.stderr
+        assert "note: 400 audit decisions left out: of other labels, rubrics or examples" in refused.stderr
+    made = run("certify", "--json", "--policy", policy, "--data", folder)
+    assert made.exit_code == 3
+    told = json.loads(made.stdout)
+    assert (told["certificates"], told["refused"].startswith(why)) == ([], True)
+    assert told["audit"]["left_out"] == [{"n": 400, "why": "of other labels, rubrics or examples"}]
+    (tmp_path / "refused.json").write_text(made.stdout, encoding="utf-8")
+    recent = ("drift", "--recent", "2026-10-21")
+    lapsed = run(*recent, "--certificate", tmp_path / "refused.json", "--data", folder)
+    assert (lapsed.exit_code, "not a certificate" in lapsed.stderr) == (2, True)
+    for verb in (PRICED, ("tune", "--objective", "certified")):
+        priced = run(*verb, "--json", "--policy", policy, "--data", folder)
+        assert priced.exit_code == 3
+        answer = json.loads(priced.stdout)["found"]
+        assert (answer["reason"], answer["text"].startswith(why)) == ("not_measured", True)
+    none = run("certify", "--json", "--since", "2030-01-01", "--data", folder)
+    assert none.exit_code == 3
+    assert "no decisions" in json.loads(none.stdout)["refused"]
+    assert document("certify", "--alpha", "0.3", "--data", folder)["refused"] is None
+
+
+def test_an_audit_of_a_part_prices_nothing_and_calibration_says_which_part(tmp_path: Path) -> None:
+    folder, drawn = written(tmp_path / "data", judged=0), tmp_path / "audit.jsonl"
+    draw = ("review", "next", "--queue", "audit", "--n", 100, "--since", "2026-10-10", "-o", drawn)
+    assert run(*draw, "--data", folder).exit_code == 0
+    judged_by(drawn, lambda k, row: k % 9 == 0)
+    assert run("feedback", "--from", drawn, "--data", folder).exit_code == 0
+    words = [run(*verb, "--data", folder) for verb in (("certify",), PRICED)]
+    assert {x.exit_code for x in words} == {2} and words[0].stderr == words[1].stderr
+    assert "drawn from a part of this traffic alone" in words[0].stderr
+    said = run("calibration", "--data", folder).stderr
+    assert "drawn from a part of this traffic alone (--since 2026-10-10T00:00:00)" in said
+    assert document("calibration", "--data", folder)["audit"]["parts"] == ["--since 2026-10-10T00:00:00"]
+    assert run(*PRICED, "--since", "2026-10-10", "--data", folder).exit_code == 0
+
+
+def test_what_nobody_could_judge_is_priced_as_wrong(tmp_path: Path) -> None:
+    folder, drawn = written(tmp_path / "data", judged=0), tmp_path / "audit.jsonl"
+    run("review", "next", "--queue", "audit", "--n", 200, "--seed", 1, "-o", drawn, "--data", folder)
+    lines = [json.loads(x) for x in drawn.read_text(encoding="utf-8").splitlines()]
+    said = [x | {"verdict": "unsure" if k % 2 else "right"} for k, x in enumerate(lines)]
+    drawn.write_text("".join(json.dumps(x) + "\n" for x in said), encoding="utf-8")
+    assert run("feedback", "--from", drawn, "--data", folder).exit_code == 0
+    free = document("tune", "--objective", "cost", "--data", folder)["found"]["production_value"]
+    priced = document(*PRICED, "--data", folder)["found"]["production_value"]
+    assert priced - free == pytest.approx(
+        1000 * 0.05 * 0.5 * 0.75, rel=0.2
+    )  # half are wrong, a quarter is "creative"

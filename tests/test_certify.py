@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pandas as pd
@@ -113,6 +114,37 @@ def test_missing_labels_at_the_present_rate():
     assert extra is not None
     assert binom.cdf(3 + math.ceil(3 / 40 * extra), 40 + extra, 0.1) <= 0.1
     assert binom.cdf(3 + math.ceil(3 / 40 * (extra - 1)), 40 + extra - 1, 0.1) > 0.1
+
+
+def scanned(failures: int, n: int, alpha: float, delta: float, most: int) -> int | None:
+    """Every number of further labels in turn, with scipy's binomial."""
+    extra = np.arange(most + 1)
+    losses = failures + (-(-failures * extra // n) if n else 0 * extra)
+    count = n + extra
+    passes = np.flatnonzero((losses < count) & (binom.cdf(losses, np.maximum(count, 1), alpha) <= delta))
+    return int(passes[0]) if passes.size else None
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), n=st.integers(0, 500), delta=st.sampled_from([0.01, 0.05, 0.1, 0.3]),
+       alpha=st.sampled_from([0.02, 0.05, 0.1, 0.3]))  # fmt: skip
+def test_missing_labels_are_the_fewest(data, n, delta, alpha):
+    failures, most = data.draw(st.integers(0, int(alpha * n))), 4000
+    found = labels_missing(failures, n, alpha, delta)
+    expected = scanned(failures, n, alpha, delta, most)
+    assert (found if found is None or found <= most else None) == expected
+
+
+def test_missing_labels_where_more_of_them_may_fail_again():
+    assert binom.cdf(36, 372 + 74, 0.1) <= 0.1 < binom.cdf(37, 372 + 75, 0.1)  # the 75th would be a loss
+    assert labels_missing(30, 372, 0.1, 0.1) == scanned(30, 372, 0.1, 0.1, 200) == 74
+
+
+def test_missing_labels_of_rates_near_the_limit_take_no_second():
+    begun = time.perf_counter()
+    assert labels_missing(995, 10_000, 0.1, 0.1) == 583_005
+    assert labels_missing(99_990, 1_000_000, 0.1, 0.1) is None  # more than MOST_LABELS
+    assert time.perf_counter() - begun < 1.0
 
 
 def test_most_tolerated_losses():
@@ -302,6 +334,21 @@ def test_answers_are_never_certified_below_the_line_that_was_in_force():
     assert min(step.threshold for step in found.steps) >= 0.55
     # whether the label is right can be judged whoever answered
     assert certify(audit, bins_of(rng.uniform(0.2, 1, 9000)), ["a"], alpha=0.1).threshold <= 0.21
+
+
+def test_shares_served_are_of_decisions_that_nobody_judged_below_the_support_too():
+    # 1,000 decisions, half above the line; 200 drawn evenly and judged: of the other 800 half are served as well
+    confidence = np.repeat([0.9, 0.2], 500)
+    drawn = np.repeat([0.9, 0.2], 100)
+    audit = audit_of(drawn, np.zeros(200, dtype=bool), threshold=np.full(200, 0.5), is_served=drawn >= 0.5)
+    found = certify(audit, bins_of(confidence), ["a"], alpha=0.1, loss="answer")
+    assert (found.n_labels, found.n_unlabelled) == (100, 800)
+    assert found.step is not None and found.step.share_served == 0.5
+    # answers of another model are no verdict on the label's, yet were judged all the same
+    mixed = audit_of(
+        drawn, np.zeros(200, dtype=bool), threshold=np.full(200, 0.5), is_served=(drawn >= 0.5) & (np.arange(200) % 2 == 0)
+    )  # fmt: skip
+    assert certify(mixed, bins_of(confidence), ["a"], alpha=0.1, loss="answer").n_unlabelled == 800
 
 
 def test_a_log_that_was_judged_whole_can_be_certified_for_answers():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
@@ -189,6 +190,56 @@ def test_tune_under_every_objective(data: Path) -> None:
     assert [name for name, _ in labels["thresholds"]] == list(SEED.label_names)
     assert labels["fallback_share"] <= 0.3
     assert "simple" in run("tune", "--per-label", "--data", data).stdout
+
+
+def test_one_threshold_for_all_is_what_tune_finds(data: Path) -> None:
+    apart = document("tune", "--per-label", "--max-fallback", "0.3", "--data", data)["found"]
+    shared = document("tune", "--max-fallback", "0.3", "--data", data)["found"]
+    assert apart["single_threshold"] == shared["threshold"]
+    assert apart["single_cost_per_1000"] == shared["cost_per_1000"]
+    said = run("tune", "--per-label", "--max-fallback", "0.3", "--data", data).stderr
+    assert "one threshold for all under the same limit: $" in said and f", at {shared['threshold']:g}" in said
+
+
+def test_costs_are_lower_bounds_where_the_classifier_s_is_not_known(data: Path, tmp_path: Path) -> None:
+    known = written(tmp_path / "known", classifier_cost=Decimal("0.00002"))
+    asked = (
+        ("tune",),
+        ("tune", "--per-label"),
+        ("tune", "--objective", "certified", "--alpha", "0.15"),
+        ("tune", "--objective", "cost", "--wrong-usd", "1"),
+    )
+    for folder, is_known in ((known, True), (data, False)):
+        for verb in asked:
+            shown = run(*verb, "--data", folder)
+            figures = re.findall(r"\$[0-9]+\.\d+\+?(?= per 1,000|, at |\n)", shown.stdout + shown.stderr)
+            assert len(figures) >= 2 and all(x.endswith("+") is not is_known for x in figures), shown.output
+            assert ("the classifier's cost is not known for some decisions" not in shown.stderr) is is_known
+            assert document(*verb, "--data", folder)["classifier_known"] is is_known
+
+
+def test_a_range_takes_more_than_a_handful_of_decisions(tmp_path: Path) -> None:
+    writer = Writer(tmp_path, turns=False)
+    writer.log(decision(0, input_tokens=9, output_tokens=9, usage_grade="measured"), SEED)
+    writer.close()
+    found = document("tune", "--data", tmp_path)["found"]
+    assert (found["range"], found["no_range"]) == (None, "it takes 30 decisions of known cost, found 1")
+    shown = run("tune", "--data", tmp_path)
+    assert "not known" in shown.stdout and "no range is given: it takes 30 decisions" in shown.stderr
+
+
+def test_sums_say_how_many_scores_of_other_classifiers_are_in_them(data: Path, tmp_path: Path) -> None:
+    names = ("old/1", "older/1")
+    folder = written(tmp_path / "data", classifier=lambda i: names[i % 2] if i < 400 else "fixed/1")
+    told = "400 scored by other classifiers than the newest (fixed/1): old/1, older/1"
+    for verb in (("sweep",), ("tune",), ("tune", "--per-label"), ("overlap",)):
+        shown = run(*verb, "--data", folder)
+        assert f"of all {N} decisions with scores" in shown.stderr and told in shown.stderr
+        assert document(*verb, "--data", folder)["n_mixed"] == 400
+        assert "scored by other" not in run(*verb, "--data", data).stderr
+    apart = document("overlap", "--more", "--data", folder)
+    assert (apart["n"], apart["n_other"], apart["more"]["n_rows"]) == (N - 400, 400, N - 400)
+    assert "note: 400 decisions are counted apart" in run("overlap", "--more", "--data", folder).stderr
 
 
 def test_an_infeasible_condition_exits_with_4_and_says_why(data: Path, tmp_path: Path) -> None:

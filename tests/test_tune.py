@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_certify import audit_of, bins_of
 
+from router.analysis.calibration import isotonic
 from router.analysis.certify import certify
 from router.analysis.margin_rule import margin_curve, margin_sums
 from router.analysis.rule import confidence_bins
@@ -207,6 +208,54 @@ def test_the_range_covers_what_resampled_rows_give():
     assert high == pytest.approx(np.quantile(optima, 0.975), abs=0.03)
 
 
+def judged_rows(n: int = 900, m: int = 300) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """Calibrated decisions of equal models, places of those judged, and whether their label was right."""
+    source = rng(1)
+    table = rows(n).assign(confidence=np.round(source.uniform(0.3, 1, n), 4))
+    table["l"], table["f"] = (rate * source.gamma(3, 1, n) for rate in (0.001 / 3, 0.011 / 3))
+    drawn = source.permutation(n)[:m]
+    return table, drawn, source.random(m) < table["confidence"].to_numpy()[drawn]
+
+
+def test_a_priced_range_holds_the_error_of_the_judgements():
+    table, drawn, right = judged_rows()
+    rule, price = policy(), {"fallback_usd": 0.005, "wrong_usd": 0.05}
+    confidence = table["confidence"].to_numpy()
+    curve = sweep(cells_of(table), rule)
+    accuracy = accuracy_on_grid(*isotonic(confidence[drawn], right))
+    judged = (confidence[drawn], right)
+    known = cheapest_priced(curve, accuracy, **price, rng=rng(), draws=400).range
+    found = cheapest_priced(curve, accuracy, **price, judged=judged, rng=rng(), draws=400).range
+    verdict, is_judged = np.zeros(len(table), dtype=bool), np.zeros(len(table), dtype=bool)
+    verdict[drawn], is_judged[drawn] = right, True
+    source, optima = rng(8), []
+    for _ in range(120):  # whole decisions with their verdicts, accuracy fitted anew
+        again = source.integers(0, len(table), len(table))
+        told = again[is_judged[again]]
+        refitted = accuracy_on_grid(*isotonic(confidence[told], verdict[told]))
+        optima.append(cheapest_priced(sweep(cells_of(table.iloc[again]), rule), refitted, **price).threshold)
+    assert found == pytest.approx(np.quantile(optima, [0.025, 0.975]), abs=0.05)
+    assert found[1] - found[0] > 2 * (known[1] - known[0])
+    few = cheapest_priced(curve, accuracy, **price, judged=(confidence[:29], right[:29]), rng=rng())
+    assert (few.range, few.no_range) == (None, "it takes 30 judgements, found 29")
+
+
+def test_what_events_are_priced_at_varies_with_the_traffic_too():
+    table, _, _ = judged_rows(600)
+    table["f"] = table["l"]  # events alone: a fallback gains or loses 0.001, by turns along the grid
+    right = np.where(np.arange(10_001) // 10 % 2, 0.45, 0.55)
+    found = cheapest_priced(
+        sweep(cells_of(table), policy()), right, fallback_usd=0.01, wrong_usd=0.02, rng=rng(), draws=400
+    )
+    source, optima = rng(8), []
+    for _ in range(120):
+        again = sweep(cells_of(table.iloc[source.integers(0, len(table), len(table))]), policy())
+        optima.append(cheapest_priced(again, right, fallback_usd=0.01, wrong_usd=0.02).threshold)
+    low, high = np.quantile(optima, [0.025, 0.975])
+    assert high - low > 0.2
+    assert found.range == pytest.approx((low, high), abs=0.05)
+
+
 def test_resampled_sums_have_the_spread_of_resampled_rows():
     table, rule = rows(1500), policy()
     curve = sweep(cells_of(table), rule)
@@ -237,6 +286,8 @@ def test_thresholds_per_label_are_never_dearer_than_a_shared_one():
     assert found.fallback_share == pytest.approx(falls.mean())
     assert found.fallback_share <= 0.35
     assert found.cost_per_1000 < found.single_cost_per_1000
+    shared = cheapest_with_fallback(sweep(cells_of(table), rule), 0.35)
+    assert (found.single_threshold, found.single_cost_per_1000) == (shared.threshold, shared.cost_per_1000)
     assert lines["cheap"] == 0.0  # falling back only costs
     assert lines["dear"] > 0.9  # falling back saves, and there is room for all of them
     assert lines["same"] == 0.0  # unchanged
@@ -248,6 +299,15 @@ def test_labels_are_never_dearer_apart_than_together_and_keep_to_the_limit(most,
     found = label_thresholds(cells_of(rows(120, seed)), policy(0.0), most)
     assert found.cost_per_1000 <= found.single_cost_per_1000 * (1 + 1e-9)
     assert found.fallback_share <= most
+
+
+def test_one_threshold_for_all_is_one_threshold_for_all():
+    table, rule = rows(900), policy(0.55)  # "same" keeps 0.55 apart, and follows the shared one
+    found = label_thresholds(cells_of(table), rule, 0.35)
+    cost, share = tried(table, found.single_threshold, rule)
+    assert found.single_cost_per_1000 == pytest.approx(cost) and share <= 0.35
+    dearer = [tried(table, k / 1000, rule) for k in range(1001)]
+    assert cost == pytest.approx(min(x for x, fell in dearer if fell <= 0.35))
 
 
 def test_a_tight_condition_gives_falling_back_a_price():
@@ -279,11 +339,18 @@ def test_without_costs_there_is_no_optimum(cells):
     assert {x.reason for x in found} == {"not_measured"}
 
 
-@pytest.mark.parametrize("table", [rows(1), rows(40).assign(label="cheap"), rows(40).assign(confidence=0.55)],
-                         ids=["one row", "one label", "equal scores"])  # fmt: skip
-def test_small_logs_have_an_optimum_and_a_range(table):
+@pytest.mark.parametrize("table", [rows(1), rows(29), rows(40).assign(label="cheap"), rows(40).assign(confidence=0.55)],
+                         ids=["one row", "few", "one label", "equal scores"])  # fmt: skip
+def test_small_logs_have_an_optimum_and_from_30_decisions_on_a_range(table):
     found = cheapest_with_fallback(sweep(cells_of(table), policy()), 1.0, rng=rng())
-    assert found.range[0] <= found.threshold <= found.range[1]
+    if len(table) < 30:
+        assert (found.range, found.no_range) == (
+            None,
+            f"it takes 30 decisions of known cost, found {len(table)}",
+        )
+    else:
+        assert found.no_range is None
+        assert found.range[0] <= found.threshold <= found.range[1]
     assert found.plateau[0] <= found.threshold <= found.plateau[1]
     assert isinstance(label_thresholds(cells_of(table), policy(), 1.0).cost_per_1000, float)
 

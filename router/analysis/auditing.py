@@ -61,20 +61,7 @@ def sample(
     -----
     A decision nobody could judge may be a loss; counting it as one keeps the promise true.
     """
-    left_out: list[tuple[int, str]] = []
-    rows = table
-    for keep, why in (
-        (
-            _same(rows["labels_fingerprint"], policy.labels_fingerprint),
-            "of other labels, rubrics or examples",
-        ),
-        (_same(rows["classifier"], classifier), "scored by another classifier"),
-        (_todays_model(rows, policy, loss), "answered by a former model of their label"),
-    ):
-        gone = int(np.sum(~keep[rows.index]))
-        if gone:
-            left_out.append((gone, why))
-        rows = rows[keep[rows.index]]
+    rows, left_out = todays(table, policy, classifier=classifier, loss=loss)
     is_open = rows["verdict"].isna()
     judged = rows[~is_open]
     served = judged[judged["margin"].isna() | (judged["margin"] >= (policy.min_margin or 0.0))]
@@ -92,11 +79,32 @@ def sample(
         n_unsure=int((judged["verdict"] == "unsure").sum()),
         n_open=int(is_open.sum()),
         classifiers=tuple(sorted({str(x) for x in judged["classifier"].dropna()})),
-        left_out=tuple(left_out),
+        left_out=left_out,
         refused=_refused(
             judged, len(rows), len(table), policy, loss, is_pooled=not per_label, partial=partial
         ),
     )
+
+
+def todays(
+    table: pd.DataFrame, policy: Policy, *, classifier: str | None, loss: Loss = "label"
+) -> tuple[pd.DataFrame, tuple[tuple[int, str], ...]]:
+    """The rows of today's labels and classifier (with "answer" of today's models too), and (decisions, why) of those left out."""
+    left_out: list[tuple[int, str]] = []
+    rows = table
+    for keep, why in (
+        (
+            _same(rows["labels_fingerprint"], policy.labels_fingerprint),
+            "of other labels, rubrics or examples",
+        ),
+        (_same(rows["classifier"], classifier), "scored by another classifier"),
+        (_todays_model(rows, policy, loss), "answered by a former model of their label"),
+    ):
+        gone = int(np.sum(~keep[rows.index]))
+        if gone:
+            left_out.append((gone, why))
+        rows = rows[keep[rows.index]]
+    return rows, tuple(left_out)
 
 
 def _same(values: pd.Series, wanted: str | None) -> pd.Series:

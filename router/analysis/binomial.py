@@ -133,26 +133,49 @@ def largest_passing(n: Number, alpha: float, delta: float) -> Number:
 
 
 def labels_missing(failures: int, n: int, alpha: float, delta: float) -> int | None:
-    """Further labels that would certify ``alpha`` if losses went on at the present rate; 0: certified; None: no number does.
+    """Fewest further labels that would certify ``alpha`` if losses went on at the present rate; 0: certified; None: no number does.
 
     The losses expected among the further ones are rounded up, so that the figure is not an optimistic one.
+
+    Notes
+    -----
+    The j-th further loss comes with the label after the (j - 1) n / f-th, so that between two losses more labels only help: the
+    stretch of each j is tried at its last label, and the first that passes holds the answer. One stretch may pass and the next
+    one fail again. Most are ruled out by a bound below the p-value, P(X <= f) >= Phi(-sqrt(2 n D(f / n, alpha))), with D the
+    Kullback-Leibler divergence of two coins (Zubkov and Serov, arXiv 1207.3838, theorem 1).
     """
     if float(p_value(failures, n, alpha)) <= delta:
         return 0
-    rate = failures / n if n else 0.0
-    if rate >= alpha:
+    if failures == 0:
+        more = zero_failures_needed(alpha, delta) - n
+        return more if more <= MOST_LABELS else None
+    if failures >= alpha * n:
         return None
+    start, size, most = 1, 256, MOST_LABELS * failures // n
+    while start <= most:
+        further = np.arange(start, min(start + size, most + 1))
+        losses, last = failures + further, further * n // failures
+        for k in np.flatnonzero(_least_p_value(losses, n + last, alpha) <= delta).tolist():
+            if float(p_value(losses[k], n + last[k], alpha)) <= delta:
+                first = int((further[k] - 1) * n // failures) + 1
+                return _fewest(int(losses[k]), n, first, int(last[k]), alpha, delta)
+        start, size = start + size, size * 2
+    return None
 
-    def certified(extra: int) -> bool:
-        return bool(p_value(failures + ceil(rate * extra - 1e-9), n + extra, alpha) <= delta)
 
-    high = max(zero_failures_needed(alpha, delta), 1)
-    while not certified(high):
-        high *= 2
-        if high > MOST_LABELS:
-            return None
-    low = 0
-    while high - low > 1:
+def _least_p_value(failures: Any, n: Any, alpha: float) -> Any:
+    """A bound that :func:`p_value` is never below, a hundred times as fast; failures between 1 and n - 1, their share below alpha."""
+    from scipy.special import ndtr
+
+    rate = failures / n
+    divergence = rate * np.log(rate / alpha) + (1 - rate) * np.log((1 - rate) / (1 - alpha))
+    return np.where(rate < alpha, ndtr(-np.sqrt(np.maximum(2 * n * divergence, 0.0)) - 1e-6), 0.0)
+
+
+def _fewest(losses: int, n: int, low: int, high: int, alpha: float, delta: float) -> int:
+    """The fewest of ``low`` to ``high`` labels beyond n with which so many losses pass; with ``high`` they do."""
+    while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if certified(middle) else (middle, high)
-    return high
+        passes = float(p_value(losses, n + middle, alpha)) <= delta
+        low, high = (low, middle) if passes else (middle + 1, high)
+    return low

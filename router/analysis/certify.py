@@ -130,8 +130,9 @@ def certify(
     loss : with "answer" only decisions that the label's own model answered count, and no threshold below the highest line that
         was in force among them is tested: under a deterministic rule nobody saw what the model would have said there.
     look : None: the only look at these labels. k: the k-th look at a growing sample; delta is split.
-    holds_audit : the table counts the audit's decisions too; they are taken out of it, so that the order of the tests does
-        not depend on them. Where fewer are left than were judged, all count: by their confidence, never their verdict.
+    holds_audit : the table counts the audit's decisions too; all of them are taken out of it, below the support as well as above,
+        so that the order of the tests does not depend on them and shares are of the decisions that nobody judged. Where fewer
+        are left than were judged, all count: by their confidence, never their verdict.
     whole : all traffic, where ``audit`` and ``unlabelled`` hold only what a margin rule lets pass: shares are of the whole.
 
     Notes
@@ -153,13 +154,13 @@ def certify(
     level = delta if look is None else delta_of_look(delta, look)
     wanted = tuple(labels)
     mine = audit.of(np.isin(audit.label, np.array(wanted, dtype=object)))
-    supported = 0
+    taken, supported = _histogram(mine.confidence) if holds_audit else None, 0
     if loss == "answer":
         if len(mine):
             supported = confidence_bin(float(np.max(mine.threshold)))
         mine = mine.of(mine.is_served & (confidence_bins(mine.confidence) >= supported))
     judged, losses = _histogram(mine.confidence), _histogram(mine.confidence[mine.loss])
-    traffic = _traffic(unlabelled, wanted, judged if holds_audit else None, supported)
+    traffic = _traffic(unlabelled, wanted, taken, judged, supported)
     total = int(traffic.sum())
     served, n, failures = (_from_above(x) for x in (traffic, judged, losses))
     passing = _passing(unlabelled, whole, wanted)
@@ -253,23 +254,31 @@ def _histogram(confidence: np.ndarray) -> Counts:
 
 
 def _traffic(
-    unlabelled: pd.DataFrame, labels: tuple[str, ...], judged: Counts | None, supported: int
+    unlabelled: pd.DataFrame, labels: tuple[str, ...], taken: Counts | None, judged: Counts, supported: int
 ) -> Counts:
-    """Decisions by bin without the judged ones; with them where, above the support, fewer are left than were judged."""
-    table = columns(unlabelled, BINS)
-    mine = np.isin(np.asarray(table["label"], dtype=object), np.array(labels, dtype=object))
-    found = np.bincount(table["bin"][mine], weights=table["n"][mine], minlength=GRID + 1).astype(np.int64)
-    if judged is None:
+    """Decisions by bin without those that were taken for the audit, whether or not this promise uses their verdicts.
+
+    With them where, above the support, fewer are left than were judged.
+    """
+    found = _decisions(unlabelled, labels)
+    if taken is None:
         return found
-    left = np.maximum(found - judged, 0)
+    left = np.maximum(found - taken, 0)
     return left if int(left[supported:].sum()) >= int(judged[supported:].sum()) else found
+
+
+def _decisions(table: pd.DataFrame, labels: tuple[str, ...]) -> Counts:
+    """Decisions of some labels by bin."""
+    held = columns(table, BINS)
+    mine = np.isin(np.asarray(held["label"], dtype=object), np.array(labels, dtype=object))
+    return np.bincount(held["bin"][mine], weights=held["n"][mine], minlength=GRID + 1).astype(np.int64)
 
 
 def _passing(unlabelled: pd.DataFrame, whole: pd.DataFrame | None, labels: tuple[str, ...]) -> float:
     """Share of the labels' decisions that a margin rule lets pass."""
     if whole is None:
         return 1.0
-    n, n_all = (int(_traffic(x, labels, None, 0).sum()) for x in (unlabelled, whole))
+    n, n_all = (int(_decisions(x, labels).sum()) for x in (unlabelled, whole))
     return n / n_all if n_all else 1.0
 
 

@@ -5,6 +5,7 @@ Best is always "best under this objective": a log alone knows costs and shares, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,10 +21,15 @@ STEPS = np.arange(0, GRID + 1, VISIBLE_STEP)
 """Thresholds that are compared, as steps of the grid: every 0.001."""
 
 DRAWS = 100
+MIN_RANGE = 30
+"""Decisions of known cost, and judgements where they count, that a range takes: of fewer, 95 % of anything says nothing."""
+
 FLAT = 0.02
 """A curve that changes by less than this share within 0.1 of a threshold gives no reason to choose there."""
 
 Reason = Literal["not_measured", "infeasible"]
+Draws = Callable[[np.random.Generator], tuple[Floats, NDArray[np.bool_]]]
+"""Values of the objective on resampled traffic, shape (draws, steps), and which of them meet the condition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,8 @@ class Optimum:
     value_per_1000 : USD per 1,000 decisions that the objective counts: model costs, and the prices it puts on events.
     production_value : the same at the threshold in production; None where production does not meet the condition.
     plateau : thresholds around it, all meeting the condition, whose value is at most 1 % more.
-    range : 2.5 and 97.5 % quantiles of the optimum over resampled traffic; None without a generator.
+    range : 2.5 and 97.5 % quantiles of the optimum over resampled traffic (and judgements, where it rests on them); None without a
+        generator, and where ``no_range`` says why there is none.
     is_flat : within 0.1 of it cost changes by under 2 %: choose by other reasons.
     """
 
@@ -47,6 +54,7 @@ class Optimum:
     fallback_share: float
     plateau: tuple[float, float]
     range: tuple[float, float] | None
+    no_range: str | None
     is_flat: bool
 
 
@@ -74,12 +82,13 @@ def cheapest_with_fallback(
             "infeasible",
             f"{share.min():.1%} falls back at every threshold, as labels have thresholds of their own; lower those or allow more",
         )
-    allowed = share <= most
+    values = curve.cost_per_1000[STEPS]
 
-    def resampled_allowed(shares: Floats) -> NDArray[np.bool_]:
-        return np.asarray(shares <= most)
+    def again(rng: np.random.Generator) -> tuple[Floats, NDArray[np.bool_]]:
+        cost, moved = resampled(curve, rng, draws)
+        return values + 1000 * cost / curve.n_priced, np.asarray(share + moved <= most)
 
-    return _optimum(curve, name, curve.cost_per_1000[STEPS], allowed, rng, draws, resampled_allowed)
+    return _optimum(curve, name, values, share <= most, rng, again)
 
 
 def cheapest_certified(
@@ -89,7 +98,7 @@ def cheapest_certified(
 
     All that passed carry it together, so choosing among them by cost takes nothing away from it.
     """
-    name = f"cheapest with certified risk at most {certificate.alpha:g}"
+    name = certified_name(certificate.alpha)
     missing = _unmeasured(curve, name)
     if missing is not None or curve.cost_per_1000 is None:
         return missing or _nothing(name)
@@ -104,7 +113,13 @@ def cheapest_certified(
         reason: Reason = "infeasible" if certificate.is_infeasible else "not_measured"
         return NoOptimum(name, reason, f"no threshold is certified at {certificate.alpha:g}{more}")
     allowed = np.isin(STEPS, [grid_index(t) for t in passed])
-    return _optimum(curve, name, curve.cost_per_1000[STEPS], allowed, rng, draws, None)
+    values = curve.cost_per_1000[STEPS]
+
+    def again(rng: np.random.Generator) -> tuple[Floats, NDArray[np.bool_]]:
+        cost, _ = resampled(curve, rng, draws)
+        return values + 1000 * cost / curve.n_priced, np.broadcast_to(allowed, cost.shape)
+
+    return _optimum(curve, name, values, allowed, rng, again)
 
 
 def cheapest_priced(
@@ -113,6 +128,7 @@ def cheapest_priced(
     *,
     fallback_usd: float = 0.0,
     wrong_usd: float = 0.0,
+    judged: tuple[ArrayLike, ArrayLike] | None = None,
     rng: np.random.Generator | None = None,
     draws: int = DRAWS,
 ) -> Optimum | NoOptimum:
@@ -123,13 +139,18 @@ def cheapest_priced(
     accuracy : chance that the top label is right at each confidence k / 10,000, shape (10,001,), from judged decisions
         (router.analysis.calibration.isotonic); may be None when a wrong route has no price.
     fallback_usd, wrong_usd : USD per decision. A decision whose label goes to the fallback model anyway has neither.
+    judged : confidences of the judged decisions behind ``accuracy``, and whether their label was right, shape (n,) each; the range
+        then holds their error too. None: it takes ``accuracy`` as known.
 
     Notes
     -----
     With calibrated confidences the best line follows from prices alone: fall back iff the chance of a wrong route x its price
     exceeds what falling back costs more (Elkan, The foundations of cost-sensitive learning, IJCAI 2001, section 1.2).
+
+    For the range each draw resamples decisions with what their events are priced at, and fits accuracy again on judgements
+    drawn with replacement (Efron, Bootstrap methods: another look at the jackknife, Annals of Statistics 7, 1979).
     """
-    name = f"least cost with a fallback at ${fallback_usd:g} and a wrong route at ${wrong_usd:g}"
+    name = priced_name(fallback_usd, wrong_usd)
     missing = _unmeasured(curve, name)
     if missing is not None or curve.cost_per_1000 is None:
         return missing or _nothing(name)
@@ -139,17 +160,41 @@ def cheapest_priced(
             "not_measured",
             "no decision was judged, so nothing says how often a route is wrong; judge an audit sample first",
         )
-    total = np.zeros(GRID + 1)
+    total, free = np.zeros(GRID + 1), np.zeros(GRID + 1)
     right = np.ones(GRID + 1) if accuracy is None else np.asarray(accuracy, dtype=np.float64)
     for label in curve.labels:
         if label.same_model:
             continue
         counts = np.diff(label.fallback, append=label.n).astype(np.float64)  # decisions at each bin
-        wrong = np.cumsum((counts * (1 - right))[::-1])[::-1]  # at or above each threshold
-        events = fallback_usd * label.fallback + wrong_usd * wrong
+        events = fallback_usd * label.fallback + wrong_usd * _from_above(counts * (1 - right))
         total += events if label.threshold is None else events[grid_index(label.threshold)]
+        free += counts if label.threshold is None else 0.0
     values = (curve.cost_per_1000 + 1000 * total / curve.n)[STEPS]
-    return _optimum(curve, name, values, np.ones(len(STEPS), dtype=bool), rng, draws, None)
+    allowed = np.ones(len(STEPS), dtype=bool)
+    known = None if wrong_usd == 0 else judged
+
+    def again(rng: np.random.Generator) -> tuple[Floats, NDArray[np.bool_]]:
+        # what falling back adds beside tokens, on the scale of costs, which are those of the priced decisions
+        event = (fallback_usd - wrong_usd * (1 - right)) * curve.n_priced / curve.n
+        cost, _ = resampled(curve, rng, draws, event=event, among=free)
+        moved = values + 1000 * cost / curve.n_priced
+        if known is not None:
+            gone = _accuracy_lost(*known, right, free, rng, draws)
+            moved += 1000 * wrong_usd * gone / curve.n
+        return moved, np.broadcast_to(allowed, moved.shape)
+
+    n_judged = None if known is None else np.size(known[0])
+    return _optimum(curve, name, values, allowed, rng, again, n_judged=n_judged)
+
+
+def priced_name(fallback_usd: float, wrong_usd: float) -> str:
+    """What :func:`cheapest_priced` calls its objective; USD per event."""
+    return f"least cost with a fallback at ${fallback_usd:g} and a wrong route at ${wrong_usd:g}"
+
+
+def certified_name(alpha: float) -> str:
+    """What :func:`cheapest_certified` calls its objective."""
+    return f"cheapest with certified risk at most {alpha:g}"
 
 
 def accuracy_on_grid(at: ArrayLike, accuracy: ArrayLike) -> Floats | None:
@@ -158,8 +203,20 @@ def accuracy_on_grid(at: ArrayLike, accuracy: ArrayLike) -> Floats | None:
     return np.interp(np.arange(GRID + 1) / GRID, x, y) if len(x) else None
 
 
-def resampled(curve: Sweep, rng: np.random.Generator, draws: int = DRAWS) -> tuple[Floats, Floats]:
+def resampled(
+    curve: Sweep,
+    rng: np.random.Generator,
+    draws: int = DRAWS,
+    *,
+    event: Floats | None = None,
+    among: Floats | None = None,
+) -> tuple[Floats, Floats]:
     """How total cost (USD) and fallback share would vary on other traffic of the same kind, shape (draws, steps), as differences.
+
+    Parameters
+    ----------
+    event, among : USD that a fallback adds beside its tokens at each bin, and how many decisions of the bin it is added to; shape
+        (10,001,) each, None: nothing.
 
     Notes
     -----
@@ -173,7 +230,13 @@ def resampled(curve: Sweep, rng: np.random.Generator, draws: int = DRAWS) -> tup
     van der Vaart and Wellner, Weak Convergence and Empirical Processes (1996), section 2.9.
     """
     n = np.maximum(np.diff(curve.fallback[STEPS]).astype(np.float64), 0.0)
-    d, squares = np.diff(curve._moved[STEPS]), np.diff(curve._moved_sq[STEPS])
+    moved, moved_sq = curve._moved, curve._moved_sq
+    if event is not None and among is not None:
+        # sums of d + e and (d + e)^2 from those of d and d^2, with e the same for all of a bin
+        here = np.diff(moved, append=moved[-1])
+        moved = moved + _below(event * among)
+        moved_sq = moved_sq + _below(2 * event * here + event * event * among)
+    d, squares = np.diff(moved[STEPS]), np.diff(moved_sq[STEPS])
     root = np.sqrt(n)
     along = np.divide(d, root, out=np.zeros_like(d), where=root > 0)
     across = np.sqrt(np.maximum(squares - along * along, 0.0))
@@ -193,14 +256,58 @@ def resampled(curve: Sweep, rng: np.random.Generator, draws: int = DRAWS) -> tup
     return cost, fell
 
 
+def _accuracy_lost(
+    confidence: ArrayLike,
+    correct: ArrayLike,
+    right: Floats,
+    among: Floats,
+    rng: np.random.Generator,
+    draws: int,
+) -> Floats:
+    """How many more of the decisions at or above each threshold are wrong by accuracy fitted to judgements drawn again.
+
+    Against ``right``, accuracy by bin, for ``among``, decisions by bin; shape (draws, steps).
+    """
+    from scipy.optimize import isotonic_regression
+
+    at, place = np.unique(np.asarray(confidence, dtype=np.float64), return_inverse=True)
+    hit, n = np.asarray(correct, dtype=np.float64), len(place)
+    used = np.flatnonzero(among)
+    points, weights, step = (
+        used / GRID,
+        among[used],
+        used // VISIBLE_STEP,
+    )  # the last step that it is at or above
+    lost = np.empty((draws, len(STEPS)))
+    for i in range(draws):
+        drawn = rng.integers(0, n, n)
+        count = np.bincount(place[drawn], minlength=len(at)).astype(np.float64)
+        hits = np.bincount(place[drawn], weights=hit[drawn], minlength=len(at))
+        seen = count > 0
+        fit = isotonic_regression(hits[seen] / count[seen], weights=count[seen]).x
+        less = weights * (right[used] - np.interp(points, at[seen], fit))
+        lost[i] = _from_above(np.bincount(step, weights=less, minlength=len(STEPS)).astype(np.float64))
+    return lost
+
+
+def _from_above(values: Floats) -> Floats:
+    return np.asarray(np.cumsum(values[::-1])[::-1])
+
+
+def _below(values: Floats) -> Floats:
+    """Sum over the bins below each threshold."""
+    return np.concatenate([[0.0], np.cumsum(values[:-1])])
+
+
 def _optimum(
     curve: Sweep,
     name: str,
     values: Floats,
     allowed: NDArray[np.bool_],
     rng: np.random.Generator | None,
-    draws: int,
-    allow: object,
+    again: Draws,
+    *,
+    n_judged: int | None = None,
 ) -> Optimum:
     assert curve.cost_per_1000 is not None and curve.fallback_share is not None
     production = grid_index(curve.production)
@@ -210,6 +317,7 @@ def _optimum(
     near = np.abs(STEPS - k) <= 1000
     cost = curve.cost_per_1000[STEPS]
     at_production = int(np.argmin(np.abs(STEPS - production)))
+    no_range = _no_range(curve.n_priced, n_judged)
     return Optimum(
         objective=name,
         threshold=k / GRID,
@@ -218,9 +326,19 @@ def _optimum(
         cost_per_1000=float(cost[place]),
         fallback_share=float(curve.fallback_share[k]),
         plateau=_plateau(open_values, place),
-        range=None if rng is None else _range(curve, values, allowed, rng, draws, allow, production),
+        range=None if rng is None or no_range is not None else _range(*again(rng), production),
+        no_range=None if rng is None else no_range,
         is_flat=bool(np.ptp(cost[near]) < FLAT * abs(cost[place])),
     )
+
+
+def _no_range(n_priced: int, n_judged: int | None) -> str | None:
+    """Why nothing can be said about other traffic, or None."""
+    if n_priced < MIN_RANGE:
+        return f"it takes {MIN_RANGE} decisions of known cost, found {n_priced}"
+    if n_judged is not None and n_judged < MIN_RANGE:
+        return f"it takes {MIN_RANGE} judgements, found {n_judged}"
+    return None
 
 
 def _plateau(values: Floats, place: int) -> tuple[float, float]:
@@ -231,20 +349,9 @@ def _plateau(values: Floats, place: int) -> tuple[float, float]:
     return int(STEPS[low]) / GRID, int(STEPS[high]) / GRID
 
 
-def _range(
-    curve: Sweep,
-    values: Floats,
-    allowed: NDArray[np.bool_],
-    rng: np.random.Generator,
-    draws: int,
-    allow: object,
-    production: int,
-) -> tuple[float, float]:
-    assert curve.fallback_share is not None
-    cost, share = resampled(curve, rng, draws)
-    moved = values + 1000 * cost / max(curve.n_priced, 1)
-    feasible = allow(curve.fallback_share[STEPS] + share) if callable(allow) else allowed
-    moved = np.where(feasible, moved, np.inf)
+def _range(values: Floats, feasible: NDArray[np.bool_], production: int) -> tuple[float, float]:
+    """Quantiles of the optimum over drawn values, shape (draws, steps)."""
+    moved = np.where(feasible, values, np.inf)
     least = moved.min(axis=1, keepdims=True)
     far = np.where(moved <= least + 1e-12 * np.abs(least), np.abs(STEPS - production), np.inf)
     found = STEPS[np.argmin(far, axis=1)] / GRID

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from router.analysis.cells import DenseCells, Floats
-from router.analysis.tune import STEPS, NoOptimum, nearest
+from router.analysis.sweep import sweep
+from router.analysis.tune import STEPS, NoOptimum, Optimum, cheapest_with_fallback, nearest
 from router.policy import GRID, Policy, confidence_bin
 
 
@@ -20,13 +21,16 @@ class LabelThresholds:
     ----------
     fallback_usd : shadow price of a fallback at this limit, USD each; 0 where the limit does not bind.
     cost_per_1000, fallback_share : what they cost and send away together.
-    single_cost_per_1000 : cost of the best threshold that all labels share under the same limit; None: there is none.
+    single_threshold, single_cost_per_1000 : the best threshold that labels share under the same limit, and what it costs; None: there
+        is none. As :func:`~router.analysis.tune.cheapest_with_fallback` finds it: every label follows it, but those that the policy
+        gives a threshold of their own. So it may be cheaper where the limit is used up by labels that keep their threshold here.
     """
 
     thresholds: tuple[tuple[str, float], ...]
     fallback_usd: float
     cost_per_1000: float
     fallback_share: float
+    single_threshold: float | None
     single_cost_per_1000: float | None
 
 
@@ -67,9 +71,8 @@ def label_thresholds(cells: pd.DataFrame, policy: Policy, most: float) -> LabelT
         now=[now[i] for i in free.tolist()],
         room=room,
     )
-    single = search.shared()
     price, places = search.by_price()
-    tried = [search.improved(x) for x in (places, single) if x is not None]
+    tried = [search.improved(x) for x in (places, search.shared()) if x is not None]
     best = min(tried, key=search.total)
     lines = {int(i): int(STEPS[k]) / GRID for i, k in zip(free, best, strict=True)}
     base = dense.label_cost + dense.classifier
@@ -77,6 +80,7 @@ def label_thresholds(cells: pd.DataFrame, policy: Policy, most: float) -> LabelT
     def per_1000(chosen: list[int]) -> float:
         return 1000 * (base + search.total(chosen)) / n_priced
 
+    single = cheapest_with_fallback(sweep(cells, policy), most)
     return LabelThresholds(
         thresholds=tuple(
             (x, lines.get(i, policy.threshold_for(x))) for i, x in enumerate(policy.label_names)
@@ -84,7 +88,8 @@ def label_thresholds(cells: pd.DataFrame, policy: Policy, most: float) -> LabelT
         fallback_usd=price,
         cost_per_1000=per_1000(best),
         fallback_share=(held + search.fell(best)) / n,
-        single_cost_per_1000=None if single is None else per_1000(single),
+        single_threshold=single.threshold if isinstance(single, Optimum) else None,
+        single_cost_per_1000=single.cost_per_1000 if isinstance(single, Optimum) else None,
     )
 
 

@@ -11,12 +11,13 @@ from router.cli.errors import NotEnoughData
 from router.cli.export import chosen, reading
 from router.cli.options import Data, Json, PolicyFile, Since, Until
 from router.cli.output import emit, say, share, table
-from router.cli.promising import Seed
+from router.cli.promising import Seed, audit_document, parts_drawn_from, say_left_out
 from router.cli.reading import _check_threshold, _rules
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from router.analysis.auditing import Sample
     from router.analysis.calibration import Calibration, Meaning
     from router.analysis.sampling import Estimate
 
@@ -41,30 +42,36 @@ def calibration(
     policy: PolicyFile = None,
     json: Json = False,
 ) -> None:
-    """Show whether confidence matches accuracy. From the audit sample, before and after one temperature."""
+    """Show whether confidence matches accuracy. From the audit sample, before and after one temperature.
+
+    Of audit decisions only those that the newest classifier scored for the policy's labels, rubrics and examples count.
+    """
     import numpy as np
 
+    from router.analysis.auditing import sample, todays
     from router.analysis.calibration import calibration as describe
     from router.analysis.calibration import isotonic, isotonic_out_of_fold, meaning
     from router.log import evidence
     from router.log.audits import audit_rows
     from router.log.queries import bins
 
-    rules, _ = _rules(policy, data)
+    rules, book = _rules(policy, data)
     line = rules.threshold if threshold is None else threshold
     _check_threshold(line)
     picked = chosen(since, until)
     with reading(data) as log:
-        everything = evidence.judgements(log, picked)
-        judged = everything[everything["queue"] == "audit"]
+        everything, rows = evidence.judgements(log, picked), audit_rows(log, picked)
+        audit = sample(rows.table, rules, classifier=rows.classifier, partial=True)
+        today, _ = todays(rows.table, rules, classifier=rows.classifier)
+        judged = everything[(everything["queue"] == "audit") & everything["id"].isin(today["id"])]
         if judged.empty:
+            say_left_out(audit)
             raise NotEnoughData(
-                "no decision of the audit queue was judged; draw some with 'routescope review next --queue audit' and give them back with 'routescope feedback'"
+                audit.refused
+                or f"all {audit.n_judged:,} judged audit decisions are unsure: neither right nor wrong"
             )
-        unused = audit_rows(log, picked).table["verdict"]
-        unused = unused[~unused.isin(("right", "wrong"))]
         names, n_scored = evidence.score_labels(log, picked), int(bins(log, picked)["n"].sum())
-        scores = evidence.scored(log, picked, names, (), _rules(policy, data)[1], ids=judged["id"].tolist())
+        scores = evidence.scored(log, picked, names, (), book, ids=judged["id"].tolist())
     confidence = judged["confidence"].to_numpy(dtype=float)
     correct = (judged["verdict"] == "right").to_numpy()
     raw = describe(confidence, correct, rng=np.random.default_rng(seed))
@@ -85,6 +92,7 @@ def calibration(
                 "after": None if mended is None else asdict(mended.after),
                 "meaning": asdict(said),
                 "isotonic": {"confidence": at, "accuracy": accuracy},
+                "audit": audit_document(audit) | {"parts": parts_drawn_from(rows)},
                 "estimate": asdict(estimated),
                 "seed": seed,
             }
@@ -95,12 +103,21 @@ def calibration(
         say(
             f"{name}: accuracy {share(one.accuracy)}, ECE {share(one.ece)} (perfect: {share(one.floor_p95)}), n = {one.n:,}"
         )
-    if len(unused):
-        n_unsure = int((unused == "unsure").sum())
-        say(
-            f"note: {n_unsure:,} unsure and {len(unused) - n_unsure:,} open audit decisions left out: neither right nor wrong"
-        )
+    _say_audit(audit, parts_drawn_from(rows))
     _say(raw, said, estimated, None if mended is None else mended.temperature)
+
+
+def _say_audit(audit: Sample, parts: list[str]) -> None:
+    """What the figures leave out, and which part of the traffic they describe."""
+    if audit.n_unsure or audit.n_open:
+        say(
+            f"note: {audit.n_unsure:,} unsure and {audit.n_open:,} open audit decisions left out: neither right nor wrong"
+        )
+    say_left_out(audit)
+    if parts:
+        say(
+            f"note: audit decisions were drawn from a part of this traffic alone ({' or '.join(parts)}) and describe that part"
+        )
 
 
 def _say(raw: Calibration, said: Meaning, estimated: Estimate, temperature: float | None) -> None:

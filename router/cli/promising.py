@@ -18,6 +18,7 @@ from router.errors import InputError
 if TYPE_CHECKING:
     from router.analysis.auditing import Sample
     from router.analysis.certify import Certificate
+    from router.analysis.judgements import Loss
     from router.analysis.sweep import Sweep
     from router.log.audits import AuditRows
     from router.log.drawn import Traffic
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 UNEVEN = 2.0
 """Chances of being drawn that differ by more than this factor make several samples of one."""
+
+NAMED = 3
+"""How many classifiers a note names."""
 
 Alpha = Annotated[float, typer.Option("--alpha", help="Most of what is served that may be a loss.")]
 Delta = Annotated[float, typer.Option("--delta", help="Chance that the promise is broken, at most.")]
@@ -58,6 +62,14 @@ Look = Annotated[
 Seed = Annotated[
     int, typer.Option("--seed", help="Seed of everything that is drawn; the same seed prints the same.")
 ]
+
+
+class Refused(NotEnoughData):
+    """An audit that nothing may rest on; ``sample`` is what there is of it."""
+
+    def __init__(self, text: str, sample: Sample) -> None:
+        super().__init__(text)
+        self.sample = sample
 
 
 def certify(
@@ -91,13 +103,20 @@ def certify(
     _check_promise(alpha, delta, loss)
     rules, book = _rules(policy, data)
     picked = chosen(since, until, source=source, policy=made_by)
-    with reading(data) as log:
-        curve = sweep(cells(log, picked, rules, book), rules)
-        enough(curve.n, log, picked, "with scores for the policy's labels")
-        found, rests_on = certificates(
-            log, picked, rules, alpha, delta, loss, look, per_label=per_label, partial=partial
-        )
-        first, last = bounds(log, picked)
+    asked = {"alpha": alpha, "delta": delta, "loss": loss, "look": look}
+    try:
+        with reading(data) as log:
+            curve = sweep(cells(log, picked, rules, book), rules)
+            enough(curve.n, log, picked, "with scores for the policy's labels")
+            found, rests_on = certificates(
+                log, picked, rules, alpha, delta, loss, look, per_label=per_label, partial=partial
+            )
+            first, last = bounds(log, picked)
+    except NotEnoughData as error:
+        if json:  # no day it was made on: what refuses is no certificate
+            there = audit_document(error.sample) if isinstance(error, Refused) else None
+            emit(asked | {"audit": there, "certificates": [], "refused": str(error)})
+        raise
     today = datetime.now(UTC).date()
     if json:
         ground = {
@@ -105,28 +124,18 @@ def certify(
             "labels_fingerprint": rules.labels_fingerprint,
             "models": models_of(rules),
         }
-        document = {
-            "alpha": alpha,
-            "delta": delta,
-            "loss": loss,
-            "look": look,
+        document = asked | {
             "made_on": today,
             "ground": ground,
-        }
-        document |= {
             "valid_until": today + timedelta(days=VALID_DAYS),
             "data_from": first,
             "data_until": last,
             "traffic": {"since": picked.start, "until": picked.end, "source": source, "made_by": made_by},
-            "audit": {
-                "drawn": rests_on.n_drawn,
-                "judged": rests_on.n_judged,
-                "unsure": rests_on.n_unsure,
-                "open": rests_on.n_open,
-                "left_out": [{"n": n, "why": why} for n, why in rests_on.left_out],
-            },
+            "audit": audit_document(rests_on),
+            "certificates": [_certificate(x, curve if not per_label else None) for x in found],
+            "refused": None,
         }
-        emit(document | {"certificates": [_certificate(x, curve if not per_label else None) for x in found]})
+        emit(document)
     else:
         _print_certificates(found, rules)
     for one in found:
@@ -168,26 +177,20 @@ def certificates(
 
     One certificate for all labels that share the line, or one for each.
     """
-    from router.analysis.auditing import sample
     from router.analysis.certify import certify as promise
     from router.analysis.certify import certify_labels
     from router.analysis.judgements import LOSSES
-    from router.log.audits import audit_rows, bins_above_margin
+    from router.log.audits import bins_above_margin
     from router.log.evidence import ground
     from router.log.queries import bins
 
     _check_promise(alpha, delta, loss)
     # Labels with a line of their own do not follow the one that is asked about.
     follow = rules.label_names if per_label else tuple(x.name for x in rules.labels if x.threshold is None)
-    rows = audit_rows(log, picked)
-    _say_uneven(rows)
     kind = LOSSES[LOSSES.index(loss)]  # checked above
-    found = sample(
-        rows.table, rules, classifier=rows.classifier, loss=kind, per_label=per_label, partial=partial
-    )
-    _say_sample(found, rows)
+    found, rows = audit_sample(log, picked, rules, loss=kind, per_label=per_label, partial=partial)
     if found.refused is not None:
-        raise NotEnoughData(f"{found.refused}. {_plan(alpha, delta)}")
+        raise Refused(f"{found.refused}. {_plan(alpha, delta)}", found)
     if not follow:
         raise InputError(
             "every label has a threshold of its own, so that none follows the policy's; take --per-label for a promise on each"
@@ -203,26 +206,57 @@ def certificates(
     return (promise(found.audit, traffic, follow, **wanted),), found
 
 
-def _say_sample(found: Sample, rows: AuditRows) -> None:
-    """What was drawn and judged, and what could not be used.
+def audit_sample(
+    log: Log,
+    picked: Filter,
+    rules: Policy,
+    *,
+    loss: Loss = "label",
+    per_label: bool = False,
+    partial: bool = False,
+) -> tuple[Sample, AuditRows]:
+    """The audit sample that a filter picks, made ready for ``rules``, and its rows; says what was drawn and left out.
 
     Raises
     ------
     InputError
         Some of it was drawn from other traffic than is asked about.
     """
+    from router.analysis.auditing import sample
+    from router.log.audits import audit_rows
+
+    rows = audit_rows(log, picked)
+    _say_uneven(rows)
+    found = sample(
+        rows.table, rules, classifier=rows.classifier, loss=loss, per_label=per_label, partial=partial
+    )
+    _say_sample(found, rows)
+    return found, rows
+
+
+def audit_document(found: Sample) -> dict[str, Any]:
+    """What was drawn, judged and left out."""
+    return {
+        "drawn": found.n_drawn,
+        "judged": found.n_judged,
+        "unsure": found.n_unsure,
+        "open": found.n_open,
+        "left_out": [{"n": n, "why": why} for n, why in found.left_out],
+    }
+
+
+def _say_sample(found: Sample, rows: AuditRows) -> None:
+    """What was drawn and judged, and what could not be used; an InputError as in :func:`audit_sample`."""
     if rows.narrower:
-        options = " or ".join(dict.fromkeys(_options(x) for x in rows.narrower))
         raise InputError(
-            f"audit decisions were drawn from a part of this traffic alone, and prove nothing about the rest; certify that part with {options}, "
-            "or choose decisions without them"
+            "audit decisions were drawn from a part of this traffic alone, and prove nothing about the rest; choose that part with "
+            f"{' or '.join(parts_drawn_from(rows))}, or decisions without them"
         )
     if len(rows.table):
         say(
             f"audit: {found.n_drawn:,} drawn, {found.n_judged:,} judged ({found.n_unsure:,} unsure, counted as losses), {found.n_open:,} open"
         )
-    for n, why in found.left_out:
-        say(f"note: {n:,} audit decisions left out: {why}")
+    say_left_out(found)
     if rows.n_unnoted:
         say(
             f"note: the draw of {rows.n_unnoted:,} is not noted in this data folder; whether all of it was judged, and from which "
@@ -230,6 +264,17 @@ def _say_sample(found: Sample, rows: AuditRows) -> None:
         )
     if rows.n_unknown:
         say(f"note: {rows.n_unknown:,} were drawn by a version that did not note from which traffic")
+
+
+def say_left_out(found: Sample) -> None:
+    """Audit decisions of another ground than today's."""
+    for n, why in found.left_out:
+        say(f"note: {n:,} audit decisions left out: {why}")
+
+
+def parts_drawn_from(rows: AuditRows) -> list[str]:
+    """The parts of the traffic that some of an audit was drawn from, as options; empty: all of it was drawn from the whole."""
+    return list(dict.fromkeys(_options(x) for x in rows.narrower))
 
 
 def _options(traffic: Traffic) -> str:
@@ -265,6 +310,34 @@ def say_other(own: Ground) -> None:
             "note: no decision was scored for exactly this policy's labels, rubrics and examples; taken are those for the newest ones, as "
             "if their scores meant the same"
         )
+
+
+def newest_ground(log: Log, picked: Filter, rules: Policy) -> Ground:
+    """The decisions of the newest classifier with scores for a policy's labels, and how many others there are."""
+    from router.log.evidence import ground, newest_classifier
+
+    return ground(log, picked, rules.labels_fingerprint, newest_classifier(log, picked))
+
+
+def say_mixed(own: Ground) -> None:
+    """How many decisions behind sums have scores that mean something else: roll-ups do not tell them apart."""
+    by_others = sum(n for _, n in own.others)
+    told = []
+    if own.others:
+        names = ", ".join(name for name, _ in own.others[:NAMED])
+        more = f" and {len(own.others) - NAMED} more" if len(own.others) > NAMED else ""
+        told.append(
+            f"{by_others:,} scored by other classifiers than the newest ({own.classifier}): {names}{more}"
+        )
+    if own.n_other > by_others:
+        told.append(f"{own.n_other - by_others:,} scored for other labels, rubrics or examples")
+    if told:
+        say(
+            f"note: figures here are of all {own.n:,} decisions with scores, as if these meant the same: {'; '.join(told)}; "
+            "'routescope replay' counts them apart"
+        )
+    if not own.is_asked:
+        say("note: no decision was scored for exactly this policy's labels, rubrics and examples")
 
 
 def _say_uneven(rows: AuditRows) -> None:

@@ -68,6 +68,7 @@ def sweep(
     from router.analysis.sweep import cheapest, operating_point
     from router.analysis.sweep import sweep as sweep_cells
     from router.cli import collisions
+    from router.cli.promising import newest_ground, say_mixed
     from router.log.audits import audit_rows
     from router.log.queries import call_times, cells
 
@@ -82,6 +83,7 @@ def sweep(
         times = Latency(curve, call_times(log, picked))
         by_margin = collisions.margins(log, picked, rules, book) if margins else None
         rows = audit_rows(log, picked)
+        own = newest_ground(log, picked, rules)
     audit = sample(rows.table, rules, classifier=rows.classifier, partial=True)
     judged = None if rows.narrower else quality(audit.audit, rules)
     zones = dead_zones(counted, rules)
@@ -89,9 +91,8 @@ def sweep(
     wanted = threshold or sorted({*DEFAULT_POINTS, curve.production, *([best.threshold] if best else [])})
     points = [operating_point(curve, value) for value in wanted]
     if json:
-        document = _curve_document(curve, full=not threshold) | collisions.beside(
-            curve, rules, zones, by_margin
-        )
+        document = _curve_document(curve, full=not threshold) | {"n_mixed": own.n_other}
+        document |= collisions.beside(curve, rules, zones, by_margin)
         if not threshold:
             document["curve"]["mean_ms"] = times.mean_ms
         shown = [
@@ -108,6 +109,7 @@ def sweep(
         _print_points(points, curve, None if best is None else best.threshold, times, judged)
         collisions.print_beside(curve, rules, zones, by_margin)
     say_ground(curve.n, curve.n_priced, curve.grade)
+    say_mixed(own)
     if not curve.classifier_known and curve.n_priced:
         say(f"note: {bound(missing(False, True))}")
     _say_quality(judged, audit, is_part=bool(rows.narrower))
@@ -188,6 +190,7 @@ def overlap(
     """Which labels the classifier hardly tells apart. With what is at stake."""
     from router.analysis.overlap import overlap as find
     from router.cli import collisions
+    from router.cli.promising import newest_ground, say_mixed, say_other
     from router.log.queries import pairs
 
     if not 0.01 <= close <= 1.0 or abs(close * 100 - round(close * 100)) > 1e-9:
@@ -197,14 +200,21 @@ def overlap(
         raise NotEnoughData("the policy has one label, and it takes two to overlap; add one to the policy")
     picked = chosen(since, until)
     with reading(data) as log:
-        found = find(pairs(log, picked, rules, book), rules.label_names, bound=round(close, 2))
+        own = newest_ground(log, picked, rules)
+        counted = (
+            own.chosen if more else picked
+        )  # every score is read with --more: there they can be told apart
+        found = find(pairs(log, counted, rules, book), rules.label_names, bound=round(close, 2))
         enough(found.n, log, picked, "with two scores")
-        extra = collisions.more_overlap(log, picked, rules, book, found) if more else None
+        extra = collisions.more_overlap(log, counted, rules, book, found) if more else None
+    say_ground_of = say_other if more else say_mixed
     if json:
         document = _fields(found, skip=("matrix", "margins")) | {
-            "pairs": [asdict(pair) for pair in found.pairs]
+            "n_other" if more else "n_mixed": own.n_other,
+            "pairs": [asdict(pair) for pair in found.pairs],
         }
         emit(document | ({} if extra is None else {"more": extra}))
+        say_ground_of(own)
         return
     table(
         ("labels", "decisions", "close", "close rate", "at stake"),
@@ -224,6 +234,7 @@ def overlap(
         f"{found.n_close:,} of {found.n:,} decisions ({share(found.close_rate)}) have a margin below {found.bound:g}; "
         "close rates are shares of all decisions; at stake: by how much spend would change had each gone to its other label's model"
     )
+    say_ground_of(own)
     if extra is not None:
         collisions.print_more(extra)
 

@@ -177,13 +177,17 @@ def newest_classifier(log: Log, chosen: Filter) -> str | None:
 class Ground:
     """Decisions whose scores mean the same: of one classifier, for one set of labels, rubrics and examples.
 
-    ``chosen`` picks them; ``n_other`` with scores are of another ground. ``is_asked``: it is the label set that was asked for;
-    else the log has none of that, and it is the newest one's.
+    ``chosen`` picks them; of the ``n`` with scores ``n_other`` are of another ground. ``is_asked``: it is the label set that was
+    asked for; else the log has none of that, and it is the newest one's. ``classifier`` is the one that was asked for, and
+    ``others`` (name, decisions) those of ``n_other`` that another one scored, most first.
     """
 
     chosen: Filter
+    n: int
     n_other: int
     is_asked: bool
+    classifier: str | None
+    others: tuple[tuple[str, int], ...]
 
 
 def ground(log: Log, chosen: Filter, label_set: str, classifier: str | None) -> Ground:
@@ -197,9 +201,15 @@ def ground(log: Log, chosen: Filter, label_set: str, classifier: str | None) -> 
     mine = [x for x in rows if classifier is None or x[0] in (None, classifier)]
     is_asked = any(x[1] in (None, label_set) for x in mine) or not mine
     wanted = label_set if is_asked else mine[0][1]
-    n_other = sum(x[2] for x in rows) - sum(x[2] for x in mine if x[1] in (None, wanted))
+    n = sum(x[2] for x in rows)
+    n_other = n - sum(x[2] for x in mine if x[1] in (None, wanted))
     narrowed = replace(chosen, classifier=classifier, label_set=wanted) if n_other else chosen
-    return Ground(narrowed, n_other, is_asked)
+    others: dict[str, int] = {}
+    for name, _, many, _ in rows:
+        if classifier is not None and name not in (None, classifier):
+            others[str(name)] = others.get(str(name), 0) + int(many)
+    most_first = tuple(sorted(others.items(), key=lambda x: (-x[1], x[0])))
+    return Ground(narrowed, int(n), int(n_other), is_asked, classifier, most_first)
 
 
 def rested_on(log: Log, chosen: Filter) -> tuple[tuple[str, ...], tuple[str, ...]]:
