@@ -18,9 +18,8 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import state
-from router.analysis.auditing import Sample, sample
+from router.analysis.auditing import Sample, right_or_wrong, sample
 from router.analysis.calibration import BINS, Calibration, calibration
-from router.analysis.judgements import Judgements
 from router.analysis.lengths import LengthRatio
 from router.analysis.lengths import length_ratios as length_ratios_of
 from router.analysis.quality import Quality
@@ -29,7 +28,6 @@ from router.errors import LogLocked, PolicyError
 from router.log import judged as judging
 from router.log import queries
 from router.log.audits import audit_rows
-from router.log.evidence import judgements
 from router.log.owner import local_owner
 from router.log.queries import Filter
 from router.log.reader import Log, open_log
@@ -315,9 +313,9 @@ def holds_prompts(chosen: Filter) -> bool:
     return judging.holds_prompts(get_log(), chosen)
 
 
-def reliability(chosen: Filter) -> Calibration:
+def reliability(chosen: Filter, policy: Policy) -> Calibration:
     """How confidence agrees with what auditors said; empty before the first audit judgement. Read anew at each judgement."""
-    return _cached(_reliability, judging.n_feedback(get_log()), chosen)
+    return _cached(_reliability, judging.n_feedback(get_log()), chosen, policy)
 
 
 def quality(chosen: Filter, policy: Policy) -> tuple[Quality | None, Sample, bool]:
@@ -457,10 +455,14 @@ def _page(data: str, edition: str, chosen: Filter, policy: Policy, number: int) 
 
 
 @_query
-def _reliability(data: str, edition: str, feedback: int, chosen: Filter) -> Calibration:
-    audit = Judgements.from_table(judgements(get_log(), chosen)).audit
+def _reliability(data: str, edition: str, feedback: int, chosen: Filter, policy: Policy) -> Calibration:
+    rows = audit_rows(get_log(), chosen)
+    audit = right_or_wrong(rows.table, policy, classifier=rows.classifier)
     bins = max(min(len(audit) // PER_BIN, BINS), 1)
-    return calibration(audit.confidence, ~audit.loss, rng=np.random.default_rng(0), bins=bins)
+    correct = (audit["verdict"] == "right").to_numpy()
+    return calibration(
+        audit["confidence"].to_numpy(dtype=float), correct, rng=np.random.default_rng(0), bins=bins
+    )
 
 
 @_query

@@ -408,3 +408,11 @@ def test_what_nobody_could_judge_is_priced_as_wrong(tmp_path: Path) -> None:
     assert priced - free == pytest.approx(
         1000 * 0.05 * 0.5 * 0.75, rel=0.2
     )  # half are wrong, a quarter is "creative"
+
+
+def test_report_and_calibration_describe_the_same_rows_when_the_classifier_changed(tmp_path: Path) -> None:
+    folder = written(tmp_path / "data", classifier=lambda i: "old" if i < 800 else "new")
+    found = document("calibration", "--data", folder)
+    report = document("report", "--data", folder)["quality"]
+    assert 0 < report["n_audit"] == found["raw"]["n"] < report["n_judged"]
+    assert report["calibration"]["accuracy"] == found["raw"]["accuracy"]

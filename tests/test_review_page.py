@@ -214,7 +214,7 @@ def test_labels_and_threshold_take_up_an_audit(data: Path) -> None:
     assert "80.0 % of 50 audited labels are right" in words(open_page("labels"))
     assert "80.0 % of 50 audited labels are right" in words(open_page("threshold"))
     deadline = time.monotonic() + 10
-    while loaders.reliability(Filter()).n != 50 and time.monotonic() < deadline:
+    while loaders.reliability(Filter(), state.production_policy()).n != 50 and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert loaders.reliability(Filter()).accuracy == pytest.approx(0.8)
-    assert all(x.n >= 20 for x in loaders.reliability(Filter()).bins)
+    assert loaders.reliability(Filter(), state.production_policy()).accuracy == pytest.approx(0.8)
+    assert all(x.n >= 20 for x in loaders.reliability(Filter(), state.production_policy()).bins)

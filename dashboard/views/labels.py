@@ -225,7 +225,7 @@ def main() -> None:
     with left:
         margin_card(found)
     with right:
-        honesty_card(policy, loaders.reliability(chosen))
+        honesty_card(policy, loaders.reliability(chosen, policy))
 
 
 main()

@@ -107,6 +107,12 @@ def todays(
     return rows, tuple(left_out)
 
 
+def right_or_wrong(table: pd.DataFrame, policy: Policy, *, classifier: str | None) -> pd.DataFrame:
+    """Audit rows of today's ground with a verdict that is one: what calibration is measured on ("unsure" is neither)."""
+    rows, _ = todays(table, policy, classifier=classifier)
+    return rows[rows["verdict"].isin(("right", "wrong"))]
+
+
 def _same(values: pd.Series, wanted: str | None) -> pd.Series:
     """Rows of an import may not say; they are kept."""
     return values.isna() | (values == wanted) if wanted is not None else pd.Series(True, index=values.index)

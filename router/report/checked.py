@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from router.analysis.auditing import sample
+from router.analysis.auditing import right_or_wrong, sample
 from router.analysis.binomial import labels_needed, zero_failures_needed
 from router.analysis.calibration import calibration, isotonic_out_of_fold, meaning
 from router.analysis.certify import certify
-from router.analysis.judgements import Judgements
 from router.analysis.lapse import VALID_DAYS
 from router.analysis.sweep import operating_point
 from router.log import evidence, queries
@@ -35,7 +34,8 @@ def quality(
     power of 80 %.
     """
     table = evidence.judgements(log, chosen)
-    audit = Judgements.from_table(table).audit
+    rows = audit_rows(log, chosen)
+    audit = right_or_wrong(rows.table, policy, classifier=rows.classifier)
     found: dict[str, Any] = {
         "n_judged": int(table["id"].nunique()),
         "n_audit": len(audit),
@@ -53,7 +53,8 @@ def quality(
     }
     if len(audit) == 0:
         return found
-    confidence, correct = audit.confidence, ~audit.loss
+    confidence = audit["confidence"].to_numpy(dtype=float)
+    correct = (audit["verdict"] == "right").to_numpy()
     rng = np.random.default_rng(wishes.seed)
     found["calibration"] = calibration(confidence, correct, rng=rng)
     after = isotonic_out_of_fold(confidence, correct, rng=np.random.default_rng(wishes.seed))
