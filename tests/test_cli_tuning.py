@@ -529,6 +529,47 @@ def test_overlap_tells_what_merging_would_do(data: Path) -> None:
     assert "sum to 1" in shown.stderr
 
 
+def test_overlap_replay_and_diff_merge_by_one_rule(data: Path, tmp_path: Path) -> None:
+    now = document("replay", "--data", data)["cost_per_1000"]
+    merges = document("overlap", "--more", "--data", data)["more"]["merges"]
+    with open_log(data) as log:
+        rows = log.rows("SELECT top_label, count(*) FROM decisions GROUP BY ALL")
+    often = dict(rows)
+    assert any(x["names"] != [x["first"], x["second"]] for x in merges)
+    for x in merges:
+        one, other = x["names"]
+        assert often[one] >= often[other]
+        assert x["model"] == SEED.by_name[one].model
+        merge = ("--merge", ",".join(x["names"]), "--data", data)
+        assert document("replay", *merge)["cost_per_1000"] - now == pytest.approx(x["cost_change"])
+        found = document("policy", "diff", *merge)
+        assert found["new_cost"] - found["old_cost"] == pytest.approx(x["cost_change"])
+        assert f"answers ({one} + {other}: {x['model']})" in run("replay", *merge).stderr
+    shown = run("overlap", "--more", "--data", data)
+    assert "change in USD per 1,000" in shown.stdout and "answered by" in shown.stdout
+    assert (
+        "merged scores are added (they sum to 1); the model of the label named first answers" in shown.stderr
+    )
+    lines = [x.split() for x in shown.stdout.splitlines()]
+    for x in merges:
+        (line,) = [y for y in lines if y[:3] == [x["names"][0], "+", x["names"][1]]]
+        assert line[3] == x["model"] and line[-1].startswith("+$" if x["cost_change"] > 0 else "-$")
+    html = tmp_path / "report.html"
+    assert run("report", "-o", html, "--data", data).exit_code == 0
+    text = html.read_text(encoding="utf-8")
+    assert "If one label: answered by" in text and "the model of the more frequent label answers" in text
+
+
+def test_what_a_margin_rule_adds_is_signed(data: Path) -> None:
+    points = document("sweep", "--margins", "--data", data)["margins"]["points"]
+    shown = run("sweep", "--margins", "--data", data).stdout
+    assert "change in USD per 1,000" in shown
+    assert points[-1]["cost_per_1000"] != 0
+    sign = "+$" if points[-1]["cost_per_1000"] > 0 else "-$"
+    (line,) = [x for x in shown.splitlines() if x.split()[:1] == ["0.2"] and "±" in x and x.count("%") == 1]
+    assert sign in line
+
+
 def test_overlap_and_a_diff_show_prompts_that_the_log_stores(data: Path, tmp_path: Path) -> None:
     leaning = {"simple": 0.6, "coding": 0.3, "reasoning": 0.06, "creative": 0.04}
     other = leaning | {"coding": 0.04, "creative": 0.3}

@@ -378,6 +378,15 @@ def test_merging_two_labels_that_share_belief_takes_decisions_out_of_the_fallbac
     assert effect.fallback_after == pytest.approx(np.mean(merged.max(axis=1) < 0.55))
     top = found.scores.argmax(axis=1)
     assert effect.model == ("big" if (top == 1).sum() >= (top == 0).sum() else "small")
+    # One rule: the label named first lends its model, and the more frequent one is named first.
+    for found_by in (effect, merge_effect(found, policy(), "cheap", "dear")):
+        assert (found_by.names, found_by.model) == ((effect.kept, effect.names[1]), effect.model)
+        assert policy().by_name[found_by.kept].model == found_by.model
+        merges = {found_by.kept: found_by.names}
+        new = merged_policy(policy(), merges)
+        assert found_by.cost_after == pytest.approx(replay(found.merged(merges), new).cost_per_1000)
+        diff = policy_diff(found, policy(), new, merges=merges)
+        assert found_by.cost_change == pytest.approx(diff.new_cost - diff.old_cost)
     models = np.where(
         merged.max(axis=1) < 0.55, "middle", np.where(merged.argmax(axis=1) == 0, effect.model, "middle")
     )

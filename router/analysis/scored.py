@@ -143,23 +143,17 @@ def in_parts(rows: Scored | Iterable[Scored]) -> Iterable[Scored]:
     return (rows,) if isinstance(rows, Scored) else rows
 
 
-def merged_policy(
-    policy: Policy, merges: Mapping[str, Sequence[str]], models: Mapping[str, str] | None = None
-) -> Policy:
+def merged_policy(policy: Policy, merges: Mapping[str, Sequence[str]]) -> Policy:
     """A policy whose labels are made one as in :meth:`Scored.merged`.
 
-    A new label has the model and rubric of the first of its labels, unless ``models`` names a model for it.
-    A line that a merged label had of its own belonged to that label: the new one follows the policy's.
+    A new label has the model and rubric of the first of its labels. A line that a merged label had of its own belonged to that label: the new one follows the policy's.
     """
     first = {parts[0]: name for name, parts in merges.items()}
     gone = {x for parts in merges.values() for x in parts}
     labels: list[Label] = []
     for label in policy.labels:
         if label.name in first:
-            name = first[label.name]
-            labels.append(
-                replace(label, name=name, model=(models or {}).get(name, label.model), threshold=None)
-            )
+            labels.append(replace(label, name=first[label.name], threshold=None))
         elif label.name not in gone:
             labels.append(label)
     return replace(policy, labels=tuple(labels))

@@ -107,7 +107,7 @@ def policy_diff(
     if threshold is not None:
         _say_kept(old)
     if how is not None:
-        say_merge(how)
+        say_merge(how, merges, old)
         if toml:
             say("note: a merge changes labels and rubrics, which a patch cannot; edit the policy by hand")
 

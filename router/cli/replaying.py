@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,7 +30,7 @@ Merge = Annotated[
         "--merge",
         metavar="A,B",
         show_default=False,
-        help="Make labels one, under the first one's name; repeatable. Scores that sum to 1 are added, else the larger counts.",
+        help="Make labels one, with the first one's name and model; repeatable. Scores that sum to 1 are added, else the larger counts.",
     ),
 ]
 
@@ -112,7 +112,7 @@ def replay(
             "answered is in no log. Without exploration a log certifies raising a threshold, never lowering it"
         )
     if how is not None:
-        say_merge(how)
+        say_merge(how, merges, rules)
     say_reproduction(check)
     if worth is not None:
         _say_value(worth)
@@ -161,10 +161,16 @@ def read_merges(given: list[str] | None, rules: Policy) -> dict[str, tuple[str, 
     return merges
 
 
-def say_merge(how: How) -> None:
-    """How the scores of merged labels became one."""
+def say_merge(
+    how: How, merges: Mapping[str, Sequence[str]] | None = None, rules: Policy | None = None
+) -> None:
+    """How the scores of merged labels became one, and which model answers; ``merges`` of ``rules`` are named with theirs."""
     way = "added (they sum to 1)" if how == "sum" else "the larger of each (they do not sum to 1)"
-    say(f"merged scores are {way}")
+    text = f"merged scores are {way}; the model of the label named first answers"
+    if merges and rules is not None:
+        models = ", ".join(f"{' + '.join(x)}: {rules.by_name[x[0]].model}" for x in merges.values())
+        text += f" ({models})"
+    say(text)
 
 
 def say_reproduction(check: Reproduction) -> None:
