@@ -409,6 +409,8 @@ def test_what_another_classifier_scored_is_counted_apart(tmp_path: Path) -> None
     found = document("replay", "--data", folder)
     assert (found["n"], found["n_other"]) == (N - old, old)
     assert found["reproduction"]["n"] == N  # what was logged is checked whoever scored it
+    diff = document("policy", "diff", "-t", "0.8", "--data", folder)
+    assert (diff["total"]["n"], diff["n_other"]) == (N - old, old)
     (one,) = document("certify", "--alpha", "0.15", "--data", folder)["certificates"]
     with open_log(folder) as log:
         audited = log.rows(
@@ -422,8 +424,8 @@ def test_what_another_classifier_scored_is_counted_apart(tmp_path: Path) -> None
         one["threshold"],
         one["n_unlabelled"],
     )
-    for verb in ("replay", "certify"):
-        assert f"note: {old} decisions are counted apart" in run(verb, "--data", folder).stderr
+    for verb in (("replay",), ("certify",), ("policy", "diff", "-t", "0.8")):
+        assert f"note: {old} decisions are counted apart" in run(*verb, "--data", folder).stderr
     labels = tuple(replace(x, rubric="in other words") if x.name == "coding" else x for x in SEED.labels)
     reworded = tmp_path / "reworded.toml"
     reworded.write_text(replace(SEED, labels=labels).to_toml(), encoding="utf-8")

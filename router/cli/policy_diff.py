@@ -14,6 +14,7 @@ from router.cli.export import chosen, reading
 from router.cli.options import Data, Json, PolicyFile, Since, Until
 from router.cli.output import emit, money, say, share, shortened, table, with_half
 from router.cli.pairing import read_text
+from router.cli.promising import say_other
 from router.cli.reading import _rules, enough
 from router.cli.replaying import Merge, merge_way, read_merges, say_merge, scored_rows
 from router.errors import InputError
@@ -87,9 +88,10 @@ def policy_diff(
     models = tuple(dict.fromkeys((*old.model_names, *candidate.model_names)))
     picked = chosen(since, until)
     with reading(data) as log:
-        how = merge_way(log, picked, old.label_names) if merges else None
-        lengths = evidence.prompt_lengths(log, picked, old.label_names)
-        parts = scored_rows(log, picked, old.label_names, models, book)
+        own = evidence.ground(log, picked, old.labels_fingerprint, evidence.newest_classifier(log, picked))
+        how = merge_way(log, own.chosen, old.label_names) if merges else None
+        lengths = evidence.prompt_lengths(log, own.chosen, old.label_names)
+        parts = scored_rows(log, own.chosen, old.label_names, models, book)
         found = compare(parts, old, candidate, merges=merges, how=how, lengths=lengths)
         enough(found.total.n, log, picked, "with a score for each label of the policy")
         prompts = evidence.prompts(log, [x.id for x in found.flips[:SHOWN]])
@@ -100,9 +102,10 @@ def policy_diff(
             nl=False,
         )
     elif json:
-        emit(asdict(found) | {"worse": [x.name for x in found.worse]})
+        emit(asdict(found) | {"n_other": own.n_other, "worse": [x.name for x in found.worse]})
     else:
         _print_diff(found, prompts)
+    say_other(own)
     _say_diff(found)
     if threshold is not None:
         _say_kept(old)
