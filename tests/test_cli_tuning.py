@@ -21,6 +21,7 @@ from router.analysis.judgements import Judgements
 from router.analysis.sweep import sweep
 from router.analysis.tune import cheapest_with_fallback
 from router.cli.app import app
+from router.cli.output import money
 from router.log import evidence, open_log
 from router.log.owner import ingest_now
 from router.log.queries import Filter, bins, cells
@@ -441,6 +442,32 @@ def test_replay_takes_other_prices(data: Path, tmp_path: Path) -> None:
     priced.write_text(SEED.to_toml().split("[models")[0] + models, encoding="utf-8")
     found = document("replay", "--policy", priced, "--data", data)
     assert found["cost_usd"] == pytest.approx(sum(100 + i % 90 for i in range(N)) * 1000 / 1e6)
+
+
+@pytest.mark.parametrize("cost", [None, Decimal("0"), Decimal("0.0002")], ids=str)
+def test_replay_diff_and_sweep_cost_the_same_at_the_same_point(cost: Decimal | None, tmp_path: Path) -> None:
+    folder = written(tmp_path / "data", classifier_cost=cost)
+    plus = "+" if cost is None else ""
+    here, there = document("sweep", "-t", "0.55", "-t", "0.8", "--data", folder)["points"]
+    other = tmp_path / "other.toml"
+    other.write_text(SEED.with_threshold(0.8).to_toml(), encoding="utf-8")
+    for point, more in ((here, ()), (there, ("--policy", other))):
+        found = document("replay", *more, "--data", folder)
+        assert found["cost_per_1000"] == pytest.approx(point["cost_per_1000"], rel=1e-9)
+        assert found["cost_half"] == (None if cost is None else pytest.approx(point["cost_half"]))
+        assert found["classifier_known"] == (cost is not None)
+        if cost is not None:
+            assert found["classifier_usd"] == pytest.approx(N * float(cost))
+        shown = run("replay", *more, "--data", folder)
+        assert f"{money(found['cost_per_1000'])}{plus}" in shown.stdout
+        assert ("+" in shown.stdout) == (cost is None)
+        assert ("the classifier's cost is not known for some decisions" in shown.stderr) == (cost is None)
+    diff = document("policy", "diff", "-t", "0.8", "--data", folder)
+    assert diff["old_cost"] == pytest.approx(here["cost_per_1000"], rel=1e-9)
+    assert diff["new_cost"] == pytest.approx(there["cost_per_1000"], rel=1e-9)
+    said = run("policy", "diff", "-t", "0.8", "--data", folder).stderr
+    assert f"{money(diff['old_cost'])}{plus} before, {money(diff['new_cost'])}{plus} after" in said
+    assert ("the classifier's cost is not known for some decisions" in said) == (cost is None)
 
 
 def test_replay_weighs_choices_that_were_drawn(tmp_path: Path) -> None:

@@ -41,7 +41,15 @@ def policy(threshold: float = 0.55, **more) -> Policy:
     return Policy(labels, threshold=threshold, fallback_model="middle", **({"baseline": "big"} | more))
 
 
-def rows(n: int = 300, seed: int = 1, *, scores=None, simplex: bool = True, priced: float = 1.0) -> Scored:
+def rows(
+    n: int = 300,
+    seed: int = 1,
+    *,
+    scores=None,
+    simplex: bool = True,
+    priced: float = 1.0,
+    asked: object = 0.0,
+) -> Scored:
     rng = np.random.default_rng(seed)
     if scores is None:
         scores = rng.gamma(0.6, 1, (n, 3))
@@ -63,6 +71,7 @@ def rows(n: int = 300, seed: int = 1, *, scores=None, simplex: bool = True, pric
             "prompt_chars": rng.integers(10, 900, n),
             "source": rng.choice(["router", "cli"], n),
             "propensity": np.nan,
+            "classifier_cost": asked,
         }
         | {f"score:{name}": scores[:, i] for i, name in enumerate(policy().label_names)}
         | {f"cost:{name}": RATE[name] * size for name in MODELS}
@@ -162,6 +171,36 @@ def test_costs_that_are_not_known_are_left_out_and_counted():
     assert (none.n_priced, none.cost_usd, none.cost_per_1000) == (0, None, None)
 
 
+def test_what_the_classifier_cost_is_in_every_cost_and_in_no_change():
+    free, found = rows(200, priced=0.5), rows(200, priced=0.5, asked=np.arange(200) / 1e5)
+    priced = ~np.isnan(found.costs[:, 0])
+    more = 1000 * np.mean(np.arange(200)[priced]) / 1e5
+    one, two = replay(free, policy()), replay(found, policy())
+    assert two.cost_per_1000 == pytest.approx(one.cost_per_1000 + more)
+    assert two.classifier_usd == pytest.approx(more * two.n_priced / 1000)
+    assert two.classifier_known and two.cost_half == one.cost_half
+    before, after = (policy_diff(x, policy(0.4), policy(0.8)) for x in (free, found))
+    assert after.old_cost == pytest.approx(before.old_cost + more)
+    assert after.new_cost == pytest.approx(before.new_cost + more)
+    for name in ("total", "segments", "moves", "flips", "cost_half", "savings_change", "savings_half"):
+        assert getattr(before, name) == getattr(after, name)
+
+
+def test_a_classifier_s_cost_that_the_log_lacks_makes_costs_a_lower_bound():
+    found = rows(200, asked=np.where(np.arange(200) < 9, np.nan, 0.001))
+    again = replay(found, policy())
+    assert (again.classifier_known, again.cost_half) == (False, None)
+    assert again.classifier_usd == pytest.approx(0.191)
+    diff = policy_diff(found, policy(0.4), policy(0.8))
+    assert not diff.classifier_known and diff.cost_half > 0  # both sides lack the same
+    assert "the classifier's cost is not known for some decisions" in toml_patch(
+        diff, policy(0.4), policy(0.8)
+    )
+    assert f"{diff.old_cost:.4g}+ -> {diff.new_cost:.4g}+, " in toml_patch(diff, policy(0.4), policy(0.8))
+    known = policy_diff(rows(200), policy(0.4), policy(0.8))
+    assert "+ ->" not in toml_patch(known, policy(0.4), policy(0.8))
+
+
 def test_a_policy_with_labels_in_another_order_reads_the_same_scores():
     turned = replace(policy(), labels=policy().labels[::-1])
     assert replay(rows(), turned).models == replay(rows(), policy()).models
@@ -184,7 +223,9 @@ def test_merged_labels_add_where_scores_sum_to_1_and_take_the_larger_where_not()
 def test_rows_without_a_score_for_each_label_are_left_out():
     scores = np.array([[0.7, 0.2, 0.1], [np.nan, 0.6, 0.4]])
     table = pd.DataFrame({x: ["1", "2"] for x in ("id", "model_chosen", "cause", "policy", "source")})
-    table = table.assign(decided_at=START, prompt_chars=3, propensity=np.nan, **{"cost:small": 0.1})
+    table = table.assign(
+        decided_at=START, prompt_chars=3, propensity=np.nan, classifier_cost=0.0, **{"cost:small": 0.1}
+    )
     table = table.assign(**{f"score:{x}": scores[:, i] for i, x in enumerate(policy().label_names)})
     found = Scored.from_table(table, policy().label_names, ("small",))
     assert (len(found), found.n_left_out) == (1, 1)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from router.analysis.cells import Floats
 from router.analysis.estimates import known, mean_half_width, ratio_half_width
 from router.analysis.rule import Choices
+from router.analysis.savings import bound, missing
 from router.analysis.scored import How, Scored, in_parts
 from router.analysis.sweep import MIN_CHANGED
 from router.policy import Policy
@@ -83,7 +84,8 @@ class PolicyDiff:
     ----------
     total : all decisions. ``by_label``: by top label under the old policy. ``moves``: by model, most first.
     segments : parts by label, prompt length and source. ``worse``: those of them that get dearer.
-    old_cost, new_cost : USD per 1,000 priced decisions. ``savings_change``, ``savings_half``: of the savings share against
+    old_cost, new_cost : USD per 1,000 priced decisions, the classifier's logged cost included: the same on both sides, so that no
+        change holds any of it. Unless ``classifier_known`` some of it is not in the log, and both are lower bounds. ``savings_change``, ``savings_half``: of the savings share against
         ``baseline``; None without one.
     first, last : days of the decisions. ``flips``: up to 20 changing decisions, largest change of cost first.
     """
@@ -97,6 +99,7 @@ class PolicyDiff:
     old_cost: float | None
     new_cost: float | None
     cost_half: float | None
+    classifier_known: bool
     baseline: str | None
     savings_change: float | None
     savings_half: float | None
@@ -141,6 +144,7 @@ def policy_diff(
     for part in in_parts(rows):
         sums.add(part, part.merged(merges, how) if merges else part)
     total, n_priced = sums.change("all"), int(sums.costs[0])
+    before = float(sums.costs[1] + sums.costs[3])
     savings, savings_half = sums.savings()
     return PolicyDiff(
         old=old.fingerprint,
@@ -149,9 +153,10 @@ def policy_diff(
         by_label=tuple(replace(sums.change(f"label {x}"), name=x) for x in old.label_names),
         moves=sums.moved(),
         segments=tuple(sums.change(name) for name in sums.segments() if sums.parts[name][0]),
-        old_cost=1000 * float(sums.costs[1]) / n_priced if n_priced else None,
-        new_cost=1000 * float(sums.costs[1] + sums.costs[2]) / n_priced if n_priced else None,
+        old_cost=1000 * before / n_priced if n_priced else None,
+        new_cost=1000 * (before + float(sums.costs[2])) / n_priced if n_priced else None,
         cost_half=None if total.cost_half is None or not n_priced else 1000 * total.cost_half / n_priced,
+        classifier_known=not sums.costs[4],
         baseline=new.baseline,
         savings_change=savings,
         savings_half=savings_half,
@@ -204,7 +209,8 @@ class _Sums:
     """What two policies differ in, added up part by part.
 
     ``parts`` holds by name: decisions, crossing, changing, old and new fallbacks, priced, and sums of d and d^2, where d is USD
-    under the new policy minus USD under the old one. ``costs``: priced, sums of old cost and of d. ``base``: n and five sums
+    under the new policy minus USD under the old one. ``costs``: priced, sums of old cost, of d and of the
+    classifier's cost, and how many lack that. ``base``: n and five sums
     for the savings share.
     """
 
@@ -214,7 +220,7 @@ class _Sums:
         self.lengths = list(pairwise(edges)) if len(edges) > 2 else []
         self.parts: dict[str, Floats] = defaultdict(lambda: np.zeros(8))
         self.moves: dict[tuple[str, str], Floats] = defaultdict(lambda: np.zeros(3))
-        self.costs, self.base = np.zeros(3), np.zeros(6)
+        self.costs, self.base = np.zeros(5), np.zeros(6)
         self.sources: set[str] = set()
         self.first: date | None = None
         self.last: date | None = None
@@ -235,7 +241,14 @@ class _Sums:
         columns = np.stack([np.ones(len(rows)), one != two, changed, one, two, priced, some, some * some])
         for name, mask in self._masks(rows, before):
             self.parts[name] += columns[:, mask].sum(axis=1)
-        self.costs += (priced.sum(), cost[priced].sum(), some.sum())
+        asked = rows.classifier_costs()[priced]
+        self.costs += (
+            priced.sum(),
+            cost[priced].sum(),
+            some.sum(),
+            np.nansum(asked),
+            np.isnan(asked).sum(),
+        )
         for a, b in {
             (str(a), str(b)) for a, b in zip(before.model[changed], after.model[changed], strict=True)
         }:
@@ -376,10 +389,13 @@ def _evidence(found: PolicyDiff) -> list[str]:
     ]
     if found.old_cost is not None and found.new_cost is not None:
         half = "" if found.cost_half is None else f" +- {found.cost_half:.4g}"
+        plus = "" if found.classifier_known else "+"
         lines.append(
-            f"USD per 1,000: {found.old_cost:.4g} -> {found.new_cost:.4g}, {found.new_cost - found.old_cost:+.4g}{half} (95 %) over "
-            f"{total.n_priced:,} priced decisions; same tokens assumed"
+            f"USD per 1,000: {found.old_cost:.4g}{plus} -> {found.new_cost:.4g}{plus}, {found.new_cost - found.old_cost:+.4g}{half} "
+            f"(95 %) over {total.n_priced:,} priced decisions, classifier included; same tokens assumed"
         )
+        if plus:
+            lines.append(bound(missing(False, True)))
     else:
         lines.append("cost: not measured")
     if found.savings_change is not None:
@@ -406,4 +422,6 @@ def _no_evidence(policy: Policy) -> PolicyDiff:
     """A diff without a decision."""
     none = Change("all", 0, 0, 0, 0, 0, 0, None, None, False, False)
     name = policy.fingerprint
-    return PolicyDiff(name, name, none, (), (), (), None, None, None, None, None, None, None, None, (), 0)
+    return PolicyDiff(
+        name, name, none, (), (), (), None, None, None, True, None, None, None, None, None, (), 0
+    )

@@ -18,7 +18,17 @@ from router.types import Label
 
 How = Literal["sum", "max"]
 
-COLUMNS = ("id", "decided_at", "model_chosen", "cause", "policy", "prompt_chars", "source", "propensity")
+COLUMNS = (
+    "id",
+    "decided_at",
+    "model_chosen",
+    "cause",
+    "policy",
+    "prompt_chars",
+    "source",
+    "propensity",
+    "classifier_cost",
+)
 SCORE, COST = "score:", "cost:"
 """Prefixes of the columns with a label's score and with a model's cost in USD."""
 
@@ -31,7 +41,7 @@ class Scored:
     ----------
     scores : shape (n, labels), [0, 1]; nothing is assumed about their sum.
     costs : USD of each decision under each model of ``models``, shape (n, models); NaN: not known.
-    meta : the other COLUMNS, one row per decision. ``n_left_out``: decisions that lack a score.
+    meta : the other COLUMNS, one row per decision; ``classifier_cost`` in USD, NaN: not known. ``n_left_out``: decisions that lack a score.
     """
 
     labels: tuple[str, ...]
@@ -102,6 +112,10 @@ class Scored:
             column >= 0, self.costs[np.arange(len(column)), column] if self.models else np.nan, np.nan
         )
         return np.asarray(found, dtype=np.float64)
+
+    def classifier_costs(self) -> Floats:
+        """USD that the classifier was paid for each decision; NaN where it is not known."""
+        return np.asarray(self.meta["classifier_cost"].to_numpy(dtype=np.float64, na_value=np.nan))
 
     @property
     def natural_merge(self) -> How:

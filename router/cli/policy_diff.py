@@ -201,10 +201,18 @@ def _row(x: Change) -> tuple[str, ...]:
 
 
 def _say_diff(found: PolicyDiff) -> None:
+    from router.analysis.savings import bound, missing
+
     if found.old_cost is not None and found.new_cost is not None:
         half = None if found.cost_half is None else money(found.cost_half)
         change = with_half(money(found.new_cost - found.old_cost), half)
-        say(f"USD per 1,000: {money(found.old_cost)} before, {money(found.new_cost)} after, {change} (95 %)")
+        plus = "" if found.classifier_known else "+"
+        say(
+            f"USD per 1,000: {money(found.old_cost)}{plus} before, {money(found.new_cost)}{plus} after, {change} (95 %), classifier "
+            "included"
+        )
+        if plus:
+            say(f"note: {bound(missing(False, True))}")
     if found.savings_change is not None:
         half = None if found.savings_half is None else f"{100 * found.savings_half:.1f}"
         change = with_half(f"{100 * found.savings_change:+.1f}", half)

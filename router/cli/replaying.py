@@ -51,6 +51,7 @@ def replay(
 
     from router.analysis.replay import replay as again
     from router.analysis.replay import value
+    from router.analysis.savings import bound, missing
     from router.analysis.scored import Scored, merged_policy
     from router.log.evidence import ground, judgements, newest_classifier, scored
 
@@ -74,6 +75,7 @@ def replay(
                 scored(log, own.chosen, labels, models, book, ids=audit["id"].tolist()), labels, models
             )
             worth = value(rows, rules, audit, _policies(log), rng=np.random.default_rng(0))
+    plus = "" if found.classifier_known or found.cost_usd is None else "+"
     if json:
         answered = [{"model": name, "n": n} for name, n in found.models]
         emit(
@@ -88,11 +90,11 @@ def replay(
             [
                 ("decisions", f"{found.n:,}"),
                 ("fallback share", share(found.fallback_share)),
-                ("cost", money(found.cost_usd)),
+                ("cost", money(found.cost_usd) + plus),
                 (
                     "USD per 1,000",
                     with_half(
-                        money(found.cost_per_1000),
+                        money(found.cost_per_1000) + plus,
                         None if found.cost_half is None else money(found.cost_half),
                     ),
                 ),
@@ -104,8 +106,10 @@ def replay(
     if found.n_left_out:
         say(f"note: {found.n_left_out:,} decisions left out: they lack a score for a label of the policy")
     say(
-        f"costs are over {found.n_priced:,} decisions, of the tokens that were used; another model may use others"
+        f"costs are over {found.n_priced:,} decisions, classifier included, of the tokens that were used; another model may use others"
     )
+    if plus:
+        say(f"note: {bound(missing(False, True))}")
     if found.n_unsupported:
         say(
             f"note: {found.n_unsupported:,} of {found.n_changed:,} decisions that would go to another model had no chance to: what it would have "
