@@ -534,6 +534,34 @@ def test_a_diff_says_savings_as_a_change_and_what_it_leaves_alone(data: Path, tm
         assert "merged scores are added (they sum to 1)" in said
 
 
+def test_each_side_of_a_diff_is_priced_by_its_own_policy(data: Path, tmp_path: Path) -> None:
+    own = 'price = { input = "2.5", output = "12.5", source = "test" }'
+    new = tmp_path / "new.toml"
+    new.write_text(
+        SEED.to_toml().replace('[models."claude-opus-4-6"]', f'[models."claude-opus-4-6"]\n{own}'),
+        encoding="utf-8",
+    )
+    before = document("replay", "--data", data)["cost_per_1000"]
+    after = document("replay", "--policy", new, "--data", data)["cost_per_1000"]
+    assert after < 0.9 * before
+    seed = tmp_path / "seed.toml"
+    seed.write_text(SEED.to_toml(), encoding="utf-8")
+    forth, back = ("policy", "diff", new), ("policy", "diff", seed, "--policy", new)
+    for args, costs in ((forth, (before, after)), (back, (after, before))):
+        found = document(*args, "--data", data)
+        assert (found["old_cost"], found["new_cost"]) == (pytest.approx(costs[0]), pytest.approx(costs[1]))
+        assert found["repriced"] == ["claude-opus-4-6"]
+        assert found["total"]["cost_change"] == pytest.approx(sum(x["cost_change"] for x in found["stays"]))
+        patch = run(*args, "--toml", "--data", data).stdout
+        assert (
+            "# prices differ between the policies: claude-opus-4-6; each side is priced by its own" in patch
+        )
+        shown = run(*args, "--data", data)
+        assert "prices differ between the policies: claude-opus-4-6" in shown.stderr
+        assert "the same, at another price" in shown.stdout
+    assert "prices differ" not in run("policy", "diff", "-t", "0.8", "--data", data).stderr
+
+
 def test_a_diff_takes_a_file(data: Path, tmp_path: Path) -> None:
     new = tmp_path / "new.toml"
     new.write_text(SEED.with_threshold(0.7).to_toml(), encoding="utf-8")

@@ -301,6 +301,59 @@ def test_a_diff_is_the_two_replays_decision_by_decision():
     assert (np.diff(changed) <= 0).all() and changed[0] == np.abs(d).max()
 
 
+@pytest.mark.parametrize("factor", [{"big": 0.5}, {"middle": 3.0}, {"big": 0.5, "middle": 3.0}], ids=str)
+def test_each_side_of_a_diff_is_at_its_own_prices(factor):
+    one = rows(asked=0.0004)
+    found = replace(one, new_costs=one.costs * [factor.get(x, 1.0) for x in MODELS])
+    other, old, new = replace(one, costs=found.new_costs), policy(0.5), policy(0.7)
+    before, after = one_by_one(found, old), one_by_one(found, new)
+    cost = one.cost_of(np.array(before, dtype=object))
+    new_cost = other.cost_of(np.array(after, dtype=object))
+    d = new_cost - cost
+    diff = policy_diff(found, old, new, repriced=tuple(factor))
+    assert diff.old_cost == pytest.approx(replay(one, old).cost_per_1000)
+    assert diff.new_cost == pytest.approx(replay(other, new).cost_per_1000)
+    assert diff.total.cost_change == pytest.approx(d.sum())
+    assert diff.total.cost_half == pytest.approx(Z * np.sqrt(300) * d.std(ddof=1))
+    assert sum(x.cost_change for x in diff.by_label) == pytest.approx(d.sum())
+    assert sum(x.cost_change for x in (*diff.moves, *diff.stays)) == pytest.approx(d.sum())
+    assert diff.total.n_other_cost == np.sum(d != 0)
+    assert {x.old_model for x in diff.stays} <= set(factor)
+    assert [x.cost_change for x in diff.flips] == pytest.approx([d[int(x.id[2:])] for x in diff.flips])
+
+    base, new_base = one.costs[:, 1], other.costs[:, 1]
+    paid, new_paid = cost + 0.0004, new_cost + 0.0004
+    share, new_share = paid.sum() / base.sum(), new_paid.sum() / new_base.sum()
+    assert diff.savings_change == pytest.approx(share - new_share)
+    residual = (new_paid - new_share * new_base) / new_base.mean() - (paid - share * base) / base.mean()
+    assert diff.savings_half == pytest.approx(Z * residual.std(ddof=1) / np.sqrt(300))
+    text = toml_patch(diff, old, new)
+    assert (
+        f"# prices differ between the policies: {', '.join(factor)}; each side is priced by its own" in text
+    )
+    assert ("big at either price" in text) == ("big" in factor)
+    same(policy_diff(iter(parts(found)), old, new, lengths=[], repriced=tuple(factor)),
+         policy_diff(found, old, new, lengths=[], repriced=tuple(factor)))  # fmt: skip
+
+
+def test_a_price_alone_makes_a_segment_dearer():
+    one = rows(300)
+    found = replace(one, new_costs=one.costs * [1.0, 2.0, 1.0])
+    diff = policy_diff(found, policy(), policy(), repriced=("big",))
+    assert (diff.total.changing, diff.moves, diff.flips) == (0, (), ())
+    (stay,) = diff.stays
+    assert (stay.old_model, stay.new_model, stay.n) == ("big", "big", diff.total.n_other_cost)
+    assert "label dear" in [x.name for x in diff.worse]
+    assert "cost another sum" in toml_patch(diff, policy(), policy())
+
+
+def test_a_baseline_of_two_prices_needs_every_cost():
+    one = rows(50, asked=np.where(np.arange(50) < 9, np.nan, 0.001))
+    found = replace(one, new_costs=one.costs * [1.0, 2.0, 1.0])
+    assert policy_diff(found, policy(0.4), policy(0.8), repriced=("big",)).savings_change is None
+    assert policy_diff(one, policy(0.4), policy(0.8)).savings_change is not None
+
+
 def test_the_same_policy_changes_nothing():
     diff = policy_diff(rows(), policy(), policy())
     assert (diff.total.changing, diff.total.crossing, diff.total.cost_change, diff.moves, diff.worse) == (

@@ -83,16 +83,16 @@ def policy_diff(
         raise InputError(
             f"the new policy has labels that the log has no scores for: {', '.join(unknown)}; only a classifier can score them"
         )
-    # Where both policies price a model themselves the new one's word holds.
-    book = PriceBook({**old.models, **candidate.models})
+    book, new_book = PriceBook(old.models), PriceBook(candidate.models)
     models = tuple(dict.fromkeys((*old.model_names, *candidate.model_names)))
     picked = chosen(since, until)
     with reading(data) as log:
         own = evidence.ground(log, picked, old.labels_fingerprint, evidence.newest_classifier(log, picked))
         how = merge_way(log, own.chosen, old.label_names) if merges else None
         lengths = evidence.prompt_lengths(log, own.chosen, old.label_names)
-        parts = scored_rows(log, own.chosen, old.label_names, models, book)
-        found = compare(parts, old, candidate, merges=merges, how=how, lengths=lengths)
+        others = evidence.repriced(log, own.chosen, models, book, new_book)
+        parts = scored_rows(log, own.chosen, old.label_names, models, book, new_book if others else None)
+        found = compare(parts, old, candidate, merges=merges, how=how, lengths=lengths, repriced=others)
         enough(found.total.n, log, picked, "with a score for each label of the policy")
         prompts = evidence.prompts(log, [x.id for x in found.flips[:SHOWN]])
     if toml:
@@ -166,11 +166,17 @@ def _print_diff(found: PolicyDiff, prompts: dict[str, str | None]) -> None:
     columns = ("", "decisions", "change model", "fallback before", "after", "USD", "")
     table(columns, [_row(x) for x in (found.total, *found.by_label, *(y for y in found.segments if not y.name.startswith("label ")))],
           right=columns[1:6])  # fmt: skip
-    if found.moves:
+    if found.moves or found.stays:
         typer.echo()
         table(
             ("from", "to", "decisions", "USD"),
-            [(x.old_model, x.new_model, f"{x.n:,}", money(x.cost_change)) for x in found.moves],
+            [
+                *((x.old_model, x.new_model, f"{x.n:,}", money(x.cost_change)) for x in found.moves),
+                *(
+                    (x.old_model, "the same, at another price", f"{x.n:,}", money(x.cost_change))
+                    for x in found.stays
+                ),
+            ],
             right=("decisions", "USD"),
         )
     if found.flips:
@@ -201,6 +207,7 @@ def _row(x: Change) -> tuple[str, ...]:
 
 
 def _say_diff(found: PolicyDiff) -> None:
+    from router.analysis.diff import prices_differ
     from router.analysis.savings import bound, missing
 
     if found.old_cost is not None and found.new_cost is not None:
@@ -213,10 +220,14 @@ def _say_diff(found: PolicyDiff) -> None:
         )
         if plus:
             say(f"note: {bound(missing(False, True))}")
+    if found.repriced:
+        say(prices_differ(found.repriced))
     if found.savings_change is not None:
         half = None if found.savings_half is None else f"{100 * found.savings_half:.1f}"
         change = with_half(f"{100 * found.savings_change:+.1f}", half)
-        say(f"savings against {found.baseline} change by {change} points")
+        say(f"savings against {found.against} change by {change} points")
     for part in found.worse:
         say(f"dearer beyond chance: {part.name}")
+    if found.n_left_out:
+        say(f"note: {found.n_left_out:,} decisions left out: they lack a score for a label of the policy")
     say("same tokens assumed under another model; whether answers get better or worse is not in the log")

@@ -123,15 +123,23 @@ def replay(
 
 
 def scored_rows(
-    log: Log, picked: Filter, labels: Sequence[str], models: Sequence[str], book: PriceBook
+    log: Log,
+    picked: Filter,
+    labels: Sequence[str],
+    models: Sequence[str],
+    book: PriceBook,
+    new_book: PriceBook | None = None,
 ) -> Iterator[Scored]:
-    """All scores and costs of the decisions that a filter picks, part by part, with a bar that says how far it is."""
+    """All scores and costs of the decisions that a filter picks, part by part, with a bar that says how far it is.
+
+    ``new_book``: prices of another policy, as :attr:`Scored.new_costs`.
+    """
     from router.analysis.scored import Scored
     from router.log.evidence import scored_parts
     from router.log.queries import count
 
     with progress("reading scores", count(log, picked), unit="decisions") as advance:
-        for part in scored_parts(log, picked, labels, models, book, progress=advance):
+        for part in scored_parts(log, picked, labels, models, book, new_prices=new_book, progress=advance):
             yield Scored.from_table(part, labels, models)
 
 
