@@ -562,6 +562,28 @@ def test_each_side_of_a_diff_is_priced_by_its_own_policy(data: Path, tmp_path: P
     assert "prices differ" not in run("policy", "diff", "-t", "0.8", "--data", data).stderr
 
 
+def test_a_patch_that_cannot_say_what_differs_says_that_it_is_empty(data: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.toml"
+    new.write_text(replace(SEED, exploration=0.1, tiers=()).to_toml(), encoding="utf-8")
+    found = document("policy", "diff", new, "--data", data)
+    assert [x["key"] for x in found["not_in_patch"]] == ["exploration", "tiers"]
+    words = "not in the patch: exploration: 0.0 -> 0.1; not compared in the diff"
+    assert words in run("policy", "diff", new, "--data", data).stderr
+    patch = run("policy", "diff", new, "--toml", "--data", data).stdout
+    assert patch.startswith("# this patch is empty: it sets no key, because the policies differ only in what")
+    assert f"# {words}" in patch
+    done = run("policy", "apply", "-", "--data", tmp_path / "own", stdin=patch.encode())
+    assert done.exit_code == 2
+    assert "it is empty: it sets no key, because the policies differ only" in done.stderr
+    assert "Not in the patch: exploration: 0.0 -> 0.1; not compared in the diff; tiers: " in done.stderr
+    new.write_text(replace(SEED, exploration=0.1, threshold=0.7).to_toml(), encoding="utf-8")
+    patch = run("policy", "diff", new, "--toml", "--data", data).stdout
+    assert tomllib.loads(patch) == {"threshold": 0.7} and "empty" not in patch
+    done = run("policy", "apply", "-", "--data", tmp_path / "own", stdin=patch.encode())
+    assert done.exit_code == 0
+    assert f"note: {words}; edit the policy" in done.stderr
+
+
 def test_a_diff_takes_a_file(data: Path, tmp_path: Path) -> None:
     new = tmp_path / "new.toml"
     new.write_text(SEED.with_threshold(0.7).to_toml(), encoding="utf-8")

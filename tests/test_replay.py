@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,9 @@ from router.analysis.overlap_scores import (
 )
 from router.analysis.replay import replay, reproduce
 from router.analysis.scored import Scored, merged_policy
-from router.policy import Policy, decide
+from router.log_settings import LogSettings
+from router.policy import ClassifierPrice, Model, Policy, PriceOverride, decide
+from router.spend_caps import SpendCaps
 from router.types import Label
 
 START = datetime(2026, 11, 1)
@@ -404,8 +407,99 @@ def test_a_patch_holds_the_changed_keys_and_their_evidence():
     assert "savings against big: " in text
     assert "# made on 2026-11-29" in comments
     back = toml_patch(policy_diff(rows(), new, old), new, old)
-    assert tomllib.loads(back) == {"threshold": 0.5, "labels": [{"name": "cheap"}]}
-    assert "# min_margin is taken away; was 0.1" in back
+    assert tomllib.loads(back) == {"threshold": 0.5}
+    assert "# not in the patch: min_margin: 0.1 -> none; compared in the diff" in back
+    assert "# not in the patch: labels.cheap.threshold: 0.4 -> none; compared in the diff" in back
+    gone = replace(policy(0.5), labels=policy().labels[1::-1])
+    text = toml_patch(policy_diff(rows(), old, gone), old, gone)
+    assert "# not in the patch: labels.same: there -> gone; compared in the diff" in text
+    assert "# not in the patch: labels: in another order; compared in the diff" in text
+    assert text.startswith(
+        "# this patch is empty: it sets no key, because the policies differ only in what a patch cannot set\n"
+    )
+
+
+def relabelled(**changes) -> Policy:
+    """The policy with another setting of its first label."""
+    return replace(policy(), labels=(replace(policy().labels[0], **changes), *policy().labels[1:]))
+
+
+def modelled(**settings) -> Policy:
+    """The policy with a setting of one model."""
+    return policy(models={"big": Model("big", **settings)})
+
+
+OVERRIDE = PriceOverride(Decimal(1), Decimal(2))
+NOT_COMPARED, SCORES = "not compared in the diff", "it would give other scores"
+KEYS = {
+    "name": (policy(name="x"), f'"policy" -> "x"; {NOT_COMPARED}'),
+    "exploration": (policy(exploration=0.1), f"0.0 -> 0.1; {NOT_COMPARED}"),
+    "failover": (policy(failover=("small",)), f'[] -> ["small"]; {NOT_COMPARED}'),
+    "tiers": (policy(tiers=("small", "big")), f'[] -> ["small", "big"]; {NOT_COMPARED}'),
+    "classifier": (policy(classifier="scaledown"), f'"local" -> "scaledown"; {NOT_COMPARED}: {SCORES}'),
+    "log.prompts": (policy(log=LogSettings("hash")), f'"full" -> "hash"; {NOT_COMPARED}'),
+    "log.durability": (policy(log=LogSettings(durability="power")), f'"process" -> "power"; {NOT_COMPARED}'),
+    "spend.per_day_usd": (policy(spend=SpendCaps(Decimal("9.5"))), f"none -> 9.5; {NOT_COMPARED}"),
+    "labels.cheap.rubric": (relabelled(rubric="is it?"), f"{NOT_COMPARED}: {SCORES}"),
+    "labels.cheap.examples": (relabelled(examples=("one",)), f"{NOT_COMPARED}: {SCORES}"),
+    "labels.cheap.failover": (relabelled(failover=("big",)), f'[] -> ["big"]; {NOT_COMPARED}'),
+    "models.big.provider": (modelled(provider="openai"), f'none -> "openai"; {NOT_COMPARED}'),
+    "models.big.max_tokens": (modelled(max_tokens=9), f"1024 -> 9; {NOT_COMPARED}"),
+    "models.big.api": (modelled(api="responses"), f'"chat" -> "responses"; {NOT_COMPARED}'),
+    "models.big.key_env": (modelled(key_env="A_SECRET"), NOT_COMPARED),
+    "models.big.price": (modelled(price=OVERRIDE), "counted in the diff's costs, each side at its own"),
+    'models."a b".base_url': (
+        policy(models={"a b": Model("a b", base_url="https://secret.example/v1")}),
+        NOT_COMPARED,
+    ),
+}
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_what_a_patch_cannot_set_is_named_key_by_key(key):
+    new, words = KEYS[key]
+    diff = policy_diff(rows(20), policy(), new, repriced=("big",))
+    (found,) = diff.not_in_patch
+    assert found.key == key
+    text = toml_patch(diff, policy(), new)
+    (line,) = [x for x in text.splitlines() if x.startswith("# not in the patch: ")]
+    assert line.startswith(f"# not in the patch: {key}: {words}")
+    assert "secret" not in text.lower()
+    assert tomllib.loads(text) == {}
+    assert text.startswith("# this patch is empty: ")
+
+
+def test_equal_policies_make_a_patch_that_says_so():
+    text = toml_patch(policy_diff(rows(20), policy(), policy()), policy(), policy())
+    assert text.startswith("# this patch is empty: it sets no key, because the policies do not differ\n")
+
+
+def hosted(call: str | None) -> Policy:
+    """The policy with a hosted classifier whose call costs so many USD."""
+    price = None if call is None else ClassifierPrice(Decimal(call))
+    return policy(classifier="scaledown", classifier_price=price)
+
+
+def test_what_a_call_of_the_classifier_costs_is_counted_where_both_policies_say():
+    found, old, new = rows(100, asked=np.nan), hosted("0.001"), hosted("0.0004")
+    diff = policy_diff(found, old, new)
+    assert diff.call_prices == (0.001, 0.0004) and diff.classifier_known
+    assert diff.old_cost == pytest.approx(replay(rows(100), policy()).cost_per_1000 + 1.0)
+    assert diff.new_cost - diff.old_cost == pytest.approx(-0.6)
+    assert (diff.total.changing, diff.total.cost_change) == (0, pytest.approx(-0.06))
+    assert diff.total.cost_half == pytest.approx(0.0, abs=1e-9) and diff.total.is_cheaper
+    text = toml_patch(diff, old, new)
+    assert "# a classifier's call costs 0.001 USD before and 0.0004 after" in text
+    assert (
+        "classifier_price.per_call: 0.001 -> 0.0004; counted in the diff's costs, each side at its own"
+        in text
+    )
+    moved = policy_diff(rows(100, asked=0.0), policy(), hosted("0.0004"))  # the local one costs nothing
+    assert moved.call_prices == (0.0, 0.0004)
+    for one, other in ((hosted(None), new), (new, hosted(None)), (policy(), hosted(None))):
+        diff = policy_diff(found, one, other)
+        assert diff.call_prices is None and diff.total.cost_change == 0.0
+        assert "not counted in the diff's costs: one policy states no price" in toml_patch(diff, one, other)
 
 
 @pytest.mark.parametrize(

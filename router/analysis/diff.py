@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,8 @@ from router.analysis.rule import Choices
 from router.analysis.savings import bound, missing
 from router.analysis.scored import How, Scored, in_parts
 from router.analysis.sweep import MIN_CHANGED
-from router.policy import Policy
+from router.analysis.unsaid import Unsaid, call_prices, toml_value, unsaid
+from router.policy import EMPTY_PATCH, NOT_IN_PATCH, Policy
 
 EXAMPLES = 20
 """Decisions that are shown of all that change model."""
@@ -86,10 +86,12 @@ class PolicyDiff:
     total : all decisions. ``by_label``: by top label under the old policy. ``moves``: by model, most first. ``stays``: by model
         that they keep, those that cost another sum by its price.
     segments : parts by label, prompt length and source. ``worse``: those of them that get dearer.
-    old_cost, new_cost : USD per 1,000 priced decisions, the classifier's logged cost included: the same on both sides, so that no
-        change holds any of it. Unless ``classifier_known`` some of it is not in the log, and both are lower bounds. ``savings_change``, ``savings_half``: of the savings share against
+    old_cost, new_cost : USD per 1,000 priced decisions, the classifier's logged cost included: the same on both sides (but see
+        ``call_prices``), so that no change holds any of it. Unless ``classifier_known`` some of it is not in the log, and both are lower bounds. ``savings_change``, ``savings_half``: of the savings share against
         ``baseline``; None without one.
     repriced : models whose prices differ between the policies; each side is priced by its own.
+    call_prices : USD per call of either classifier, where both are known and differ: then they are in the costs, not the log's.
+    not_in_patch : keys that differ and that no patch can set, compared or not.
     first, last : days of the decisions. ``flips``: up to 20 changing decisions, largest change of cost first.
     """
 
@@ -108,6 +110,8 @@ class PolicyDiff:
     savings_change: float | None
     savings_half: float | None
     repriced: tuple[str, ...]
+    call_prices: tuple[float, float] | None
+    not_in_patch: tuple[Unsaid, ...]
     first: date | None
     last: date | None
     flips: tuple[Flip, ...]
@@ -175,6 +179,8 @@ def policy_diff(
         savings_change=savings,
         savings_half=savings_half,
         repriced=tuple(repriced),
+        call_prices=sums.calls,
+        not_in_patch=unsaid(old, new, repriced),
         first=sums.first,
         last=sums.last,
         flips=sums.flips(),
@@ -185,39 +191,37 @@ def policy_diff(
 def toml_patch(found: PolicyDiff, old: Policy, new: Policy, *, notes: Sequence[str] = ()) -> str:
     """The keys that differ, as TOML with the evidence as comments: thresholds, margin, fallback model, baseline, labels' models.
 
+    What else differs is named in comments, and so is why a patch sets no key.
+
     >>> from router.policy import Policy
     >>> seed = Policy.preset("seed")
     >>> print(toml_patch(_no_evidence(seed), seed, seed.with_threshold(0.42)), end="")
     # evidence: no decisions
     threshold = 0.42  # was 0.55
     """
-    lines = [f"# {text}" for text in (*_evidence(found), *notes)]
+    keys: list[str] = []
     for key in ("threshold", "min_margin", "fallback_model", "baseline"):
         one, two = getattr(old, key), getattr(new, key)
-        if one != two:
-            lines.append(
-                f"# {key} is taken away; was {_value(one)}"
-                if two is None
-                else f"{key} = {_value(two)}{_was(one)}"
-            )
+        if two is not None and one != two:
+            keys.append(f"{key} = {toml_value(two)}{_was(one)}")
     for label in new.labels:
         before = old.by_name.get(label.name)
-        keys = [
-            (key, None if before is None else getattr(before, key), getattr(label, key))
+        changed = [
+            f"{key} = {toml_value(getattr(label, key))}{_was(getattr(before, key, None))}"
             for key in ("model", "threshold")
+            if getattr(label, key) not in (None, getattr(before, key, None))
         ]
-        changed = [x for x in keys if x[1] != x[2]]
         if changed:
-            lines += ["", "[[labels]]", f"name = {_value(label.name)}"]
-            lines += [
-                f"# {key} is taken away; was {_value(one)}"
-                if two is None
-                else f"{key} = {_value(two)}{_was(one)}"
-                for key, one, two in changed
-            ]
-    gone = [name for name in old.label_names if name not in new.by_name]
-    lines += [f"# label {name} is gone" for name in gone]
-    return "\n".join(lines) + "\n"
+            keys += ["", "[[labels]]", f"name = {toml_value(label.name)}", *changed]
+    comments = [*_evidence(found), *notes, *(f"{NOT_IN_PATCH}: {x.words}" for x in found.not_in_patch)]
+    if not keys:
+        why = (
+            "the policies differ only in what a patch cannot set"
+            if found.not_in_patch
+            else "the policies do not differ"
+        )
+        comments.insert(0, f"{EMPTY_PATCH}: it sets no key, because {why}")
+    return "\n".join([*(f"# {text}" for text in comments), *keys]) + "\n"
 
 
 class _Sums:
@@ -230,7 +234,7 @@ class _Sums:
     """
 
     def __init__(self, old: Policy, new: Policy, lengths: tuple[float, ...]) -> None:
-        self.old, self.new = old, new
+        self.old, self.new, self.calls = old, new, call_prices(old, new)
         edges = [-np.inf, *np.unique(lengths).tolist(), np.inf]
         self.lengths = list(pairwise(edges)) if len(edges) > 2 else []
         self.parts: dict[str, Floats] = defaultdict(lambda: np.zeros(9))
@@ -251,6 +255,9 @@ class _Sums:
         changed = np.asarray(before.model != after.model, dtype=bool)
         cost = rows.cost_of(before.model)
         d = rows.cost_of(after.model, new=True) - cost
+        asked = rows.classifier_costs()
+        if self.calls is not None:
+            asked, d = np.full(len(rows), self.calls[0]), d + (self.calls[1] - self.calls[0])
         priced = ~np.isnan(d)
         some = np.where(priced, d, 0.0)
         one, two = before.is_fallback, after.is_fallback
@@ -260,13 +267,12 @@ class _Sums:
         )
         for name, mask in self._masks(rows, before):
             self.parts[name] += columns[:, mask].sum(axis=1)
-        asked = rows.classifier_costs()[priced]
         self.costs += (
             priced.sum(),
             cost[priced].sum(),
             some.sum(),
-            np.nansum(asked),
-            np.isnan(asked).sum(),
+            np.nansum(asked[priced]),
+            np.isnan(asked[priced]).sum(),
         )
         for a, b in {
             (str(a), str(b)) for a, b in zip(before.model[changed], after.model[changed], strict=True)
@@ -276,7 +282,7 @@ class _Sums:
         for a in {str(a) for a in before.model[other & ~changed]}:
             mine = other & ~changed & (before.model == a)
             self.stays[a, a] += (mine.sum(), mine.sum(), some[mine].sum())
-        self._add_base(rows, d, cost + np.nan_to_num(rows.classifier_costs()))
+        self._add_base(rows, d, cost + np.nan_to_num(asked))
         days = rows.meta["decided_at"]
         first, last = days.min(), days.max()
         if first == first:  # not one without a time alone
@@ -439,6 +445,8 @@ def _evidence(found: PolicyDiff) -> list[str]:
         lines.append("cost: not measured")
     if found.repriced:
         lines.append(prices_differ(found.repriced))
+    if found.call_prices is not None:
+        lines.append(calls_differ(found.call_prices))
     if found.savings_change is not None:
         half = "" if found.savings_half is None else f" +- {100 * found.savings_half:.2f}"
         lines.append(
@@ -460,13 +468,18 @@ def prices_differ(models: Sequence[str]) -> str:
     return f"prices differ between the policies: {', '.join(models)}; each side is priced by its own"
 
 
+def calls_differ(prices: tuple[float, float]) -> str:
+    """The sentence that says that calls of the two policies' classifiers differ in price.
+
+    >>> calls_differ((0.0, 0.0002))
+    "a classifier's call costs 0 USD before and 0.0002 after, by the policies' own word; that is in the costs"
+    """
+    one, other = (f"{x:.4g}" for x in prices)
+    return f"a classifier's call costs {one} USD before and {other} after, by the policies' own word; that is in the costs"
+
+
 def _was(value: object) -> str:
-    return "" if value is None else f"  # was {_value(value)}"
-
-
-def _value(value: object) -> str:
-    """A value as TOML; JSON's strings are TOML's, but for one character."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return "" if value is None else f"  # was {toml_value(value)}"
 
 
 def _no_evidence(policy: Policy) -> PolicyDiff:
@@ -474,5 +487,25 @@ def _no_evidence(policy: Policy) -> PolicyDiff:
     none = Change("all", 0, 0, 0, 0, 0, 0, 0, None, None, False, False)
     name = policy.fingerprint
     return PolicyDiff(
-        name, name, none, (), (), (), (), None, None, None, True, None, None, None, (), None, None, (), 0
+        name,
+        name,
+        none,
+        (),
+        (),
+        (),
+        (),
+        None,
+        None,
+        None,
+        True,
+        None,
+        None,
+        None,
+        (),
+        None,
+        (),
+        None,
+        None,
+        (),
+        0,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
 
 SHOWN = 5
 """Decisions that change model and are printed; --json has more."""
-
-_LEFT = re.compile(r"# (label .* is gone|\w+ is taken away; was .*)")
-"""What a patch says of a change that no key can hold."""
 
 
 def policy_diff(
@@ -138,8 +134,8 @@ def apply(
 ) -> None:
     """Change the policy in force by a patch. Comments stay, the old file is kept beside it."""
     from router.config import data_dir
-    from router.policy import Policy
-    from router.policy_edit import diff, save, source_text, with_patch_text
+    from router.policy import NOT_IN_PATCH, Policy
+    from router.policy_edit import diff, left_out, save, source_text, with_patch_text
 
     folder = data_dir(data)
     text = source_text(policy, folder)
@@ -158,8 +154,8 @@ def apply(
         say(f"saved to {path}; the old one is kept beside it")
     elif not lines:
         say("the policy says so already; nothing to change")
-    for left in filter(None, map(_LEFT.fullmatch, wanted.splitlines())):
-        say(f"note: {left[1]}: a patch cannot do that; edit the policy")
+    for words in left_out(wanted):
+        say(f"note: {NOT_IN_PATCH}: {words}; edit the policy")
 
 
 def _print_diff(found: PolicyDiff, prompts: dict[str, str | None]) -> None:
@@ -207,8 +203,9 @@ def _row(x: Change) -> tuple[str, ...]:
 
 
 def _say_diff(found: PolicyDiff) -> None:
-    from router.analysis.diff import prices_differ
+    from router.analysis.diff import calls_differ, prices_differ
     from router.analysis.savings import bound, missing
+    from router.policy import NOT_IN_PATCH
 
     if found.old_cost is not None and found.new_cost is not None:
         half = None if found.cost_half is None else money(found.cost_half)
@@ -222,10 +219,14 @@ def _say_diff(found: PolicyDiff) -> None:
             say(f"note: {bound(missing(False, True))}")
     if found.repriced:
         say(prices_differ(found.repriced))
+    if found.call_prices is not None:
+        say(calls_differ(found.call_prices))
     if found.savings_change is not None:
         half = None if found.savings_half is None else f"{100 * found.savings_half:.1f}"
         change = with_half(f"{100 * found.savings_change:+.1f}", half)
         say(f"savings against {found.against} change by {change} points")
+    for key in found.not_in_patch:
+        say(f"note: {NOT_IN_PATCH}: {key.words}")
     for part in found.worse:
         say(f"dearer beyond chance: {part.name}")
     if found.n_left_out:
