@@ -21,7 +21,7 @@ from router.analysis.judgements import Judgements
 from router.analysis.sweep import sweep
 from router.analysis.tune import cheapest_with_fallback
 from router.cli.app import app
-from router.cli.output import money
+from router.cli.output import money, signed_money
 from router.log import evidence, open_log
 from router.log.owner import ingest_now
 from router.log.queries import Filter, bins, cells
@@ -466,7 +466,10 @@ def test_replay_diff_and_sweep_cost_the_same_at_the_same_point(cost: Decimal | N
     assert diff["old_cost"] == pytest.approx(here["cost_per_1000"], rel=1e-9)
     assert diff["new_cost"] == pytest.approx(there["cost_per_1000"], rel=1e-9)
     said = run("policy", "diff", "-t", "0.8", "--data", folder).stderr
-    assert f"{money(diff['old_cost'])}{plus} before, {money(diff['new_cost'])}{plus} after" in said
+    change = signed_money(diff["new_cost"] - diff["old_cost"])
+    assert (
+        f"{money(diff['old_cost'])}{plus} before, {money(diff['new_cost'])}{plus} after, {change} ± " in said
+    )
     assert ("the classifier's cost is not known for some decisions" in said) == (cost is None)
 
 
@@ -506,7 +509,9 @@ def test_a_diff_is_shown_as_table_json_and_patch_which_can_be_applied(data: Path
     below = found["total"]["new_fallback"] - found["total"]["old_fallback"]
     assert found["total"]["crossing"] == below > 0
     shown = run("policy", "diff", "-t", "0.8", "--data", data)
-    assert "label" not in shown.stdout.splitlines()[1]
+    assert "label" not in shown.stdout.splitlines()[1] and "change in USD" in shown.stdout.splitlines()[0]
+    simple = next(x for x in found["by_label"] if x["name"] == "simple")
+    assert simple["cost_change"] > 0 and f"{signed_money(simple['cost_change'])} ±" in shown.stdout
     assert "not in the log" in shown.stderr
     patch = run("policy", "diff", "-t", "0.8", "--toml", "--data", data).stdout
     assert tomllib.loads(patch) == {"threshold": 0.8}

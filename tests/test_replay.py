@@ -481,20 +481,19 @@ def hosted(call: str | None) -> Policy:
 
 
 def test_what_a_call_of_the_classifier_costs_is_counted_where_both_policies_say():
-    found, old, new = rows(100, asked=np.nan), hosted("0.001"), hosted("0.0004")
+    found, old, new = rows(100, asked=0.001), hosted("0.001"), hosted("0.0004")
     diff = policy_diff(found, old, new)
-    assert diff.call_prices == (0.001, 0.0004) and diff.classifier_known
-    assert diff.old_cost == pytest.approx(replay(rows(100), policy()).cost_per_1000 + 1.0)
+    assert diff.call_prices == (0.001, 0.0004)
+    assert diff.old_cost == pytest.approx(replay(found, old).cost_per_1000)
     assert diff.new_cost - diff.old_cost == pytest.approx(-0.6)
     assert (diff.total.changing, diff.total.cost_change) == (0, pytest.approx(-0.06))
     assert diff.total.cost_half == pytest.approx(0.0, abs=1e-9) and diff.total.is_cheaper
+    assert diff.savings_change == pytest.approx(0.06 / found.costs[:, MODELS.index("big")].sum())
     text = toml_patch(diff, old, new)
     assert "# a classifier's call costs 0.001 USD before and 0.0004 after" in text
-    assert (
-        "classifier_price.per_call: 0.001 -> 0.0004; counted in the diff's costs, each side at its own"
-        in text
-    )
-    moved = policy_diff(rows(100, asked=0.0), policy(), hosted("0.0004"))  # the local one costs nothing
+    said = "classifier_price.per_call: 0.001 -> 0.0004; counted in the diff's costs, by the difference"
+    assert f"# not in the patch: {said} for each call" in text
+    moved = policy_diff(found, policy(), hosted("0.0004"))  # the local one costs nothing
     assert moved.call_prices == (0.0, 0.0004)
     for one, other in ((hosted(None), new), (new, hosted(None)), (policy(), hosted(None))):
         diff = policy_diff(found, one, other)

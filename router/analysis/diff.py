@@ -86,11 +86,11 @@ class PolicyDiff:
     total : all decisions. ``by_label``: by top label under the old policy. ``moves``: by model, most first. ``stays``: by model
         that they keep, those that cost another sum by its price.
     segments : parts by label, prompt length and source. ``worse``: those of them that get dearer.
-    old_cost, new_cost : USD per 1,000 priced decisions, the classifier's logged cost included: the same on both sides (but see
-        ``call_prices``), so that no change holds any of it. Unless ``classifier_known`` some of it is not in the log, and both are lower bounds. ``savings_change``, ``savings_half``: of the savings share against
+    old_cost, new_cost : USD per 1,000 priced decisions, the classifier's logged cost included: the same on both sides, so that
+        no change holds any of it (but see ``call_prices``). Unless ``classifier_known`` some of it is not in the log, and both are lower bounds. ``savings_change``, ``savings_half``: of the savings share against
         ``baseline``; None without one.
     repriced : models whose prices differ between the policies; each side is priced by its own.
-    call_prices : USD per call of either classifier, where both are known and differ: then they are in the costs, not the log's.
+    call_prices : USD per call of either classifier, where both are known and differ: every change holds the difference.
     not_in_patch : keys that differ and that no patch can set, compared or not.
     first, last : days of the decisions. ``flips``: up to 20 changing decisions, largest change of cost first.
     """
@@ -255,9 +255,9 @@ class _Sums:
         changed = np.asarray(before.model != after.model, dtype=bool)
         cost = rows.cost_of(before.model)
         d = rows.cost_of(after.model, new=True) - cost
-        asked = rows.classifier_costs()
         if self.calls is not None:
-            asked, d = np.full(len(rows), self.calls[0]), d + (self.calls[1] - self.calls[0])
+            d = d + (self.calls[1] - self.calls[0])
+        asked = rows.classifier_costs()
         priced = ~np.isnan(d)
         some = np.where(priced, d, 0.0)
         one, two = before.is_fallback, after.is_fallback
@@ -472,10 +472,10 @@ def calls_differ(prices: tuple[float, float]) -> str:
     """The sentence that says that calls of the two policies' classifiers differ in price.
 
     >>> calls_differ((0.0, 0.0002))
-    "a classifier's call costs 0 USD before and 0.0002 after, by the policies' own word; that is in the costs"
+    "a classifier's call costs 0 USD before and 0.0002 after, say the policies; the change holds the difference"
     """
     one, other = (f"{x:.4g}" for x in prices)
-    return f"a classifier's call costs {one} USD before and {other} after, by the policies' own word; that is in the costs"
+    return f"a classifier's call costs {one} USD before and {other} after, say the policies; the change holds the difference"
 
 
 def _was(value: object) -> str:

@@ -17,6 +17,7 @@ SHOWN = 60
 COMPARED = "compared in the diff"
 NOT_COMPARED = "not compared in the diff"
 OWN_COST = "counted in the diff's costs, each side at its own"
+CALL_COST = "counted in the diff's costs, by the difference for each call"
 OTHER_SCORES = "not compared in the diff: it would give other scores, and the log has none of them"
 LOGGED_COST = "not counted in the diff's costs: one policy states no price of a call, so both sides have the logged cost"
 
@@ -48,7 +49,7 @@ class Unsaid:
 
 
 def call_prices(old: Policy, new: Policy) -> tuple[float, float] | None:
-    """USD per call of either classifier, where both are known and differ; None: what the log says counts on both sides."""
+    """USD per call of either classifier, where both are known and differ; None: a decision's is the same on both sides."""
     one, other = _call_price(old), _call_price(new)
     return None if one is None or other is None or one == other else (float(one), float(other))
 
@@ -86,7 +87,7 @@ def _settings(old: Policy, new: Policy, repriced: Collection[str]) -> Iterator[t
             yield key, getattr(old, key), None, COMPARED
     for key in ("name", "exploration", "failover", "tiers"):
         yield key, getattr(old, key), getattr(new, key), NOT_COMPARED
-    calls = OWN_COST if call_prices(old, new) is not None else LOGGED_COST
+    calls = CALL_COST if call_prices(old, new) is not None else LOGGED_COST
     is_priced_apart = _call_price(old) != _call_price(new)
     yield (
         "classifier",

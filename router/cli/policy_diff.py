@@ -11,7 +11,7 @@ import typer
 
 from router.cli.export import chosen, reading
 from router.cli.options import Data, Json, PolicyFile, Since, Until
-from router.cli.output import emit, money, say, share, shortened, table, with_half
+from router.cli.output import emit, money, say, share, shortened, signed_money, table, with_half
 from router.cli.pairing import read_text
 from router.cli.promising import say_other
 from router.cli.reading import _rules, enough
@@ -21,6 +21,8 @@ from router.errors import InputError
 if TYPE_CHECKING:
     from router.analysis.diff import Change, PolicyDiff
     from router.policy import Policy
+
+CHANGE = "change in USD"
 
 SHOWN = 5
 """Decisions that change model and are printed; --json has more."""
@@ -159,31 +161,31 @@ def apply(
 
 
 def _print_diff(found: PolicyDiff, prompts: dict[str, str | None]) -> None:
-    columns = ("", "decisions", "change model", "fallback before", "after", "USD", "")
+    columns = ("", "decisions", "change model", "fallback before", "after", CHANGE, "")
     table(columns, [_row(x) for x in (found.total, *found.by_label, *(y for y in found.segments if not y.name.startswith("label ")))],
           right=columns[1:6])  # fmt: skip
     if found.moves or found.stays:
         typer.echo()
         table(
-            ("from", "to", "decisions", "USD"),
+            ("from", "to", "decisions", CHANGE),
             [
-                *((x.old_model, x.new_model, f"{x.n:,}", money(x.cost_change)) for x in found.moves),
+                *((x.old_model, x.new_model, f"{x.n:,}", signed_money(x.cost_change)) for x in found.moves),
                 *(
-                    (x.old_model, "the same, at another price", f"{x.n:,}", money(x.cost_change))
+                    (x.old_model, "the same, at another price", f"{x.n:,}", signed_money(x.cost_change))
                     for x in found.stays
                 ),
             ],
-            right=("decisions", "USD"),
+            right=("decisions", CHANGE),
         )
     if found.flips:
         typer.echo()
         table(
-            ("changes most", "prompt", "label", "confidence", "from", "to", "USD"),
+            ("changes most", "prompt", "label", "confidence", "from", "to", CHANGE),
             [
-                (x.id, shortened(prompts.get(x.id)), x.label, f"{x.confidence:.3f}", x.old_model, x.new_model, money(x.cost_change))
+                (x.id, shortened(prompts.get(x.id)), x.label, f"{x.confidence:.3f}", x.old_model, x.new_model, signed_money(x.cost_change))
                 for x in found.flips[:SHOWN]
             ],
-            right=("confidence", "USD"),
+            right=("confidence", CHANGE),
         )  # fmt: skip
 
 
@@ -197,7 +199,7 @@ def _row(x: Change) -> tuple[str, ...]:
         f"{x.changing:,}",
         before,
         after,
-        with_half(money(x.cost_change), half),
+        with_half(signed_money(x.cost_change), half),
         mark,
     )
 
@@ -209,7 +211,7 @@ def _say_diff(found: PolicyDiff) -> None:
 
     if found.old_cost is not None and found.new_cost is not None:
         half = None if found.cost_half is None else money(found.cost_half)
-        change = with_half(money(found.new_cost - found.old_cost), half)
+        change = with_half(signed_money(found.new_cost - found.old_cost), half)
         plus = "" if found.classifier_known else "+"
         say(
             f"USD per 1,000: {money(found.old_cost)}{plus} before, {money(found.new_cost)}{plus} after, {change} (95 %), classifier "
