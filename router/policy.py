@@ -35,6 +35,8 @@ APIS = ("chat", "responses")
 MAX_LABELS = 64
 MAX_FAILOVER = 8
 MAX_POLICY_BYTES = 4_000_000
+NOT_IN_PATCH, EMPTY_PATCH = "not in the patch", "this patch is empty"
+"""How comments of a patch of a policy begin that name a key which it cannot set, and that say why it sets none."""
 PRICE_RATES = ("input", "output", "cache_read", "cache_write", "cache_write_1h")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from router.config import policy_path
 from router.errors import ConfigurationError, PolicyError
-from router.policy import PRESETS, Policy, preset_toml
+from router.policy import EMPTY_PATCH, NOT_IN_PATCH, PRESETS, Policy, preset_toml
 
 POLICY_FILE = "policy.toml"
 
@@ -106,8 +106,18 @@ def _parsed_patch(patch: str) -> dict[str, Any]:
             "threshold; for anything else edit the policy"
         )
     if not found:
-        raise PolicyError("patch: sets nothing; the two policies may differ in what a patch cannot say")
+        why = re.search(rf"^# {EMPTY_PATCH}: (.*?)\r?$", patch, re.MULTILINE)
+        left = left_out(patch)
+        raise PolicyError(
+            f"patch: it is empty: {why[1] if why else 'it sets no key'}"
+            + (f"; edit the policy. {NOT_IN_PATCH.capitalize()}: {'; '.join(left)}" if left else "")
+        )
     return found
+
+
+def left_out(patch: str) -> list[str]:
+    """What the comments of a patch say that it cannot set, in words."""
+    return re.findall(rf"^# {NOT_IN_PATCH}: (.*?)\r?$", patch, re.MULTILINE)
 
 
 def diff(old: str, new: str) -> str:

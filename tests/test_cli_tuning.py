@@ -22,6 +22,7 @@ from router.analysis.judgements import Judgements
 from router.analysis.sweep import sweep
 from router.analysis.tune import cheapest_with_fallback
 from router.cli.app import app
+from router.cli.output import money, signed_money
 from router.log import evidence, open_log
 from router.log.owner import ingest_now
 from router.log.queries import Filter, bins, cells
@@ -460,6 +461,8 @@ def test_what_another_classifier_scored_is_counted_apart(tmp_path: Path) -> None
     found = document("replay", "--data", folder)
     assert (found["n"], found["n_other"]) == (N - old, old)
     assert found["reproduction"]["n"] == N  # what was logged is checked whoever scored it
+    diff = document("policy", "diff", "-t", "0.8", "--data", folder)
+    assert (diff["total"]["n"], diff["n_other"]) == (N - old, old)
     (one,) = document("certify", "--alpha", "0.15", "--data", folder)["certificates"]
     with open_log(folder) as log:
         audited = log.rows(
@@ -473,8 +476,8 @@ def test_what_another_classifier_scored_is_counted_apart(tmp_path: Path) -> None
         one["threshold"],
         one["n_unlabelled"],
     )
-    for verb in ("replay", "certify"):
-        assert f"note: {old} decisions are counted apart" in run(verb, "--data", folder).stderr
+    for verb in (("replay",), ("certify",), ("policy", "diff", "-t", "0.8")):
+        assert f"note: {old} decisions are counted apart" in run(*verb, "--data", folder).stderr
     labels = tuple(replace(x, rubric="in other words") if x.name == "coding" else x for x in SEED.labels)
     reworded = tmp_path / "reworded.toml"
     reworded.write_text(replace(SEED, labels=labels).to_toml(), encoding="utf-8")
@@ -490,6 +493,35 @@ def test_replay_takes_other_prices(data: Path, tmp_path: Path) -> None:
     priced.write_text(SEED.to_toml().split("[models")[0] + models, encoding="utf-8")
     found = document("replay", "--policy", priced, "--data", data)
     assert found["cost_usd"] == pytest.approx(sum(100 + i % 90 for i in range(N)) * 1000 / 1e6)
+
+
+@pytest.mark.parametrize("cost", [None, Decimal("0"), Decimal("0.0002")], ids=str)
+def test_replay_diff_and_sweep_cost_the_same_at_the_same_point(cost: Decimal | None, tmp_path: Path) -> None:
+    folder = written(tmp_path / "data", classifier_cost=cost)
+    plus = "+" if cost is None else ""
+    here, there = document("sweep", "-t", "0.55", "-t", "0.8", "--data", folder)["points"]
+    other = tmp_path / "other.toml"
+    other.write_text(SEED.with_threshold(0.8).to_toml(), encoding="utf-8")
+    for point, more in ((here, ()), (there, ("--policy", other))):
+        found = document("replay", *more, "--data", folder)
+        assert found["cost_per_1000"] == pytest.approx(point["cost_per_1000"], rel=1e-9)
+        assert found["cost_half"] == (None if cost is None else pytest.approx(point["cost_half"]))
+        assert found["classifier_known"] == (cost is not None)
+        if cost is not None:
+            assert found["classifier_usd"] == pytest.approx(N * float(cost))
+        shown = run("replay", *more, "--data", folder)
+        assert f"{money(found['cost_per_1000'])}{plus}" in shown.stdout
+        assert ("+" in shown.stdout) == (cost is None)
+        assert ("the classifier's cost is not known for some decisions" in shown.stderr) == (cost is None)
+    diff = document("policy", "diff", "-t", "0.8", "--data", folder)
+    assert diff["old_cost"] == pytest.approx(here["cost_per_1000"], rel=1e-9)
+    assert diff["new_cost"] == pytest.approx(there["cost_per_1000"], rel=1e-9)
+    said = run("policy", "diff", "-t", "0.8", "--data", folder).stderr
+    change = signed_money(diff["new_cost"] - diff["old_cost"])
+    assert (
+        f"{money(diff['old_cost'])}{plus} before, {money(diff['new_cost'])}{plus} after, {change} ± " in said
+    )
+    assert ("the classifier's cost is not known for some decisions" in said) == (cost is None)
 
 
 def test_replay_weighs_choices_that_were_drawn(tmp_path: Path) -> None:
@@ -528,7 +560,9 @@ def test_a_diff_is_shown_as_table_json_and_patch_which_can_be_applied(data: Path
     below = found["total"]["new_fallback"] - found["total"]["old_fallback"]
     assert found["total"]["crossing"] == below > 0
     shown = run("policy", "diff", "-t", "0.8", "--data", data)
-    assert "label" not in shown.stdout.splitlines()[1]
+    assert "label" not in shown.stdout.splitlines()[1] and "change in USD" in shown.stdout.splitlines()[0]
+    simple = next(x for x in found["by_label"] if x["name"] == "simple")
+    assert simple["cost_change"] > 0 and f"{signed_money(simple['cost_change'])} ±" in shown.stdout
     assert "not in the log" in shown.stderr
     patch = run("policy", "diff", "-t", "0.8", "--toml", "--data", data).stdout
     assert tomllib.loads(patch) == {"threshold": 0.8}
@@ -556,6 +590,56 @@ def test_a_diff_says_savings_as_a_change_and_what_it_leaves_alone(data: Path, tm
         assert "merged scores are added (they sum to 1)" in said
 
 
+def test_each_side_of_a_diff_is_priced_by_its_own_policy(data: Path, tmp_path: Path) -> None:
+    own = 'price = { input = "2.5", output = "12.5", source = "test" }'
+    new = tmp_path / "new.toml"
+    new.write_text(
+        SEED.to_toml().replace('[models."claude-opus-4-6"]', f'[models."claude-opus-4-6"]\n{own}'),
+        encoding="utf-8",
+    )
+    before = document("replay", "--data", data)["cost_per_1000"]
+    after = document("replay", "--policy", new, "--data", data)["cost_per_1000"]
+    assert after < 0.9 * before
+    seed = tmp_path / "seed.toml"
+    seed.write_text(SEED.to_toml(), encoding="utf-8")
+    forth, back = ("policy", "diff", new), ("policy", "diff", seed, "--policy", new)
+    for args, costs in ((forth, (before, after)), (back, (after, before))):
+        found = document(*args, "--data", data)
+        assert (found["old_cost"], found["new_cost"]) == (pytest.approx(costs[0]), pytest.approx(costs[1]))
+        assert found["repriced"] == ["claude-opus-4-6"]
+        assert found["total"]["cost_change"] == pytest.approx(sum(x["cost_change"] for x in found["stays"]))
+        patch = run(*args, "--toml", "--data", data).stdout
+        assert (
+            "# prices differ between the policies: claude-opus-4-6; each side is priced by its own" in patch
+        )
+        shown = run(*args, "--data", data)
+        assert "prices differ between the policies: claude-opus-4-6" in shown.stderr
+        assert "the same, at another price" in shown.stdout
+    assert "prices differ" not in run("policy", "diff", "-t", "0.8", "--data", data).stderr
+
+
+def test_a_patch_that_cannot_say_what_differs_says_that_it_is_empty(data: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.toml"
+    new.write_text(replace(SEED, exploration=0.1, tiers=()).to_toml(), encoding="utf-8")
+    found = document("policy", "diff", new, "--data", data)
+    assert [x["key"] for x in found["not_in_patch"]] == ["exploration", "tiers"]
+    words = "not in the patch: exploration: 0.0 -> 0.1; not compared in the diff"
+    assert words in run("policy", "diff", new, "--data", data).stderr
+    patch = run("policy", "diff", new, "--toml", "--data", data).stdout
+    assert patch.startswith("# this patch is empty: it sets no key, because the policies differ only in what")
+    assert f"# {words}" in patch
+    done = run("policy", "apply", "-", "--data", tmp_path / "own", stdin=patch.encode())
+    assert done.exit_code == 2
+    assert "it is empty: it sets no key, because the policies differ only" in done.stderr
+    assert "Not in the patch: exploration: 0.0 -> 0.1; not compared in the diff; tiers: " in done.stderr
+    new.write_text(replace(SEED, exploration=0.1, threshold=0.7).to_toml(), encoding="utf-8")
+    patch = run("policy", "diff", new, "--toml", "--data", data).stdout
+    assert tomllib.loads(patch) == {"threshold": 0.7} and "empty" not in patch
+    done = run("policy", "apply", "-", "--data", tmp_path / "own", stdin=patch.encode())
+    assert done.exit_code == 0
+    assert f"note: {words}; edit the policy" in done.stderr
+
+
 def test_a_diff_takes_a_file(data: Path, tmp_path: Path) -> None:
     new = tmp_path / "new.toml"
     new.write_text(SEED.with_threshold(0.7).to_toml(), encoding="utf-8")
@@ -578,6 +662,47 @@ def test_overlap_tells_what_merging_would_do(data: Path) -> None:
     shown = run("overlap", "--more", "--data", data)
     assert "were one label" in shown.stdout
     assert "sum to 1" in shown.stderr
+
+
+def test_overlap_replay_and_diff_merge_by_one_rule(data: Path, tmp_path: Path) -> None:
+    now = document("replay", "--data", data)["cost_per_1000"]
+    merges = document("overlap", "--more", "--data", data)["more"]["merges"]
+    with open_log(data) as log:
+        rows = log.rows("SELECT top_label, count(*) FROM decisions GROUP BY ALL")
+    often = dict(rows)
+    assert any(x["names"] != [x["first"], x["second"]] for x in merges)
+    for x in merges:
+        one, other = x["names"]
+        assert often[one] >= often[other]
+        assert x["model"] == SEED.by_name[one].model
+        merge = ("--merge", ",".join(x["names"]), "--data", data)
+        assert document("replay", *merge)["cost_per_1000"] - now == pytest.approx(x["cost_change"])
+        found = document("policy", "diff", *merge)
+        assert found["new_cost"] - found["old_cost"] == pytest.approx(x["cost_change"])
+        assert f"answers ({one} + {other}: {x['model']})" in run("replay", *merge).stderr
+    shown = run("overlap", "--more", "--data", data)
+    assert "change in USD per 1,000" in shown.stdout and "answered by" in shown.stdout
+    assert (
+        "merged scores are added (they sum to 1); the model of the label named first answers" in shown.stderr
+    )
+    lines = [x.split() for x in shown.stdout.splitlines()]
+    for x in merges:
+        (line,) = [y for y in lines if y[:3] == [x["names"][0], "+", x["names"][1]]]
+        assert line[3] == x["model"] and line[-1].startswith("+$" if x["cost_change"] > 0 else "-$")
+    html = tmp_path / "report.html"
+    assert run("report", "-o", html, "--data", data).exit_code == 0
+    text = html.read_text(encoding="utf-8")
+    assert "If one label: answered by" in text and "the model of the more frequent label answers" in text
+
+
+def test_what_a_margin_rule_adds_is_signed(data: Path) -> None:
+    points = document("sweep", "--margins", "--data", data)["margins"]["points"]
+    shown = run("sweep", "--margins", "--data", data).stdout
+    assert "change in USD per 1,000" in shown
+    assert points[-1]["cost_per_1000"] != 0
+    sign = "+$" if points[-1]["cost_per_1000"] > 0 else "-$"
+    (line,) = [x for x in shown.splitlines() if x.split()[:1] == ["0.2"] and "±" in x and x.count("%") == 1]
+    assert sign in line
 
 
 def test_overlap_and_a_diff_show_prompts_that_the_log_stores(data: Path, tmp_path: Path) -> None:

@@ -224,14 +224,19 @@ def test_a_patch_leaves_every_other_byte(text: str, newline: str, patch: str, li
     ("patch", "says"),
     [
         ("threshold = ", "not TOML"),
-        ("# nothing", "sets nothing"),
+        ("# nothing", "it is empty: it sets no key$"),
+        ("# this patch is empty: of a reason\r\n", "it is empty: of a reason$"),
+        (
+            "# not in the patch: a: 1 -> 2\n# not in the patch: b",
+            "edit the policy. Not in the patch: a: 1 -> 2; b$",
+        ),
         ("treshold = 0.5", "treshold: a patch sets threshold"),
         ("[[labels]]\nname = 'coding'\nrubric = 'x'", "labels.rubric"),
         ("[[labels]]\nmodel = 'gpt-4o'", "each with the name of a label"),
         ("[[labels]]\nname = 'poems'\nmodel = 'gpt-4o'", "no label 'poems'; known: simple"),
         ("threshold = 1.5", "threshold"),
     ],
-    ids=["no TOML", "nothing", "typo", "rubric", "no name", "no label", "no number"],
+    ids=["no TOML", "nothing", "reason", "left out", "typo", "rubric", "no name", "no label", "no number"],
 )
 def test_a_patch_that_cannot_be_applied_says_why(patch: str, says: str) -> None:
     with pytest.raises(PolicyError, match=says):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,9 @@ from router.analysis.overlap_scores import (
 )
 from router.analysis.replay import replay, reproduce
 from router.analysis.scored import Scored, merged_policy
-from router.policy import Policy, decide
+from router.log_settings import LogSettings
+from router.policy import ClassifierPrice, Model, Policy, PriceOverride, decide
+from router.spend_caps import SpendCaps
 from router.types import Label
 
 START = datetime(2026, 11, 1)
@@ -41,7 +44,15 @@ def policy(threshold: float = 0.55, **more) -> Policy:
     return Policy(labels, threshold=threshold, fallback_model="middle", **({"baseline": "big"} | more))
 
 
-def rows(n: int = 300, seed: int = 1, *, scores=None, simplex: bool = True, priced: float = 1.0) -> Scored:
+def rows(
+    n: int = 300,
+    seed: int = 1,
+    *,
+    scores=None,
+    simplex: bool = True,
+    priced: float = 1.0,
+    asked: object = 0.0,
+) -> Scored:
     rng = np.random.default_rng(seed)
     if scores is None:
         scores = rng.gamma(0.6, 1, (n, 3))
@@ -63,6 +74,7 @@ def rows(n: int = 300, seed: int = 1, *, scores=None, simplex: bool = True, pric
             "prompt_chars": rng.integers(10, 900, n),
             "source": rng.choice(["router", "cli"], n),
             "propensity": np.nan,
+            "classifier_cost": asked,
         }
         | {f"score:{name}": scores[:, i] for i, name in enumerate(policy().label_names)}
         | {f"cost:{name}": RATE[name] * size for name in MODELS}
@@ -162,6 +174,36 @@ def test_costs_that_are_not_known_are_left_out_and_counted():
     assert (none.n_priced, none.cost_usd, none.cost_per_1000) == (0, None, None)
 
 
+def test_what_the_classifier_cost_is_in_every_cost_and_in_no_change():
+    free, found = rows(200, priced=0.5), rows(200, priced=0.5, asked=np.arange(200) / 1e5)
+    priced = ~np.isnan(found.costs[:, 0])
+    more = 1000 * np.mean(np.arange(200)[priced]) / 1e5
+    one, two = replay(free, policy()), replay(found, policy())
+    assert two.cost_per_1000 == pytest.approx(one.cost_per_1000 + more)
+    assert two.classifier_usd == pytest.approx(more * two.n_priced / 1000)
+    assert two.classifier_known and two.cost_half == one.cost_half
+    before, after = (policy_diff(x, policy(0.4), policy(0.8)) for x in (free, found))
+    assert after.old_cost == pytest.approx(before.old_cost + more)
+    assert after.new_cost == pytest.approx(before.new_cost + more)
+    for name in ("total", "segments", "moves", "flips", "cost_half", "savings_change", "savings_half"):
+        assert getattr(before, name) == getattr(after, name)
+
+
+def test_a_classifier_s_cost_that_the_log_lacks_makes_costs_a_lower_bound():
+    found = rows(200, asked=np.where(np.arange(200) < 9, np.nan, 0.001))
+    again = replay(found, policy())
+    assert (again.classifier_known, again.cost_half) == (False, None)
+    assert again.classifier_usd == pytest.approx(0.191)
+    diff = policy_diff(found, policy(0.4), policy(0.8))
+    assert not diff.classifier_known and diff.cost_half > 0  # both sides lack the same
+    assert "the classifier's cost is not known for some decisions" in toml_patch(
+        diff, policy(0.4), policy(0.8)
+    )
+    assert f"{diff.old_cost:.4g}+ -> {diff.new_cost:.4g}+, " in toml_patch(diff, policy(0.4), policy(0.8))
+    known = policy_diff(rows(200), policy(0.4), policy(0.8))
+    assert "+ ->" not in toml_patch(known, policy(0.4), policy(0.8))
+
+
 def test_a_policy_with_labels_in_another_order_reads_the_same_scores():
     turned = replace(policy(), labels=policy().labels[::-1])
     assert replay(rows(), turned).models == replay(rows(), policy()).models
@@ -184,7 +226,9 @@ def test_merged_labels_add_where_scores_sum_to_1_and_take_the_larger_where_not()
 def test_rows_without_a_score_for_each_label_are_left_out():
     scores = np.array([[0.7, 0.2, 0.1], [np.nan, 0.6, 0.4]])
     table = pd.DataFrame({x: ["1", "2"] for x in ("id", "model_chosen", "cause", "policy", "source")})
-    table = table.assign(decided_at=START, prompt_chars=3, propensity=np.nan, **{"cost:small": 0.1})
+    table = table.assign(
+        decided_at=START, prompt_chars=3, propensity=np.nan, classifier_cost=0.0, **{"cost:small": 0.1}
+    )
     table = table.assign(**{f"score:{x}": scores[:, i] for i, x in enumerate(policy().label_names)})
     found = Scored.from_table(table, policy().label_names, ("small",))
     assert (len(found), found.n_left_out) == (1, 1)
@@ -260,6 +304,59 @@ def test_a_diff_is_the_two_replays_decision_by_decision():
     assert (np.diff(changed) <= 0).all() and changed[0] == np.abs(d).max()
 
 
+@pytest.mark.parametrize("factor", [{"big": 0.5}, {"middle": 3.0}, {"big": 0.5, "middle": 3.0}], ids=str)
+def test_each_side_of_a_diff_is_at_its_own_prices(factor):
+    one = rows(asked=0.0004)
+    found = replace(one, new_costs=one.costs * [factor.get(x, 1.0) for x in MODELS])
+    other, old, new = replace(one, costs=found.new_costs), policy(0.5), policy(0.7)
+    before, after = one_by_one(found, old), one_by_one(found, new)
+    cost = one.cost_of(np.array(before, dtype=object))
+    new_cost = other.cost_of(np.array(after, dtype=object))
+    d = new_cost - cost
+    diff = policy_diff(found, old, new, repriced=tuple(factor))
+    assert diff.old_cost == pytest.approx(replay(one, old).cost_per_1000)
+    assert diff.new_cost == pytest.approx(replay(other, new).cost_per_1000)
+    assert diff.total.cost_change == pytest.approx(d.sum())
+    assert diff.total.cost_half == pytest.approx(Z * np.sqrt(300) * d.std(ddof=1))
+    assert sum(x.cost_change for x in diff.by_label) == pytest.approx(d.sum())
+    assert sum(x.cost_change for x in (*diff.moves, *diff.stays)) == pytest.approx(d.sum())
+    assert diff.total.n_other_cost == np.sum(d != 0)
+    assert {x.old_model for x in diff.stays} <= set(factor)
+    assert [x.cost_change for x in diff.flips] == pytest.approx([d[int(x.id[2:])] for x in diff.flips])
+
+    base, new_base = one.costs[:, 1], other.costs[:, 1]
+    paid, new_paid = cost + 0.0004, new_cost + 0.0004
+    share, new_share = paid.sum() / base.sum(), new_paid.sum() / new_base.sum()
+    assert diff.savings_change == pytest.approx(share - new_share)
+    residual = (new_paid - new_share * new_base) / new_base.mean() - (paid - share * base) / base.mean()
+    assert diff.savings_half == pytest.approx(Z * residual.std(ddof=1) / np.sqrt(300))
+    text = toml_patch(diff, old, new)
+    assert (
+        f"# prices differ between the policies: {', '.join(factor)}; each side is priced by its own" in text
+    )
+    assert ("big at either price" in text) == ("big" in factor)
+    same(policy_diff(iter(parts(found)), old, new, lengths=[], repriced=tuple(factor)),
+         policy_diff(found, old, new, lengths=[], repriced=tuple(factor)))  # fmt: skip
+
+
+def test_a_price_alone_makes_a_segment_dearer():
+    one = rows(300)
+    found = replace(one, new_costs=one.costs * [1.0, 2.0, 1.0])
+    diff = policy_diff(found, policy(), policy(), repriced=("big",))
+    assert (diff.total.changing, diff.moves, diff.flips) == (0, (), ())
+    (stay,) = diff.stays
+    assert (stay.old_model, stay.new_model, stay.n) == ("big", "big", diff.total.n_other_cost)
+    assert "label dear" in [x.name for x in diff.worse]
+    assert "cost another sum" in toml_patch(diff, policy(), policy())
+
+
+def test_a_baseline_of_two_prices_needs_every_cost():
+    one = rows(50, asked=np.where(np.arange(50) < 9, np.nan, 0.001))
+    found = replace(one, new_costs=one.costs * [1.0, 2.0, 1.0])
+    assert policy_diff(found, policy(0.4), policy(0.8), repriced=("big",)).savings_change is None
+    assert policy_diff(one, policy(0.4), policy(0.8)).savings_change is not None
+
+
 def test_the_same_policy_changes_nothing():
     diff = policy_diff(rows(), policy(), policy())
     assert (diff.total.changing, diff.total.crossing, diff.total.cost_change, diff.moves, diff.worse) == (
@@ -310,8 +407,98 @@ def test_a_patch_holds_the_changed_keys_and_their_evidence():
     assert "savings against big: " in text
     assert "# made on 2026-11-29" in comments
     back = toml_patch(policy_diff(rows(), new, old), new, old)
-    assert tomllib.loads(back) == {"threshold": 0.5, "labels": [{"name": "cheap"}]}
-    assert "# min_margin is taken away; was 0.1" in back
+    assert tomllib.loads(back) == {"threshold": 0.5}
+    assert "# not in the patch: min_margin: 0.1 -> none; compared in the diff" in back
+    assert "# not in the patch: labels.cheap.threshold: 0.4 -> none; compared in the diff" in back
+    gone = replace(policy(0.5), labels=policy().labels[1::-1])
+    text = toml_patch(policy_diff(rows(), old, gone), old, gone)
+    assert "# not in the patch: labels.same: there -> gone; compared in the diff" in text
+    assert "# not in the patch: labels: in another order; compared in the diff" in text
+    assert text.startswith(
+        "# this patch is empty: it sets no key, because the policies differ only in what a patch cannot set\n"
+    )
+
+
+def relabelled(**changes) -> Policy:
+    """The policy with another setting of its first label."""
+    return replace(policy(), labels=(replace(policy().labels[0], **changes), *policy().labels[1:]))
+
+
+def modelled(**settings) -> Policy:
+    """The policy with a setting of one model."""
+    return policy(models={"big": Model("big", **settings)})
+
+
+OVERRIDE = PriceOverride(Decimal(1), Decimal(2))
+NOT_COMPARED, SCORES = "not compared in the diff", "it would give other scores"
+KEYS = {
+    "name": (policy(name="x"), f'"policy" -> "x"; {NOT_COMPARED}'),
+    "exploration": (policy(exploration=0.1), f"0.0 -> 0.1; {NOT_COMPARED}"),
+    "failover": (policy(failover=("small",)), f'[] -> ["small"]; {NOT_COMPARED}'),
+    "tiers": (policy(tiers=("small", "big")), f'[] -> ["small", "big"]; {NOT_COMPARED}'),
+    "classifier": (policy(classifier="scaledown"), f'"local" -> "scaledown"; {NOT_COMPARED}: {SCORES}'),
+    "log.prompts": (policy(log=LogSettings("hash")), f'"full" -> "hash"; {NOT_COMPARED}'),
+    "log.durability": (policy(log=LogSettings(durability="power")), f'"process" -> "power"; {NOT_COMPARED}'),
+    "spend.per_day_usd": (policy(spend=SpendCaps(Decimal("9.5"))), f"none -> 9.5; {NOT_COMPARED}"),
+    "labels.cheap.rubric": (relabelled(rubric="is it?"), f"{NOT_COMPARED}: {SCORES}"),
+    "labels.cheap.examples": (relabelled(examples=("one",)), f"{NOT_COMPARED}: {SCORES}"),
+    "labels.cheap.failover": (relabelled(failover=("big",)), f'[] -> ["big"]; {NOT_COMPARED}'),
+    "models.big.provider": (modelled(provider="openai"), f'none -> "openai"; {NOT_COMPARED}'),
+    "models.big.max_tokens": (modelled(max_tokens=9), f"1024 -> 9; {NOT_COMPARED}"),
+    "models.big.api": (modelled(api="responses"), f'"chat" -> "responses"; {NOT_COMPARED}'),
+    "models.big.key_env": (modelled(key_env="A_SECRET"), NOT_COMPARED),
+    "models.big.price": (modelled(price=OVERRIDE), "counted in the diff's costs, each side at its own"),
+    'models."a b".base_url': (
+        policy(models={"a b": Model("a b", base_url="https://secret.example/v1")}),
+        NOT_COMPARED,
+    ),
+}
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_what_a_patch_cannot_set_is_named_key_by_key(key):
+    new, words = KEYS[key]
+    diff = policy_diff(rows(20), policy(), new, repriced=("big",))
+    (found,) = diff.not_in_patch
+    assert found.key == key
+    text = toml_patch(diff, policy(), new)
+    (line,) = [x for x in text.splitlines() if x.startswith("# not in the patch: ")]
+    assert line.startswith(f"# not in the patch: {key}: {words}")
+    assert "secret" not in text.lower()
+    assert tomllib.loads(text) == {}
+    assert text.startswith("# this patch is empty: ")
+
+
+def test_equal_policies_make_a_patch_that_says_so():
+    text = toml_patch(policy_diff(rows(20), policy(), policy()), policy(), policy())
+    assert text.startswith("# this patch is empty: it sets no key, because the policies do not differ\n")
+
+
+def hosted(call: str | None) -> Policy:
+    """The policy with a hosted classifier whose call costs so many USD."""
+    price = None if call is None else ClassifierPrice(Decimal(call))
+    return policy(classifier="scaledown", classifier_price=price)
+
+
+def test_what_a_call_of_the_classifier_costs_is_counted_where_both_policies_say():
+    found, old, new = rows(100, asked=0.001), hosted("0.001"), hosted("0.0004")
+    diff = policy_diff(found, old, new)
+    assert diff.call_prices == (0.001, 0.0004)
+    assert diff.old_cost == pytest.approx(replay(found, old).cost_per_1000)
+    assert diff.new_cost - diff.old_cost == pytest.approx(-0.6)
+    assert (diff.total.changing, diff.total.cost_change) == (0, pytest.approx(-0.06))
+    assert diff.total.cost_half == pytest.approx(0.0, abs=1e-9) and diff.total.is_cheaper
+    assert diff.savings_change == pytest.approx(0.06 / found.costs[:, MODELS.index("big")].sum())
+    text = toml_patch(diff, old, new)
+    assert "# a classifier's call costs 0.001 USD before and 0.0004 after" in text
+    said = "classifier_price.per_call: 0.001 -> 0.0004; counted in the diff's costs, by the difference"
+    assert f"# not in the patch: {said} for each call" in text
+    moved = policy_diff(found, policy(), hosted("0.0004"))  # the local one costs nothing
+    assert moved.call_prices == (0.0, 0.0004)
+    for one, other in ((hosted(None), new), (new, hosted(None)), (policy(), hosted(None))):
+        diff = policy_diff(found, one, other)
+        assert diff.call_prices is None and diff.total.cost_change == 0.0
+        assert "not counted in the diff's costs: one policy states no price" in toml_patch(diff, one, other)
 
 
 @pytest.mark.parametrize(
@@ -378,6 +565,15 @@ def test_merging_two_labels_that_share_belief_takes_decisions_out_of_the_fallbac
     assert effect.fallback_after == pytest.approx(np.mean(merged.max(axis=1) < 0.55))
     top = found.scores.argmax(axis=1)
     assert effect.model == ("big" if (top == 1).sum() >= (top == 0).sum() else "small")
+    # One rule: the label named first lends its model, and the more frequent one is named first.
+    for found_by in (effect, merge_effect(found, policy(), "cheap", "dear")):
+        assert (found_by.names, found_by.model) == ((effect.kept, effect.names[1]), effect.model)
+        assert policy().by_name[found_by.kept].model == found_by.model
+        merges = {found_by.kept: found_by.names}
+        new = merged_policy(policy(), merges)
+        assert found_by.cost_after == pytest.approx(replay(found.merged(merges), new).cost_per_1000)
+        diff = policy_diff(found, policy(), new, merges=merges)
+        assert found_by.cost_change == pytest.approx(diff.new_cost - diff.old_cost)
     models = np.where(
         merged.max(axis=1) < 0.55, "middle", np.where(merged.argmax(axis=1) == 0, effect.model, "middle")
     )

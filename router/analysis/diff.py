@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,9 +15,11 @@ from numpy.typing import NDArray
 from router.analysis.cells import Floats
 from router.analysis.estimates import known, mean_half_width, ratio_half_width
 from router.analysis.rule import Choices
+from router.analysis.savings import bound, missing
 from router.analysis.scored import How, Scored, in_parts
 from router.analysis.sweep import MIN_CHANGED
-from router.policy import Policy
+from router.analysis.unsaid import Unsaid, call_prices, toml_value, unsaid
+from router.policy import EMPTY_PATCH, NOT_IN_PATCH, Policy
 
 EXAMPLES = 20
 """Decisions that are shown of all that change model."""
@@ -34,9 +35,9 @@ class Change:
     ----------
     n : decisions of the part. ``crossing``: fall back under one policy only. ``changing``: go to another model.
     n_priced : those whose cost is known under both; ``cost_change`` (USD, new minus old) and half its 95 % interval are over
-        these.
+        these. ``n_other_cost``: those of them that cost another sum, by going to another model or by its price.
     old_fallback, new_fallback : decisions that fall back.
-    is_dearer, is_cheaper : the interval excludes 0 and at least 10 decisions change model.
+    is_dearer, is_cheaper : the interval excludes 0 and at least 10 decisions cost another sum.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Change:
     old_fallback: int
     new_fallback: int
     n_priced: int
+    n_other_cost: int
     cost_change: float | None
     cost_half: float | None
     is_dearer: bool
@@ -81,10 +83,15 @@ class PolicyDiff:
 
     Attributes
     ----------
-    total : all decisions. ``by_label``: by top label under the old policy. ``moves``: by model, most first.
+    total : all decisions. ``by_label``: by top label under the old policy. ``moves``: by model, most first. ``stays``: by model
+        that they keep, those that cost another sum by its price.
     segments : parts by label, prompt length and source. ``worse``: those of them that get dearer.
-    old_cost, new_cost : USD per 1,000 priced decisions. ``savings_change``, ``savings_half``: of the savings share against
+    old_cost, new_cost : USD per 1,000 priced decisions, the classifier's logged cost included: the same on both sides, so that
+        no change holds any of it (but see ``call_prices``). Unless ``classifier_known`` some of it is not in the log, and both are lower bounds. ``savings_change``, ``savings_half``: of the savings share against
         ``baseline``; None without one.
+    repriced : models whose prices differ between the policies; each side is priced by its own.
+    call_prices : USD per call of either classifier, where both are known and differ: every change holds the difference.
+    not_in_patch : keys that differ and that no patch can set, compared or not.
     first, last : days of the decisions. ``flips``: up to 20 changing decisions, largest change of cost first.
     """
 
@@ -93,17 +100,27 @@ class PolicyDiff:
     total: Change
     by_label: tuple[Change, ...]
     moves: tuple[Move, ...]
+    stays: tuple[Move, ...]
     segments: tuple[Change, ...]
     old_cost: float | None
     new_cost: float | None
     cost_half: float | None
+    classifier_known: bool
     baseline: str | None
     savings_change: float | None
     savings_half: float | None
+    repriced: tuple[str, ...]
+    call_prices: tuple[float, float] | None
+    not_in_patch: tuple[Unsaid, ...]
     first: date | None
     last: date | None
     flips: tuple[Flip, ...]
     n_left_out: int
+
+    @property
+    def against(self) -> str:
+        """The baseline in words: where its price differs, savings on each side are against its price there."""
+        return f"{self.baseline}{' at either price' if self.baseline in self.repriced else ''}"
 
     @property
     def worse(self) -> tuple[Change, ...]:
@@ -119,20 +136,23 @@ def policy_diff(
     merges: Mapping[str, Sequence[str]] | None = None,
     how: How | None = None,
     lengths: Sequence[float] | None = None,
+    repriced: Sequence[str] = (),
 ) -> PolicyDiff:
     """Compare two policies on the same decisions, whole or in parts: the result is the same.
 
-    Costs are of the decisions' own tokens under either model (an assumption), over those priced under both. Whether answers get
+    Costs are of the decisions' own tokens under either model (an assumption), at each policy's own prices, over those priced
+    under both. Whether answers get
     better or worse no log can say; where two models answered the same prompts, router.analysis.pairs can.
 
     Parameters
     ----------
     merges, how : labels that only the new policy has as one; see :meth:`Scored.merged`. Parts need ``how``.
     lengths : characters of prompts at which segments part; None: the quartiles of decisions that came whole.
+    repriced : models whose prices differ; the rows then hold ``new_costs``.
 
     Notes
     -----
-    Differences are paired: 0 for every decision that keeps its model, so their intervals are far narrower than those of the two
+    Differences are paired: 0 for every decision that keeps its model and its price, so their intervals are far narrower than those of the two
     costs.
     """
     if lengths is None:
@@ -141,20 +161,26 @@ def policy_diff(
     for part in in_parts(rows):
         sums.add(part, part.merged(merges, how) if merges else part)
     total, n_priced = sums.change("all"), int(sums.costs[0])
+    before = float(sums.costs[1] + sums.costs[3])
     savings, savings_half = sums.savings()
     return PolicyDiff(
         old=old.fingerprint,
         new=new.fingerprint,
         total=total,
         by_label=tuple(replace(sums.change(f"label {x}"), name=x) for x in old.label_names),
-        moves=sums.moved(),
+        moves=_moves(sums.moves),
+        stays=_moves(sums.stays),
         segments=tuple(sums.change(name) for name in sums.segments() if sums.parts[name][0]),
-        old_cost=1000 * float(sums.costs[1]) / n_priced if n_priced else None,
-        new_cost=1000 * float(sums.costs[1] + sums.costs[2]) / n_priced if n_priced else None,
+        old_cost=1000 * before / n_priced if n_priced else None,
+        new_cost=1000 * (before + float(sums.costs[2])) / n_priced if n_priced else None,
         cost_half=None if total.cost_half is None or not n_priced else 1000 * total.cost_half / n_priced,
+        classifier_known=not sums.costs[4],
         baseline=new.baseline,
         savings_change=savings,
         savings_half=savings_half,
+        repriced=tuple(repriced),
+        call_prices=sums.calls,
+        not_in_patch=unsaid(old, new, repriced),
         first=sums.first,
         last=sums.last,
         flips=sums.flips(),
@@ -165,56 +191,56 @@ def policy_diff(
 def toml_patch(found: PolicyDiff, old: Policy, new: Policy, *, notes: Sequence[str] = ()) -> str:
     """The keys that differ, as TOML with the evidence as comments: thresholds, margin, fallback model, baseline, labels' models.
 
+    What else differs is named in comments, and so is why a patch sets no key.
+
     >>> from router.policy import Policy
     >>> seed = Policy.preset("seed")
     >>> print(toml_patch(_no_evidence(seed), seed, seed.with_threshold(0.42)), end="")
     # evidence: no decisions
     threshold = 0.42  # was 0.55
     """
-    lines = [f"# {text}" for text in (*_evidence(found), *notes)]
+    keys: list[str] = []
     for key in ("threshold", "min_margin", "fallback_model", "baseline"):
         one, two = getattr(old, key), getattr(new, key)
-        if one != two:
-            lines.append(
-                f"# {key} is taken away; was {_value(one)}"
-                if two is None
-                else f"{key} = {_value(two)}{_was(one)}"
-            )
+        if two is not None and one != two:
+            keys.append(f"{key} = {toml_value(two)}{_was(one)}")
     for label in new.labels:
         before = old.by_name.get(label.name)
-        keys = [
-            (key, None if before is None else getattr(before, key), getattr(label, key))
+        changed = [
+            f"{key} = {toml_value(getattr(label, key))}{_was(getattr(before, key, None))}"
             for key in ("model", "threshold")
+            if getattr(label, key) not in (None, getattr(before, key, None))
         ]
-        changed = [x for x in keys if x[1] != x[2]]
         if changed:
-            lines += ["", "[[labels]]", f"name = {_value(label.name)}"]
-            lines += [
-                f"# {key} is taken away; was {_value(one)}"
-                if two is None
-                else f"{key} = {_value(two)}{_was(one)}"
-                for key, one, two in changed
-            ]
-    gone = [name for name in old.label_names if name not in new.by_name]
-    lines += [f"# label {name} is gone" for name in gone]
-    return "\n".join(lines) + "\n"
+            keys += ["", "[[labels]]", f"name = {toml_value(label.name)}", *changed]
+    comments = [*_evidence(found), *notes, *(f"{NOT_IN_PATCH}: {x.words}" for x in found.not_in_patch)]
+    if not keys:
+        why = (
+            "the policies differ only in what a patch cannot set"
+            if found.not_in_patch
+            else "the policies do not differ"
+        )
+        comments.insert(0, f"{EMPTY_PATCH}: it sets no key, because {why}")
+    return "\n".join([*(f"# {text}" for text in comments), *keys]) + "\n"
 
 
 class _Sums:
     """What two policies differ in, added up part by part.
 
-    ``parts`` holds by name: decisions, crossing, changing, old and new fallbacks, priced, and sums of d and d^2, where d is USD
-    under the new policy minus USD under the old one. ``costs``: priced, sums of old cost and of d. ``base``: n and five sums
-    for the savings share.
+    ``parts`` holds by name: decisions, crossing, changing, old and new fallbacks, priced, of another cost, and sums of d and d^2,
+    where d is USD under the new policy minus USD under the old one. ``costs``: priced, sums of old cost, of d and of the
+    classifier's cost, and how many lack that. ``base``: n, and sums and
+    products of d, the change of the baseline's cost, the old cost and the old baseline's.
     """
 
     def __init__(self, old: Policy, new: Policy, lengths: tuple[float, ...]) -> None:
-        self.old, self.new = old, new
+        self.old, self.new, self.calls = old, new, call_prices(old, new)
         edges = [-np.inf, *np.unique(lengths).tolist(), np.inf]
         self.lengths = list(pairwise(edges)) if len(edges) > 2 else []
-        self.parts: dict[str, Floats] = defaultdict(lambda: np.zeros(8))
+        self.parts: dict[str, Floats] = defaultdict(lambda: np.zeros(9))
         self.moves: dict[tuple[str, str], Floats] = defaultdict(lambda: np.zeros(3))
-        self.costs, self.base = np.zeros(3), np.zeros(6)
+        self.stays: dict[tuple[str, str], Floats] = defaultdict(lambda: np.zeros(3))
+        self.costs, self.base = np.zeros(5), np.zeros((5, 5))
         self.sources: set[str] = set()
         self.first: date | None = None
         self.last: date | None = None
@@ -228,20 +254,35 @@ class _Sums:
         before, after = rows.decide(self.old), merged.decide(self.new)
         changed = np.asarray(before.model != after.model, dtype=bool)
         cost = rows.cost_of(before.model)
-        d = np.where(changed, rows.cost_of(after.model) - cost, np.where(np.isnan(cost), np.nan, 0.0))
+        d = rows.cost_of(after.model, new=True) - cost
+        if self.calls is not None:
+            d = d + (self.calls[1] - self.calls[0])
+        asked = rows.classifier_costs()
         priced = ~np.isnan(d)
         some = np.where(priced, d, 0.0)
         one, two = before.is_fallback, after.is_fallback
-        columns = np.stack([np.ones(len(rows)), one != two, changed, one, two, priced, some, some * some])
+        other = some != 0
+        columns = np.stack(
+            [np.ones(len(rows)), one != two, changed, one, two, priced, other, some, some * some]
+        )
         for name, mask in self._masks(rows, before):
             self.parts[name] += columns[:, mask].sum(axis=1)
-        self.costs += (priced.sum(), cost[priced].sum(), some.sum())
+        self.costs += (
+            priced.sum(),
+            cost[priced].sum(),
+            some.sum(),
+            np.nansum(asked[priced]),
+            np.isnan(asked[priced]).sum(),
+        )
         for a, b in {
             (str(a), str(b)) for a, b in zip(before.model[changed], after.model[changed], strict=True)
         }:
             mine = (before.model == a) & (after.model == b)
             self.moves[a, b] += (mine.sum(), (mine & priced).sum(), some[mine].sum())
-        self._add_base(rows, d, priced)
+        for a in {str(a) for a in before.model[other & ~changed]}:
+            mine = other & ~changed & (before.model == a)
+            self.stays[a, a] += (mine.sum(), mine.sum(), some[mine].sum())
+        self._add_base(rows, d, cost + np.nan_to_num(asked))
         days = rows.meta["decided_at"]
         first, last = days.min(), days.max()
         if first == first:  # not one without a time alone
@@ -262,14 +303,15 @@ class _Sums:
             self.sources.add(name)
             yield f"source {name}", np.asarray(source == name, dtype=bool)
 
-    def _add_base(self, rows: Scored, d: Floats, priced: NDArray[np.bool_]) -> None:
+    def _add_base(self, rows: Scored, d: Floats, cost: Floats) -> None:
         baseline = self.new.baseline
         if baseline is None or baseline not in rows.models:
             return
-        base = rows.costs[:, rows.models.index(baseline)]
-        some = priced & ~np.isnan(base)
-        x, b = d[some], base[some]
-        self.base += (len(x), x.sum(), b.sum(), np.sum(x * x), np.sum(b * b), np.sum(x * b))
+        model = np.full(len(rows), baseline, dtype=object)
+        base, new_base = rows.cost_of(model), rows.cost_of(model, new=True)
+        found = np.stack([np.ones(len(rows)), d, new_base - base, cost, base])
+        found = found[:, ~np.isnan(found).any(axis=0)]
+        self.base += found @ found.T
 
     def _keep(
         self, rows: Scored, before: Choices, after: Choices, d: Floats, changed: NDArray[np.int64]
@@ -319,13 +361,13 @@ class _Sums:
         ]
 
     def change(self, name: str) -> Change:
-        n, crossing, changing, one, two, n_priced = self.parts[name][:6].astype(int).tolist()
-        sum_d, squares = self.parts[name][6:].tolist()
+        n, crossing, changing, one, two, n_priced, n_other = self.parts[name][:7].astype(int).tolist()
+        sum_d, squares = self.parts[name][7:].tolist()
         total = half = None
         if n_priced:
             total = sum_d
             half = known(n_priced * float(mean_half_width(n_priced, sum_d, squares)))
-        sure = total is not None and half is not None and abs(total) > half and changing >= MIN_CHANGED
+        sure = total is not None and half is not None and abs(total) > half and n_other >= MIN_CHANGED
         return Change(
             name=name,
             n=n,
@@ -334,24 +376,40 @@ class _Sums:
             old_fallback=one,
             new_fallback=two,
             n_priced=n_priced,
+            n_other_cost=n_other,
             cost_change=total,
             cost_half=half,
             is_dearer=bool(sure and sum_d > 0),
             is_cheaper=bool(sure and sum_d < 0),
         )
 
-    def moved(self) -> tuple[Move, ...]:
-        found = [
-            Move(a, b, int(n), int(n_priced), float(total) if n_priced else None)
-            for (a, b), (n, n_priced, total) in self.moves.items()
-        ]
-        return tuple(sorted(found, key=lambda x: (-x.n, x.old_model, x.new_model)))
-
     def savings(self) -> tuple[float | None, float | None]:
-        n, x, b, xx, bb, xb = self.base.tolist()
-        if n == 0 or b <= 0:
+        """The change of the savings share and half its interval; None where the baseline changes price and a cost is not known.
+
+        With R = c / b the old cost share, x = sum d and e the change of b, the share changes by D = (x - R e) / (b + e). Half the
+        interval is by the delta method, from the residuals d - (R + D) e_i - (e / b) (c_i - R b_i) - D b_i; without a change of
+        price these are those of ``ratio_half_width``.
+        """
+        n, x, e, c, b = self.base[0].tolist()
+        if n == 0 or b <= 0 or b + e <= 0 or (e != 0 and self.costs[4]):
             return None, None
-        return 0.0 - x / b, known(float(ratio_half_width(n, x, b, xx, bb, xb)))
+        if e == 0 and self.base[2, 2] == 0:
+            half = ratio_half_width(n, x, b, self.base[1, 1], self.base[4, 4], self.base[1, 4])
+            return 0.0 - x / b, known(float(half))
+        share = c / b
+        change = (x - share * e) / (b + e)
+        weights = np.array([0.0, 1.0, -share - change, -e / b, share * e / b - change])
+        squares = max(float(weights @ self.base @ weights), 0.0)
+        half = float(mean_half_width(n, 0.0, squares)) * n / (b + e)
+        return 0.0 - change, known(half)
+
+
+def _moves(sums: Mapping[tuple[str, str], Floats]) -> tuple[Move, ...]:
+    found = [
+        Move(a, b, int(n), int(n_priced), float(total) if n_priced else None)
+        for (a, b), (n, n_priced, total) in sums.items()
+    ]
+    return tuple(sorted(found, key=lambda x: (-x.n, x.old_model, x.new_model)))
 
 
 def _quartiles(rows: Scored) -> Sequence[float]:
@@ -376,34 +434,78 @@ def _evidence(found: PolicyDiff) -> list[str]:
     ]
     if found.old_cost is not None and found.new_cost is not None:
         half = "" if found.cost_half is None else f" +- {found.cost_half:.4g}"
+        plus = "" if found.classifier_known else "+"
         lines.append(
-            f"USD per 1,000: {found.old_cost:.4g} -> {found.new_cost:.4g}, {found.new_cost - found.old_cost:+.4g}{half} (95 %) over "
-            f"{total.n_priced:,} priced decisions; same tokens assumed"
+            f"USD per 1,000: {found.old_cost:.4g}{plus} -> {found.new_cost:.4g}{plus}, {found.new_cost - found.old_cost:+.4g}{half} "
+            f"(95 %) over {total.n_priced:,} priced decisions, classifier included; same tokens assumed"
         )
+        if plus:
+            lines.append(bound(missing(False, True)))
     else:
         lines.append("cost: not measured")
+    if found.repriced:
+        lines.append(prices_differ(found.repriced))
+    if found.call_prices is not None:
+        lines.append(calls_differ(found.call_prices))
     if found.savings_change is not None:
         half = "" if found.savings_half is None else f" +- {100 * found.savings_half:.2f}"
         lines.append(
-            f"savings against {found.baseline}: {100 * found.savings_change:+.2f}{half} points (95 %)"
+            f"savings against {found.against}: {100 * found.savings_change:+.2f}{half} points (95 %)"
         )
     for part in found.worse:
-        lines.append(f"dearer: {part.name}, {part.changing:,} of {part.n:,} change model")
+        more = f", {part.n_other_cost:,} cost another sum" if found.stays else ""
+        lines.append(f"dearer: {part.name}, {part.changing:,} of {part.n:,} change model{more}")
     lines.append("whether answers get better or worse is not in the log")
     return lines
 
 
+def prices_differ(models: Sequence[str]) -> str:
+    """The sentence that says whose prices are not the same on both sides.
+
+    >>> prices_differ(["gpt-4o"])
+    'prices differ between the policies: gpt-4o; each side is priced by its own'
+    """
+    return f"prices differ between the policies: {', '.join(models)}; each side is priced by its own"
+
+
+def calls_differ(prices: tuple[float, float]) -> str:
+    """The sentence that says that calls of the two policies' classifiers differ in price.
+
+    >>> calls_differ((0.0, 0.0002))
+    "a classifier's call costs 0 USD before and 0.0002 after, say the policies; the change holds the difference"
+    """
+    one, other = (f"{x:.4g}" for x in prices)
+    return f"a classifier's call costs {one} USD before and {other} after, say the policies; the change holds the difference"
+
+
 def _was(value: object) -> str:
-    return "" if value is None else f"  # was {_value(value)}"
-
-
-def _value(value: object) -> str:
-    """A value as TOML; JSON's strings are TOML's, but for one character."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return "" if value is None else f"  # was {toml_value(value)}"
 
 
 def _no_evidence(policy: Policy) -> PolicyDiff:
     """A diff without a decision."""
-    none = Change("all", 0, 0, 0, 0, 0, 0, None, None, False, False)
+    none = Change("all", 0, 0, 0, 0, 0, 0, 0, None, None, False, False)
     name = policy.fingerprint
-    return PolicyDiff(name, name, none, (), (), (), None, None, None, None, None, None, None, None, (), 0)
+    return PolicyDiff(
+        name,
+        name,
+        none,
+        (),
+        (),
+        (),
+        (),
+        None,
+        None,
+        None,
+        True,
+        None,
+        None,
+        None,
+        (),
+        None,
+        (),
+        None,
+        None,
+        (),
+        0,
+    )

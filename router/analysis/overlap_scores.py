@@ -32,13 +32,15 @@ EXAMPLES = 5
 class MergeEffect:
     """What fallback, cost and closeness become were two labels one. None where not measured.
 
-    ``how``: "sum" (scores that sum to 1) or "max". ``model``: who would answer the new label: the model of the more frequent one.
-    Costs are USD per 1,000 decisions that are priced before and after; ``cost_change`` is after minus before.
+    ``how``: "sum" (scores that sum to 1) or "max". ``kept``: the more frequent of the two labels (of equals the first), whose
+    model and place the new one has, as in :func:`~router.analysis.scored.merged_policy` when it is named first. ``model``: that
+    model. Costs are USD per 1,000 decisions that are priced before and after; ``cost_change`` is after minus before.
     """
 
     first: str
     second: str
     how: How
+    kept: str
     model: str
     n: int
     n_priced: int
@@ -48,6 +50,11 @@ class MergeEffect:
     close_after: float | None
     cost_before: float | None
     cost_after: float | None
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Both labels, the one whose model answers first: the order in which ``--merge`` gives this effect."""
+        return (self.first, self.second) if self.kept == self.first else (self.second, self.first)
 
     @property
     def cost_change(self) -> float | None:
@@ -168,38 +175,39 @@ class MergeSums:
             if name not in policy.by_name:
                 raise ValueError(f"merge: no label {name!r}; known: {', '.join(policy.label_names)}")
         self.policy, self.pair, self.how, self.bound = policy, (first, second), how, bound
-        self._counts = np.zeros(7, dtype=np.int64)  # n, fallback, close and margins before; the same after
+        # By which label is named first, because the more frequent one is known in the end.
+        self._counts = np.zeros((2, 7), dtype=np.int64)  # n; fallback, close and margins before; these after
         self._tops = np.zeros(2, dtype=np.int64)
-        self._costs = np.zeros((2, 3))  # by whose model answers: priced both times, USD before and after
+        self._costs = np.zeros((2, 3))  # priced both times, USD before and after
 
     def add(self, rows: Scored) -> None:
         """Replay more decisions."""
         before = rows.decide(self.policy)
-        merges = {self.pair[0]: self.pair}
-        merged = rows.merged(merges, self.how)
         names = self.policy.label_names
         self._tops += [int(np.sum(before.top == names.index(x))) for x in self.pair]
         cost_before = rows.cost_of(before.model)
-        for k, name in enumerate(self.pair):  # which label is the more frequent one is known in the end
-            model = self.policy.by_name[name].model
-            after = merged.decide(merged_policy(self.policy, merges, {self.pair[0]: model}))
+        for k, pair in enumerate((self.pair, self.pair[::-1])):
+            merges = {pair[0]: pair}
+            after = rows.merged(merges, self.how).decide(merged_policy(self.policy, merges))
             cost_after = rows.cost_of(after.model)
             both = ~np.isnan(cost_before) & ~np.isnan(cost_after)
             self._costs[k] += (both.sum(), cost_before[both].sum(), cost_after[both].sum())
-        fell = (int(before.is_fallback.sum()), int(after.is_fallback.sum()))
-        near = [int(np.sum(x.margin < self.bound)) for x in (before, after)]
-        known = [int(np.sum(~np.isnan(x.margin))) for x in (before, after)]
-        self._counts += [len(rows), fell[0], near[0], known[0], fell[1], near[1], known[1]]
+            counts = [
+                (x.is_fallback.sum(), np.sum(x.margin < self.bound), np.sum(~np.isnan(x.margin)))
+                for x in (before, after)
+            ]
+            self._counts[k] += np.array([len(rows), *counts[0], *counts[1]], dtype=np.int64)
 
     def effect(self) -> MergeEffect:
         """What fallback, cost and closeness become."""
         kept = int(self._tops[1] > self._tops[0])
-        n, fell, near, known, fell_after, near_after, known_after = self._counts.tolist()
+        n, fell, near, known, fell_after, near_after, known_after = self._counts[kept].tolist()
         n_priced, cost_before, cost_after = self._costs[kept].tolist()
         return MergeEffect(
             first=self.pair[0],
             second=self.pair[1],
             how=self.how,
+            kept=self.pair[kept],
             model=self.policy.by_name[self.pair[kept]].model,
             n=n,
             n_priced=int(n_priced),

@@ -74,9 +74,11 @@ class Reproduction:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What a policy would have made of logged decisions. USD over the n_priced whose cost is known under it.
+    """What a policy would have made of logged decisions. USD over the n_priced whose cost is known under it, classifier included.
 
-    ``models`` holds (model, decisions). ``cost_half`` is half the 95 % interval of the mean for traffic like this.
+    ``models`` holds (model, decisions). ``cost_half`` is half the 95 % interval of the mean for traffic like this; the classifier
+    enters it as its mean per decision. ``classifier_usd`` is its logged part of ``cost_usd``; unless ``classifier_known`` some of it
+    is not in the log, costs are a lower bound and have no interval.
     ``n_changed`` decisions go to another model than was chosen; to ``n_unsupported`` of these nothing but the choice that was made
     had a chance, so that no log says what the other model would have answered.
     """
@@ -89,6 +91,8 @@ class Replayed:
     cost_usd: float | None
     cost_per_1000: float | None
     cost_half: float | None
+    classifier_usd: float | None
+    classifier_known: bool
     models: tuple[tuple[str, int], ...]
     n_changed: int
     n_unsupported: int
@@ -116,16 +120,19 @@ def reproduce(rows: Scored | Iterable[Scored], policies: Mapping[str, Policy]) -
 def replay(rows: Scored | Iterable[Scored], policy: Policy) -> Replayed:
     """Let another policy decide on logged scores; costs are of the decisions' own tokens under the model it chooses.
 
-    Margin rules and labels merged by :meth:`Scored.merged` are honoured. Prices are those that the rows were read with. Same
-    tokens under another model is an assumption. Decisions in parts give what they give whole.
+    Margin rules and labels merged by :meth:`Scored.merged` are honoured. Prices are those that the rows were read with; what the
+    classifier cost is what the log says, whatever the policy. Same tokens under another model is an assumption. Decisions in parts
+    give what they give whole.
     """
-    n = n_left_out = n_priced = fell = n_changed = n_unsupported = 0
-    total = squares = 0.0
+    n = n_left_out = n_priced = fell = n_changed = n_unsupported = n_unknown = 0
+    total = squares = classifier = 0.0
     models: Counter[str] = Counter()
     for part in in_parts(rows):
         choices = part.decide(policy)
         cost = part.cost_of(choices.model)
-        known = cost[~np.isnan(cost)]
+        priced = ~np.isnan(cost)
+        known, asked = cost[priced], part.classifier_costs()[priced]
+        classifier, n_unknown = classifier + float(np.nansum(asked)), n_unknown + int(np.isnan(asked).sum())
         n, n_left_out, n_priced = n + len(part), n_left_out + part.n_left_out, n_priced + len(known)
         fell += int(choices.is_fallback.sum())
         changed = choices.model != part.meta["model_chosen"].to_numpy(dtype=object)
@@ -134,7 +141,9 @@ def replay(rows: Scored | Iterable[Scored], policy: Policy) -> Replayed:
         n_unsupported += int((changed & ~(chance < 1.0)).sum())
         total, squares = total + float(known.sum()), squares + float(np.sum(known * known))
         models.update(choices.model.tolist())
-    half = float(mean_half_width(n_priced, total, squares)) if n_priced > 1 else None
+    # Each decision carries the classifier's mean, so that its own spread adds nothing: as in a sweep.
+    half = float(mean_half_width(n_priced, total, squares)) if n_priced > 1 and not n_unknown else None
+    total += classifier
     return Replayed(
         n=n,
         n_left_out=n_left_out,
@@ -144,6 +153,8 @@ def replay(rows: Scored | Iterable[Scored], policy: Policy) -> Replayed:
         cost_usd=total if n_priced else None,
         cost_per_1000=1000 * total / n_priced if n_priced else None,
         cost_half=None if half is None else 1000 * half,
+        classifier_usd=classifier if n_priced else None,
+        classifier_known=n_unknown == 0,
         models=tuple(sorted(models.items(), key=lambda x: (-x[1], x[0]))),
         n_changed=n_changed,
         n_unsupported=n_unsupported,

@@ -18,9 +18,19 @@ from router.types import Label
 
 How = Literal["sum", "max"]
 
-COLUMNS = ("id", "decided_at", "model_chosen", "cause", "policy", "prompt_chars", "source", "propensity")
-SCORE, COST = "score:", "cost:"
-"""Prefixes of the columns with a label's score and with a model's cost in USD."""
+COLUMNS = (
+    "id",
+    "decided_at",
+    "model_chosen",
+    "cause",
+    "policy",
+    "prompt_chars",
+    "source",
+    "propensity",
+    "classifier_cost",
+)
+SCORE, COST, NEW_COST = "score:", "cost:", "new_cost:"
+"""Prefixes of the columns with a label's score, with a model's cost in USD, and with that under another policy's prices."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +41,8 @@ class Scored:
     ----------
     scores : shape (n, labels), [0, 1]; nothing is assumed about their sum.
     costs : USD of each decision under each model of ``models``, shape (n, models); NaN: not known.
-    meta : the other COLUMNS, one row per decision. ``n_left_out``: decisions that lack a score.
+    new_costs : the same under another policy's prices; None: the same prices.
+    meta : the other COLUMNS, one row per decision; ``classifier_cost`` in USD, NaN: not known. ``n_left_out``: decisions that lack a score.
     """
 
     labels: tuple[str, ...]
@@ -40,10 +51,13 @@ class Scored:
     costs: Floats
     meta: pd.DataFrame
     n_left_out: int
+    new_costs: Floats | None = None
 
     @classmethod
     def from_table(cls, table: pd.DataFrame, labels: Sequence[str], models: Sequence[str]) -> Scored:
         """Read a table with COLUMNS, ``score:<label>`` and ``cost:<model>``; rows without a score for each label are left out.
+
+        Other prices are read where the table has ``new_cost:<model>`` for each model.
 
         Raises
         ------
@@ -57,6 +71,10 @@ class Scored:
         scores = table[[SCORE + x for x in labels]].to_numpy(dtype=np.float64, na_value=np.nan)
         whole = ~np.isnan(scores).any(axis=1)
         costs = table[[COST + x for x in models]].to_numpy(dtype=np.float64, na_value=np.nan)
+        others = [NEW_COST + x for x in models]
+        new_costs = None
+        if others and all(name in table.columns for name in others):
+            new_costs = table[others].to_numpy(dtype=np.float64, na_value=np.nan)[whole]
         return cls(
             labels=tuple(labels),
             models=tuple(models),
@@ -64,6 +82,7 @@ class Scored:
             costs=costs[whole],
             meta=table.loc[whole, list(COLUMNS)].reset_index(drop=True),
             n_left_out=int(np.sum(~whole)),
+            new_costs=new_costs,
         )
 
     def __len__(self) -> int:
@@ -75,6 +94,7 @@ class Scored:
             self,
             scores=self.scores[rows],
             costs=self.costs[rows],
+            new_costs=None if self.new_costs is None else self.new_costs[rows],
             meta=self.meta[rows].reset_index(drop=True),
         )
 
@@ -94,14 +114,19 @@ class Scored:
             )
         return decide_many(self.scores[:, [place[x] for x in policy.label_names]], policy)
 
-    def cost_of(self, model: NDArray[Any]) -> Floats:
-        """USD of each decision under the model named for it; NaN where it is not known."""
+    def cost_of(self, model: NDArray[Any], *, new: bool = False) -> Floats:
+        """USD of each decision under the model named for it; NaN where it is not known. ``new``: at the other policy's prices."""
+        costs = self.new_costs if new and self.new_costs is not None else self.costs
         place = {name: i for i, name in enumerate(self.models)}
         column = np.array([place.get(x, -1) for x in model.tolist()], dtype=np.int64)
         found = np.where(
-            column >= 0, self.costs[np.arange(len(column)), column] if self.models else np.nan, np.nan
+            column >= 0, costs[np.arange(len(column)), column] if self.models else np.nan, np.nan
         )
         return np.asarray(found, dtype=np.float64)
+
+    def classifier_costs(self) -> Floats:
+        """USD that the classifier was paid for each decision; NaN where it is not known."""
+        return np.asarray(self.meta["classifier_cost"].to_numpy(dtype=np.float64, na_value=np.nan))
 
     @property
     def natural_merge(self) -> How:
@@ -143,23 +168,17 @@ def in_parts(rows: Scored | Iterable[Scored]) -> Iterable[Scored]:
     return (rows,) if isinstance(rows, Scored) else rows
 
 
-def merged_policy(
-    policy: Policy, merges: Mapping[str, Sequence[str]], models: Mapping[str, str] | None = None
-) -> Policy:
+def merged_policy(policy: Policy, merges: Mapping[str, Sequence[str]]) -> Policy:
     """A policy whose labels are made one as in :meth:`Scored.merged`.
 
-    A new label has the model and rubric of the first of its labels, unless ``models`` names a model for it.
-    A line that a merged label had of its own belonged to that label: the new one follows the policy's.
+    A new label has the model and rubric of the first of its labels. A line that a merged label had of its own belonged to that label: the new one follows the policy's.
     """
     first = {parts[0]: name for name, parts in merges.items()}
     gone = {x for parts in merges.values() for x in parts}
     labels: list[Label] = []
     for label in policy.labels:
         if label.name in first:
-            name = first[label.name]
-            labels.append(
-                replace(label, name=name, model=(models or {}).get(name, label.model), threshold=None)
-            )
+            labels.append(replace(label, name=first[label.name], threshold=None))
         elif label.name not in gone:
             labels.append(label)
     return replace(policy, labels=tuple(labels))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from router.cli.output import money, say, share, shortened, table
-from router.cli.replaying import merge_way, scored_rows
+from router.cli.output import money, say, share, shortened, signed_money, table, with_half
+from router.cli.replaying import merge_way, say_merge, scored_rows
 
 if TYPE_CHECKING:
     from router.analysis.dead_zones import DeadZone
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from router.log.reader import Log
     from router.policy import Policy
     from router.prices import PriceBook
+
+CHANGE = "change in USD per 1,000"
 
 PAIRS = 3
 """How many of the closest pairs are merged on trial."""
@@ -52,7 +54,11 @@ def more_overlap(log: Log, picked: Filter, rules: Policy, book: PriceBook, found
         "coactivation": np.round(sums.coactivation(), 6),
         "bhattacharyya": np.round(likeness, 6),
         "order": order_by_likeness(likeness),
-        "merges": [asdict(x) | {"cost_change": x.cost_change} for x in (y.effect() for y in merges) if x.n],
+        "merges": [
+            asdict(x) | {"names": x.names, "cost_change": x.cost_change}
+            for x in (y.effect() for y in merges)
+            if x.n
+        ],
         "splits": [_split(x, stored) for x in suggested],
     }
 
@@ -71,20 +77,26 @@ def _split(split: Split, stored: dict[str, str | None]) -> dict[str, Any]:
 def print_more(more: dict[str, Any]) -> None:
     """The same for people."""
     table(
-        ("were one label", "fallback now", "then", "close now", "then", "USD per 1,000"),
+        ("were one label", "answered by", "fallback now", "then", "close now", "then", CHANGE),
         [
             (
-                f"{x['first']} + {x['second']}",
+                " + ".join(x["names"]),
+                x["model"],
                 share(x["fallback_before"]),
                 share(x["fallback_after"]),
                 share(x["close_before"]),
                 share(x["close_after"]),
-                money(x["cost_change"]),
+                signed_money(x["cost_change"]),
             )
             for x in more["merges"]
         ],
-        right=("fallback now", "then", "close now", "USD per 1,000"),
+        right=("fallback now", "then", "close now", CHANGE),
     )
+    if more["merges"]:
+        say_merge(more["merges"][0]["how"])
+        say(
+            "the more frequent label is named first: 'replay --merge A,B' with the labels in this order gives the same"
+        )
     quantiles = ", ".join(f"{x['share']:.0%}: {x['margin']:.3f}" for x in more["margin_quantiles"])
     say(f"margins at or below, by share of decisions: {quantiles or 'none'}")
     if more["score_sums"] is not None:
@@ -204,15 +216,18 @@ def _zone(zone: DeadZone, rules: Policy) -> str:
 
 def _print_margins(found: dict[str, Any]) -> None:
     table(
-        ("min_margin", "fall back as well", "share", "USD per 1,000"),
+        ("min_margin", "fall back as well", "share", CHANGE),
         [
             (
                 f"{x['min_margin']:g}",
                 f"{x['fallback']:,}",
                 share(x["fallback"] / found["n"] if found["n"] else None),
-                money(x["cost_per_1000"]) + ("" if x["cost_half"] is None else f" ± {money(x['cost_half'])}"),
+                with_half(
+                    signed_money(x["cost_per_1000"]),
+                    None if x["cost_half"] is None else money(x["cost_half"]),
+                ),
             )
             for x in found["points"]
         ],
-        right=("min_margin", "fall back as well", "share", "USD per 1,000"),
+        right=("min_margin", "fall back as well", "share", CHANGE),
     )

@@ -188,6 +188,15 @@ def money(value: Decimal | float | None) -> str:
     return f"{sign}${size:.{digits}f}"
 
 
+def signed_money(value: float | None) -> str:
+    """A change in USD for people.
+
+    >>> signed_money(1.216), signed_money(-0.5), signed_money(0.0), signed_money(None)
+    ('+$1.22', '-$0.50', '$0', 'not known')
+    """
+    return f"+{money(value)}" if value is not None and value > 0 else money(value)
+
+
 def share(value: float | None) -> str:
     """A share as a percentage; "not known" for None."""
     return "not known" if value is None or value != value else f"{value:.1%}"

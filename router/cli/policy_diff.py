@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +11,9 @@ import typer
 
 from router.cli.export import chosen, reading
 from router.cli.options import Data, Json, PolicyFile, Since, Until
-from router.cli.output import emit, money, say, share, shortened, table, with_half
+from router.cli.output import emit, money, say, share, shortened, signed_money, table, with_half
 from router.cli.pairing import read_text
+from router.cli.promising import say_other
 from router.cli.reading import _rules, enough
 from router.cli.replaying import Merge, merge_way, read_merges, say_merge, scored_rows
 from router.errors import InputError
@@ -22,11 +22,10 @@ if TYPE_CHECKING:
     from router.analysis.diff import Change, PolicyDiff
     from router.policy import Policy
 
+CHANGE = "change in USD"
+
 SHOWN = 5
 """Decisions that change model and are printed; --json has more."""
-
-_LEFT = re.compile(r"# (label .* is gone|\w+ is taken away; was .*)")
-"""What a patch says of a change that no key can hold."""
 
 
 def policy_diff(
@@ -82,15 +81,16 @@ def policy_diff(
         raise InputError(
             f"the new policy has labels that the log has no scores for: {', '.join(unknown)}; only a classifier can score them"
         )
-    # Where both policies price a model themselves the new one's word holds.
-    book = PriceBook({**old.models, **candidate.models})
+    book, new_book = PriceBook(old.models), PriceBook(candidate.models)
     models = tuple(dict.fromkeys((*old.model_names, *candidate.model_names)))
     picked = chosen(since, until)
     with reading(data) as log:
-        how = merge_way(log, picked, old.label_names) if merges else None
-        lengths = evidence.prompt_lengths(log, picked, old.label_names)
-        parts = scored_rows(log, picked, old.label_names, models, book)
-        found = compare(parts, old, candidate, merges=merges, how=how, lengths=lengths)
+        own = evidence.ground(log, picked, old.labels_fingerprint, evidence.newest_classifier(log, picked))
+        how = merge_way(log, own.chosen, old.label_names) if merges else None
+        lengths = evidence.prompt_lengths(log, own.chosen, old.label_names)
+        others = evidence.repriced(log, own.chosen, models, book, new_book)
+        parts = scored_rows(log, own.chosen, old.label_names, models, book, new_book if others else None)
+        found = compare(parts, old, candidate, merges=merges, how=how, lengths=lengths, repriced=others)
         enough(found.total.n, log, picked, "with a score for each label of the policy")
         prompts = evidence.prompts(log, [x.id for x in found.flips[:SHOWN]])
     if toml:
@@ -100,14 +100,15 @@ def policy_diff(
             nl=False,
         )
     elif json:
-        emit(asdict(found) | {"worse": [x.name for x in found.worse]})
+        emit(asdict(found) | {"n_other": own.n_other, "worse": [x.name for x in found.worse]})
     else:
         _print_diff(found, prompts)
+    say_other(own)
     _say_diff(found)
     if threshold is not None:
         _say_kept(old)
     if how is not None:
-        say_merge(how)
+        say_merge(how, merges, old)
         if toml:
             say("note: a merge changes labels and rubrics, which a patch cannot; edit the policy by hand")
 
@@ -135,8 +136,8 @@ def apply(
 ) -> None:
     """Change the policy in force by a patch. Comments stay, the old file is kept beside it."""
     from router.config import data_dir
-    from router.policy import Policy
-    from router.policy_edit import diff, save, source_text, with_patch_text
+    from router.policy import NOT_IN_PATCH, Policy
+    from router.policy_edit import diff, left_out, save, source_text, with_patch_text
 
     folder = data_dir(data)
     text = source_text(policy, folder)
@@ -155,30 +156,36 @@ def apply(
         say(f"saved to {path}; the old one is kept beside it")
     elif not lines:
         say("the policy says so already; nothing to change")
-    for left in filter(None, map(_LEFT.fullmatch, wanted.splitlines())):
-        say(f"note: {left[1]}: a patch cannot do that; edit the policy")
+    for words in left_out(wanted):
+        say(f"note: {NOT_IN_PATCH}: {words}; edit the policy")
 
 
 def _print_diff(found: PolicyDiff, prompts: dict[str, str | None]) -> None:
-    columns = ("", "decisions", "change model", "fallback before", "after", "USD", "")
+    columns = ("", "decisions", "change model", "fallback before", "after", CHANGE, "")
     table(columns, [_row(x) for x in (found.total, *found.by_label, *(y for y in found.segments if not y.name.startswith("label ")))],
           right=columns[1:6])  # fmt: skip
-    if found.moves:
+    if found.moves or found.stays:
         typer.echo()
         table(
-            ("from", "to", "decisions", "USD"),
-            [(x.old_model, x.new_model, f"{x.n:,}", money(x.cost_change)) for x in found.moves],
-            right=("decisions", "USD"),
+            ("from", "to", "decisions", CHANGE),
+            [
+                *((x.old_model, x.new_model, f"{x.n:,}", signed_money(x.cost_change)) for x in found.moves),
+                *(
+                    (x.old_model, "the same, at another price", f"{x.n:,}", signed_money(x.cost_change))
+                    for x in found.stays
+                ),
+            ],
+            right=("decisions", CHANGE),
         )
     if found.flips:
         typer.echo()
         table(
-            ("changes most", "prompt", "label", "confidence", "from", "to", "USD"),
+            ("changes most", "prompt", "label", "confidence", "from", "to", CHANGE),
             [
-                (x.id, shortened(prompts.get(x.id)), x.label, f"{x.confidence:.3f}", x.old_model, x.new_model, money(x.cost_change))
+                (x.id, shortened(prompts.get(x.id)), x.label, f"{x.confidence:.3f}", x.old_model, x.new_model, signed_money(x.cost_change))
                 for x in found.flips[:SHOWN]
             ],
-            right=("confidence", "USD"),
+            right=("confidence", CHANGE),
         )  # fmt: skip
 
 
@@ -192,20 +199,38 @@ def _row(x: Change) -> tuple[str, ...]:
         f"{x.changing:,}",
         before,
         after,
-        with_half(money(x.cost_change), half),
+        with_half(signed_money(x.cost_change), half),
         mark,
     )
 
 
 def _say_diff(found: PolicyDiff) -> None:
+    from router.analysis.diff import calls_differ, prices_differ
+    from router.analysis.savings import bound, missing
+    from router.policy import NOT_IN_PATCH
+
     if found.old_cost is not None and found.new_cost is not None:
         half = None if found.cost_half is None else money(found.cost_half)
-        change = with_half(money(found.new_cost - found.old_cost), half)
-        say(f"USD per 1,000: {money(found.old_cost)} before, {money(found.new_cost)} after, {change} (95 %)")
+        change = with_half(signed_money(found.new_cost - found.old_cost), half)
+        plus = "" if found.classifier_known else "+"
+        say(
+            f"USD per 1,000: {money(found.old_cost)}{plus} before, {money(found.new_cost)}{plus} after, {change} (95 %), classifier "
+            "included"
+        )
+        if plus:
+            say(f"note: {bound(missing(False, True))}")
+    if found.repriced:
+        say(prices_differ(found.repriced))
+    if found.call_prices is not None:
+        say(calls_differ(found.call_prices))
     if found.savings_change is not None:
         half = None if found.savings_half is None else f"{100 * found.savings_half:.1f}"
         change = with_half(f"{100 * found.savings_change:+.1f}", half)
-        say(f"savings against {found.baseline} change by {change} points")
+        say(f"savings against {found.against} change by {change} points")
+    for key in found.not_in_patch:
+        say(f"note: {NOT_IN_PATCH}: {key.words}")
     for part in found.worse:
         say(f"dearer beyond chance: {part.name}")
+    if found.n_left_out:
+        say(f"note: {found.n_left_out:,} decisions left out: they lack a score for a label of the policy")
     say("same tokens assumed under another model; whether answers get better or worse is not in the log")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,7 +30,7 @@ Merge = Annotated[
         "--merge",
         metavar="A,B",
         show_default=False,
-        help="Make labels one, under the first one's name; repeatable. Scores that sum to 1 are added, else the larger counts.",
+        help="Make labels one, with the first one's name and model; repeatable. Scores that sum to 1 are added, else the larger counts.",
     ),
 ]
 
@@ -51,6 +51,7 @@ def replay(
 
     from router.analysis.replay import replay as again
     from router.analysis.replay import value
+    from router.analysis.savings import bound, missing
     from router.analysis.scored import Scored, merged_policy
     from router.log.evidence import ground, judgements, newest_classifier, scored
 
@@ -74,6 +75,7 @@ def replay(
                 scored(log, own.chosen, labels, models, book, ids=audit["id"].tolist()), labels, models
             )
             worth = value(rows, rules, audit, _policies(log), rng=np.random.default_rng(0))
+    plus = "" if found.classifier_known or found.cost_usd is None else "+"
     if json:
         answered = [{"model": name, "n": n} for name, n in found.models]
         emit(
@@ -88,11 +90,11 @@ def replay(
             [
                 ("decisions", f"{found.n:,}"),
                 ("fallback share", share(found.fallback_share)),
-                ("cost", money(found.cost_usd)),
+                ("cost", money(found.cost_usd) + plus),
                 (
                     "USD per 1,000",
                     with_half(
-                        money(found.cost_per_1000),
+                        money(found.cost_per_1000) + plus,
                         None if found.cost_half is None else money(found.cost_half),
                     ),
                 ),
@@ -104,30 +106,40 @@ def replay(
     if found.n_left_out:
         say(f"note: {found.n_left_out:,} decisions left out: they lack a score for a label of the policy")
     say(
-        f"costs are over {found.n_priced:,} decisions, of the tokens that were used; another model may use others"
+        f"costs are over {found.n_priced:,} decisions, classifier included, of the tokens that were used; another model may use others"
     )
+    if plus:
+        say(f"note: {bound(missing(False, True))}")
     if found.n_unsupported:
         say(
             f"note: {found.n_unsupported:,} of {found.n_changed:,} decisions that would go to another model had no chance to: what it would have "
             "answered is in no log. Without exploration a log certifies raising a threshold, never lowering it"
         )
     if how is not None:
-        say_merge(how)
+        say_merge(how, merges, rules)
     say_reproduction(check)
     if worth is not None:
         _say_value(worth)
 
 
 def scored_rows(
-    log: Log, picked: Filter, labels: Sequence[str], models: Sequence[str], book: PriceBook
+    log: Log,
+    picked: Filter,
+    labels: Sequence[str],
+    models: Sequence[str],
+    book: PriceBook,
+    new_book: PriceBook | None = None,
 ) -> Iterator[Scored]:
-    """All scores and costs of the decisions that a filter picks, part by part, with a bar that says how far it is."""
+    """All scores and costs of the decisions that a filter picks, part by part, with a bar that says how far it is.
+
+    ``new_book``: prices of another policy, as :attr:`Scored.new_costs`.
+    """
     from router.analysis.scored import Scored
     from router.log.evidence import scored_parts
     from router.log.queries import count
 
     with progress("reading scores", count(log, picked), unit="decisions") as advance:
-        for part in scored_parts(log, picked, labels, models, book, progress=advance):
+        for part in scored_parts(log, picked, labels, models, book, new_prices=new_book, progress=advance):
             yield Scored.from_table(part, labels, models)
 
 
@@ -161,10 +173,16 @@ def read_merges(given: list[str] | None, rules: Policy) -> dict[str, tuple[str, 
     return merges
 
 
-def say_merge(how: How) -> None:
-    """How the scores of merged labels became one."""
+def say_merge(
+    how: How, merges: Mapping[str, Sequence[str]] | None = None, rules: Policy | None = None
+) -> None:
+    """How the scores of merged labels became one, and which model answers; ``merges`` of ``rules`` are named with theirs."""
     way = "added (they sum to 1)" if how == "sum" else "the larger of each (they do not sum to 1)"
-    say(f"merged scores are {way}")
+    text = f"merged scores are {way}; the model of the label named first answers"
+    if merges and rules is not None:
+        models = ", ".join(f"{' + '.join(x)}: {rules.by_name[x[0]].model}" for x in merges.values())
+        text += f" ({models})"
+    say(text)
 
 
 def say_reproduction(check: Reproduction) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from router.cli.errors import NotEnoughData
-from router.cli.output import emit, money, say, share, table, with_half
+from router.cli.output import emit, money, say, share, signed_money, table, with_half
 
 if TYPE_CHECKING:
     from router.analysis.lengths import LengthRatio
@@ -145,7 +145,9 @@ def _print(figures: Savings, single: bool) -> None:
         (f"all to {figures.baseline}" if single else figures.baseline, money(figures.baseline_usd) + lower)
     ]
     rows += [
-        (f"  {STEPS[x.kind][0]}", _signed(x.amount_usd)) for x in shown(figures.effects) if x.kind in STEPS
+        (f"  {STEPS[x.kind][0]}", signed_money(x.amount_usd))
+        for x in shown(figures.effects)
+        if x.kind in STEPS
     ]
     rows += [
         ("paid", money(figures.paid_usd) + plus),
@@ -204,10 +206,6 @@ def _beside(value: float | None, baseline: float | None) -> str:
     from router.analysis.steps import noticeable
 
     return money(None if value is None else noticeable(value, baseline or 0.0))
-
-
-def _signed(value: float) -> str:
-    return money(value) if value <= 0 else f"+{money(value)}"
 
 
 def _models(figures: Savings) -> list[str]:

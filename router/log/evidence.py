@@ -57,7 +57,7 @@ def scored(
     """Some decisions by id, newest first, with the columns of :func:`scored_parts`."""
     query, values, rates = _scored(log, chosen, labels, models, prices)
     query += " AND d.id IN (SELECT CAST(unnest($ids) AS UUID))\nORDER BY d.decided_at DESC, d.id DESC"
-    found = log.frame(query, values | {"ids": list(ids)}, {"rates": rates})
+    found = log.frame(query, values | {"ids": list(ids)}, rates)
     return found.rename(columns=_names(labels, models))
 
 
@@ -68,15 +68,17 @@ def scored_parts(
     models: Sequence[str],
     prices: PriceBook,
     *,
+    new_prices: PriceBook | None = None,
     progress: Callable[[int], None] | None = None,
     size: int = PART_ROWS,
 ) -> Iterator[pd.DataFrame]:
     """All decisions with scores, in parts and in no order, with ``score:<label>`` and ``cost:<model>`` (USD, NULL: not known).
 
-    See ``scored.sql``. ``progress`` is called with the rows of each part.
+    See ``scored.sql``. ``new_prices`` adds ``new_cost:<model>``, the cost under another book. ``progress`` is called with the rows
+    of each part.
     """
-    query, values, rates = _scored(log, chosen, labels, models, prices)
-    for part in log.batches(query, values, {"rates": rates}, size=size):
+    query, values, rates = _scored(log, chosen, labels, models, prices, new_prices)
+    for part in log.batches(query, values, rates, size=size):
         yield part.rename(columns=_names(labels, models))
         if progress is not None:
             progress(len(part))
@@ -107,29 +109,53 @@ def prompt_lengths(log: Log, chosen: Filter, labels: Sequence[str]) -> tuple[flo
 
 
 def _scored(
-    log: Log, chosen: Filter, labels: Sequence[str], models: Sequence[str], prices: PriceBook
-) -> tuple[str, dict[str, Any], Any]:
-    """The query, its values, and the rates that it joins."""
+    log: Log,
+    chosen: Filter,
+    labels: Sequence[str],
+    models: Sequence[str],
+    prices: PriceBook,
+    new_prices: PriceBook | None = None,
+) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """The query, its values, and the tables of rates that it joins."""
     condition, values = where(chosen)
     columns = "".join(f", d.scores[$label_{k}] AS score_{k}" for k in range(len(labels)))
-    columns += "".join(f", {row_cost(f'r{k}')} AS cost_{k}" for k in range(len(models)))
-    joins = "".join(
-        f"\nLEFT JOIN rates r{k} ON r{k}.model = $model_{k} AND r{k}.day = CAST(d.decided_at AS DATE)"
-        f" AND r{k}.service_tier = rate_tier(d.service_tier)"
-        for k in range(len(models))
-    )
+    days, tiers = sources.days(log, chosen), sources.service_tiers(log)
+    books = {"": prices} if new_prices is None else {"": prices, "new_": new_prices}
+    joins, tables = "", {}
+    for side, book in books.items():
+        for k in range(len(models)):
+            name = f"{side}r{k}"
+            columns += f", {row_cost(name)} AS {side}cost_{k}"
+            joins += (
+                f"\nLEFT JOIN {side}rates {name} ON {name}.model = $model_{k} AND {name}.day = CAST(d.decided_at AS DATE)"
+                f" AND {name}.service_tier = rate_tier(d.service_tier)"
+            )
+        tables[f"{side}rates"] = rates_table(book, models, days, tiers)
     bound: dict[str, Any] = {f"label_{k}": name for k, name in enumerate(labels)}
     bound |= {f"model_{k}": name for k, name in enumerate(models)}
     query = (
         sql("scored").replace("{columns}", columns).replace("{joins}", joins).replace("{filter}", condition)
     )
-    rates = rates_table(prices, models, sources.days(log, chosen), sources.service_tiers(log))
-    return query.rstrip(), values | bound, rates
+    return query.rstrip(), values | bound, tables
+
+
+def repriced(
+    log: Log, chosen: Filter, models: Sequence[str], prices: PriceBook, new_prices: PriceBook
+) -> tuple[str, ...]:
+    """Those of the models that two books price differently on a day and at a service tier of the log."""
+    days, tiers = sources.days(log, chosen), sources.service_tiers(log)
+    return tuple(
+        x
+        for x in models
+        if not rates_table(prices, [x], days, tiers).equals(rates_table(new_prices, [x], days, tiers))
+    )
 
 
 def _names(labels: Sequence[str], models: Sequence[str]) -> dict[str, str]:
     names = {f"score_{k}": f"score:{name}" for k, name in enumerate(labels)}
-    return names | {f"cost_{k}": f"cost:{name}" for k, name in enumerate(models)}
+    return names | {
+        f"{side}cost_{k}": f"{side}cost:{name}" for side in ("", "new_") for k, name in enumerate(models)
+    }
 
 
 def prompts(log: Log, ids: Collection[str]) -> dict[str, str | None]:

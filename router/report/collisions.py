@@ -39,7 +39,11 @@ def pairs(log: Log, chosen: Filter, policy: Policy, prices: PriceBook, examples:
             n_read += len(rows)
             for merge in sums:
                 merge.add(rows)
-        merges = [plain(x) | {"cost_change": x.cost_change} for x in (y.effect() for y in sums) if n_read]
+        merges = [
+            plain(x) | {"names": list(x.names), "cost_change": x.cost_change}
+            for x in (y.effect() for y in sums)
+            if n_read
+        ]
     return {
         "bound": found.bound,
         "n": found.n,

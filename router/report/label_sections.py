@@ -114,7 +114,15 @@ def overlap(document: Document) -> str:
         )
         for x in pairs
     ]
-    heads = ("Labels", "Together", "Close", "At stake", "Fallback if one label", "$ per 1,000 if one label")
+    heads = (
+        "Labels",
+        "Together",
+        "Close",
+        "At stake",
+        "If one label: answered by",
+        "Fallback",
+        "Change in $&nbsp;per&nbsp;1,000",
+    )
     return section(
         title,
         lead,
@@ -123,7 +131,7 @@ def overlap(document: Document) -> str:
             "Share of all decisions whose two best scores are these labels and close",
             drawing,
         ),
-        table("Pairs of labels", heads, rows),
+        table("Pairs of labels", heads, rows, text=(0, 4)),
         note(
             "At stake: by how much spend would change had each close decision gone to its other label's model. "
             + _tried(part)
@@ -136,7 +144,17 @@ def _tried(part: Mapping[str, Any]) -> str:
     if not part["merges"]:
         return "One label instead of two: not tried, no decision has a score for each label of the policy."
     pairs = words.plural(len(part["merges"]), "closest pair")
-    return f"One label instead of two: tried for the {pairs} on all {words.count(part['n_read_for_merges'])} decisions that have a score for each label."
+    how = part["merges"][0]["how"]
+    way = (
+        "Their scores are added (they sum to 1)"
+        if how == "sum"
+        else "The larger of their scores counts (they do not sum to 1)"
+    )
+    return (
+        f"One label instead of two: tried for the {pairs} on all {words.count(part['n_read_for_merges'])} decisions that have a "
+        f"score for each label. {way}; the model of the more frequent label answers. Change: a thousand decisions cost so much "
+        "more (+) or less (−) than now."
+    )
 
 
 def _stake(pair: Mapping[str, Any]) -> str:
@@ -144,12 +162,13 @@ def _stake(pair: Mapping[str, Any]) -> str:
     return "stake not measured" if stake is None else f"{words.usd(stake)} at stake"
 
 
-def _merged(effect: Mapping[str, Any] | None) -> tuple[str, str]:
+def _merged(effect: Mapping[str, Any] | None) -> tuple[str, str, str]:
     if effect is None:
-        return absent("not tried"), absent("not tried")
+        return absent("not tried"), absent("not tried"), absent("not tried")
     change = effect["cost_change"]
     cost = absent(words.NOT_MEASURED) if change is None else words.signed_usd(change)
-    return f"{words.share(effect['fallback_before'])} to {words.share(effect['fallback_after'])}", cost
+    fallback = f"{words.share(effect['fallback_before'])} to {words.share(effect['fallback_after'])}"
+    return words.name(effect["model"]), fallback, cost
 
 
 def _examples(part: Mapping[str, Any]) -> str:
