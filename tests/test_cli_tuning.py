@@ -796,6 +796,13 @@ def test_sweep_shows_the_share_of_right_labels_above_each_line(data: Path, few: 
     at = {x["threshold"]: x["quality"] for x in found["points"]}
     both = {x["threshold"]: x["quality"] for x in report["points"] if x["threshold"] in at}
     assert len(both) > 20 and both == {k: at[k] for k in both}
+    drawn = report["quality"]
+    assert drawn["thresholds"][110] == 0.55 and drawn["share"][110] == at[0.55]["share"]
+    assert drawn["low"][110] == at[0.55]["interval"]["low"]
+    for folder, there in ((data, True), (few, True), (written(tmp_path / "none", judged=0), False)):
+        page = tmp_path / f"{folder.parent.name}.html"
+        assert run("report", "-o", page, "--data", folder).exit_code == 0
+        assert ("Right labels above the line" in page.read_text(encoding="utf-8")) is there
 
     half = written(tmp_path / "half", judged=0)
     assert (

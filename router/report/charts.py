@@ -11,6 +11,9 @@ from router.report.svg import WIDTH, Axis, area, chart, dot, line, path, rect, s
 CHARACTER = 7.4
 """Width of a bold character, at most, in the sizes of the style sheet."""
 
+QUALITY = 84
+"""Height of the panel of right labels."""
+
 SLOTS = 12
 RESERVED = {"simple": 1, "coding": 2, "reasoning": 3, "creative": 4}
 """Colours of the packaged labels, the same on every picture; others take what is free, in order."""
@@ -61,14 +64,16 @@ def _step_color(step: Mapping[str, Any], colors: Mapping[str, str]) -> str:
 
 
 def threshold_curve(part: Mapping[str, Any], title: str) -> str:
-    """Fallback share and cost over the threshold on one axis: production, the optimum, its plateau."""
+    """Fallback share, cost and, once audited, right labels over the threshold on one axis: production, the optimum, its plateau."""
     curve = part["curve"]
     left, right, first, second, size = 58, WIDTH - 20, 62, 250, 132
     x = Axis(0.0, 1.0, left, right)
     xs = [x.at(t) for t in curve["thresholds"]]
     share = Axis(0.0, 1.0, first + size, first)
     has_cost = curve["cost_per_1000"] is not None
-    bottom = (second if has_cost else first) + size
+    third = (second if has_cost else first) + size + 56
+    is_judged = part["quality"] is not None and len(part["quality"]["thresholds"]) > 1
+    bottom = third + QUALITY if is_judged else third - 56
     # The lines first: words that one would cross are drawn over it, with the page's colour around them.
     body = _candidate_lines(part, x, bottom)
     body += [text(left, first - 12, "Falls back, % of decisions", "panel")]
@@ -87,6 +92,8 @@ def threshold_curve(part: Mapping[str, Any], title: str) -> str:
     body.append(path(xs, [share.at(v) for v in curve["fallback_share"]]))
     if has_cost:
         body += _cost_panel(part, x, xs, second, size)
+    if is_judged:
+        body += _quality_panel(part, x, third)
     body += _candidates(part, x, share)
     body += [text(x.at(k / 5), bottom + 18, f"{k / 5:.1f}", "muted", "middle") for k in range(6)]
     body.append(text(right, bottom + 36, "threshold", "muted", "end"))
@@ -112,6 +119,22 @@ def _cost_panel(part: Mapping[str, Any], x: Axis, xs: list[float], top: float, s
         point = next(p for p in part["points"] if p["threshold"] == at)
         if point["cost_per_1000"] is not None:
             body.append(dot(x.at(at), y.at(point["cost_per_1000"]), f"dot {kind}"))
+    return body
+
+
+def _quality_panel(part: Mapping[str, Any], x: Axis, top: float) -> list[str]:
+    found = part["quality"]
+    low = min(int(min(found["low"]) * 10) / 10, 0.9)
+    y = Axis(low, 1.0, top + QUALITY, top)
+    body = [text(x.start, top - 12, "Right labels above the line, % of audited", "panel")]
+    body += [_level(y.at(v), x.start, x.end, words.share(v)) for v in (low, (low + 1) / 2, 1.0)]
+    xs = [x.at(t) for t in found["thresholds"]]
+    body.append(area(xs, [y.at(v) for v in found["high"]], [y.at(v) for v in found["low"]]))
+    body.append(path(xs, [y.at(v) for v in found["share"]]))
+    for at, kind in _lines(part):
+        point = next(p for p in part["points"] if p["threshold"] == at)
+        if point["quality"]["share"] is not None:
+            body.append(dot(x.at(at), y.at(point["quality"]["share"]), f"dot {kind}"))
     return body
 
 

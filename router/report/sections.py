@@ -173,8 +173,10 @@ def threshold(document: Document) -> str:
     if here["cost_per_1000"] is not None:
         lead += f" at {words.bound_usd(here['cost_per_1000'], part['classifier_known'])} per 1,000 decisions"
     lead += f"; {_best(part, here)}"
+    is_judged = part["quality"] is not None
     drawing = charts.threshold_curve(
-        part, f"Fallback share and cost over the threshold; production {words.threshold(part['production'])}"
+        part,
+        f"Fallback share, cost {'and right labels ' if is_judged else ''}over the threshold; production {words.threshold(part['production'])}",
     )
     marks = [
         "candidate"
@@ -184,7 +186,6 @@ def threshold(document: Document) -> str:
         else ""
         for x in part["points"]
     ]
-    is_judged = any(x["quality"] for x in part["points"])
     most = "" if part["classifier_known"] or here["savings_share"] is None else "≤ "
     rows = [
         (
@@ -260,7 +261,7 @@ def _remarks(part: Mapping[str, Any]) -> list[str]:
     if not part["classifier_known"] and part["n_priced"]:
         text = bound(missing(False, True))
         found.append(text[0].upper() + text[1:] + ".")
-    if any(x["quality"] for x in part["points"]):
+    if part["quality"] is not None:
         found.append(
             f"Right labels: of {words.count(part['n_audit'])} audited decisions those that the line lets through, with 95 % intervals; "
             "unsure counts as wrong."

@@ -71,7 +71,20 @@ def curve(
         "dead_zones": dead_zones(cells, policy),
         "curve": {name: _thinned(getattr(found, name)) for name in _DRAWN} if found.n else None,
         "points": [_point(found, x, judged) for x in sorted(wanted)] if found.n else [],
+        "quality": None if judged is None else _quality(judged),
         "n_audit": len(audit.audit),
+    }
+
+
+def _quality(judged: Quality) -> dict[str, Any]:
+    """The share of right labels at the drawn thresholds until too few are let through, with its 95 % interval."""
+    points = [(k / GRID, judged.at(k / GRID)) for k in range(0, GRID + 1, STEP)]
+    there = [(at, x.share, x.interval) for at, x in points if x.share is not None and x.interval is not None]
+    return {
+        "thresholds": [at for at, _, _ in there],
+        "share": [share for _, share, _ in there],
+        "low": [interval.low for _, _, interval in there],
+        "high": [interval.high for _, _, interval in there],
     }
 
 
