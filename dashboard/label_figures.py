@@ -50,7 +50,7 @@ def confidence_curves(
         share = float(curve.share_below[round(line * (len(curve.confidence) - 1))])
         moved = candidate if own is None else line
         tried = float(curve.share_below[round(moved * (len(curve.confidence) - 1))])
-        at_line.append((curve.label, share, color, line, tried))
+        at_line.append((curve.label, share, color, own, tried))
         figure.add_scatter(
             x=curve.confidence[keep],
             y=curve.share_below[keep] * 100,
@@ -98,8 +98,8 @@ def confidence_curves(
             + [
                 f"<span style='color:{color}'>●</span> {plot_text(label, 24)} <b>{formats.share(tried)}</b>"
                 + (f" <span style='color:{colors.muted}'>{formats.share(share)}</span>" if is_moved else "")
-                + ("" if line == policy.threshold else f" at its own {formats.threshold(line)}")
-                for label, share, color, line, tried in at_line
+                + ("" if own is None else f" at its own {formats.threshold(own)}")
+                for label, share, color, own, tried in at_line
             ]
         ),
     )
@@ -107,7 +107,10 @@ def confidence_curves(
     steps = [0, 20, 40, 60, 80, 100]
     figure.update_yaxes(range=[-1, 104], tickvals=steps, ticktext=[f"{step} % " for step in steps])
     figure.update_layout(margin={"l": 8, "r": 8, "t": 22, "b": 8})
-    finding = "; ".join(f"{label} {formats.share(tried)}" for label, *_, tried in at_line)
+    finding = "; ".join(
+        f"{label} {formats.share(tried)}" + ("" if own is None else f" at its own {formats.threshold(own)}")
+        for label, _, _, own, tried in at_line
+    )
     return figure, f"Fallback share at {formats.threshold(candidate)}: {finding or 'no decisions'}"
 
 

@@ -127,8 +127,8 @@ def note(sentence: str) -> str:
     return name(sentence, 300)
 
 
-def reviewed(found: Sample) -> str:
-    """What an audit says of all decisions, whatever the line, and what of it does not count."""
+def reviewed(found: Sample, *, part: bool = False) -> str:
+    """What an audit says of all decisions, whatever the line, and what of it does not count; ``part``: it was drawn from a part."""
     n = len(found.audit)
     gone = sum(count for count, _ in found.left_out)
     apart = (
@@ -142,20 +142,40 @@ def reviewed(found: Sample) -> str:
         else ""
     )
     if n == 0:
-        return f"Whether labels are right is not measured: no audited decision is judged.{waits}{apart}"
+        none = (
+            "no audited decision is judged"
+            if found.n_judged == 0
+            else "every judged one falls back for its margin"
+        )
+        return f"Whether labels are right is not measured: {none}.{waits}{apart}"
     right = float(1 - found.audit.loss.mean())
-    unsure = f" {formats.count(found.n_unsure)} unsure count as wrong." if found.n_unsure else ""
+    below = found.n_judged - n
+    unsure = (
+        f" {formats.count(found.n_unsure)} unsure count as wrong." if found.n_unsure and not below else ""
+    )
+    if below:
+        unsure = f" {formats.count(below)} below the policy's least margin left out: they fall back anyway."
+    where = "in the part of this traffic that they were drawn from" if part else "whatever the line"
     verb = "is" if n == 1 else "are"
-    return f"{formats.share(right)} of {formats.plural(n, 'audited label')} {verb} right, whatever the line.{unsure}{waits}{apart}"
+    return f"{formats.share(right)} of {formats.plural(n, 'audited label')} {verb} right, {where}.{unsure}{waits}{apart}"
 
 
-def honesty(found: Calibration) -> str:
-    """What the reliability chart counts, and what it shows."""
+def honesty(found: Calibration, audit: Sample | None = None) -> str:
+    """What the reliability chart counts, and what it shows; ``audit``: the draw behind it, whose unused rows are named."""
+    unused = ""
+    if audit is not None and audit.n_unsure:
+        unused += f" {formats.count(audit.n_unsure)} unsure left out."
+    if audit is not None and (gone := sum(n for n, _ in audit.left_out)):
+        unused += f" {formats.count(gone)} of other labels or another classifier left out."
     if found.n < ENOUGH_REVIEWS or found.accuracy is None:
-        return "Share of right labels against confidence"
+        return (
+            f"Share of right labels against confidence.{unused}"
+            if unused
+            else "Share of right labels against confidence"
+        )
     return (
         f"{formats.share(found.accuracy)} of {formats.count(found.n)} audited labels are right, at a mean confidence of "
-        f"{formats.share(found.mean_confidence)}. Bars are 95 %."
+        f"{formats.share(found.mean_confidence)}. Bars are 95 %.{unused}"
     )
 
 
@@ -164,8 +184,8 @@ def within(half: float) -> str:
     return f"± {half * 100:.1f} pts"
 
 
-def review_sentence(queue: Queue, found: Progress) -> str:
-    """What the Review page answers: how far one is, what that says, what the rest would buy."""
+def review_sentence(queue: Queue, found: Progress, *, unreadable: bool = False) -> str:
+    """What the Review page answers: how far one is, what that says, what the rest would buy; ``unreadable``: nothing, without prompts."""
     if found.n == 0:
         buys = {
             "audit": f"240 uniform reviews place the share of right labels within {within(half_width(240))}.",
@@ -177,6 +197,8 @@ def review_sentence(queue: Queue, found: Progress) -> str:
         done = f"All {formats.count(found.n)} drawn decisions are judged"
     else:
         done = f"{formats.count(found.n_judged)} of {formats.plural(found.n, 'drawn decision')} {'is' if found.n_judged == 1 else 'are'} judged"
+    if unreadable and found.n_open:
+        return f"{done}. Without their prompts nobody can judge the others."
     if queue == "learn":
         return f"{done}. They were picked by doubt, so they say nothing about the others."
     says = "" if found.right is None else f": **{formats.share(found.right)}** have the right label"

@@ -10,9 +10,9 @@ EXPECTED = "http(s)://host or http(s)://host:port (1 to 65535), without user, pa
 """What is said where a URL is none of these."""
 
 _BASE = re.compile(
-    r"https?://(?P<host>\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:(?P<port>[0-9]{1,5}))?([/?#][^\s\x00-\x20\x7f]*)?\Z"
+    r"https?://(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s\x00-\x20\x7f/?#@:\[\]\\%*|<>^`{}\"\u200b-\u200f\u2060\ufeff]+)"
+    r"(:(?P<port>[0-9]{1,5}))?([/?#][^\s\x00-\x20\x7f]*)?\Z"
 )
-_NAME = re.compile(r"[^\W_](?:[\w-]{0,61}[^\W_])?")
 
 
 def is_base_url(url: str) -> bool:
@@ -25,12 +25,19 @@ def is_base_url(url: str) -> bool:
     if found is None or not 0 < int(found["port"] or 80) < 65_536:
         return False
     host = found["host"]
-    if host.startswith("[") or re.fullmatch(r"[0-9.]+", host):
+    if host.startswith("[") or re.fullmatch(
+        r"[\d.]+", host
+    ):  # also digits of other scripts, which are no address
         try:
-            return ip_address(host.strip("[]")).version == (6 if host.startswith("[") else 4)
+            return host.isascii() and ip_address(host.strip("[]")).version == (6 if host[0] == "[" else 4)
         except ValueError:
             return False
-    return all(_NAME.fullmatch(part) for part in host.removesuffix(".").replace("_", "-").split("."))
+    try:
+        plain = host.removesuffix(".").encode("idna")
+        plain.decode("idna")
+    except UnicodeError:  # an empty or too long part, characters that no name has
+        return False
+    return len(plain) < 254 and not any(part.startswith(b"-") for part in plain.split(b"."))
 
 
 def shown(url: str) -> str:

@@ -23,7 +23,10 @@ from router.analysis.tune import accuracy_on_grid, cheapest_priced
 from router.log import open_log
 from router.log.drawn import Traffic
 from router.log.filters import Filter
+from router.log.owner import ingest_now
 from router.log.queries import cells
+from router.log.record import feedback_payload
+from router.log.spool import Spool
 from router.prices import PriceBook
 
 
@@ -416,3 +419,19 @@ def test_report_and_calibration_describe_the_same_rows_when_the_classifier_chang
     report = document("report", "--data", folder)["quality"]
     assert 0 < report["n_audit"] == found["raw"]["n"] < report["n_judged"]
     assert report["calibration"]["accuracy"] == found["raw"]["accuracy"]
+
+
+def test_the_estimate_queue_counts_for_todays_classifier_alone(tmp_path: Path) -> None:
+    folder = written(tmp_path / "data", classifier=lambda i: "old" if i < 450 else "new")
+    spool = Spool(folder)
+    with open_log(folder) as log:
+        rows = log.rows("SELECT CAST(id AS VARCHAR), classifier FROM decisions ORDER BY id")
+    for id, classifier in rows[::5]:
+        verdict = "wrong" if classifier == "old" else "right"
+        spool.append(
+            feedback_payload(id, verdict, datetime(2026, 12, 1), queue="estimate", inclusion_probability=0.2)
+        )
+    spool.close()
+    ingest_now(folder)
+    found = document("calibration", "--data", folder)["estimate"]
+    assert found["hajek"] == 0.0 and found["n"] == 90

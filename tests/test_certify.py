@@ -44,6 +44,11 @@ def bins_of(confidence, label="a") -> pd.DataFrame:
     return table.groupby(["label", "bin"], as_index=False).sum() if len(table) else empty(BINS)
 
 
+@pytest.mark.parametrize("alpha", [0.07, 0.14, 0.17, 0.27, 0.28])
+def test_a_rate_that_equals_alpha_is_answered_at_once(alpha):
+    assert labels_missing(round(alpha * 100), 100, alpha, 0.1) is None
+
+
 # The tests themselves
 
 

@@ -235,7 +235,7 @@ def test_sums_say_how_many_scores_of_other_classifiers_are_in_them(data: Path, t
     told = "400 scored by other classifiers than the newest (fixed/1): old/1, older/1"
     for verb in (("sweep",), ("tune",), ("tune", "--per-label"), ("overlap",)):
         shown = run(*verb, "--data", folder)
-        assert f"of all {N} decisions with scores" in shown.stderr and told in shown.stderr
+        assert f"of all {N} decisions," in shown.stderr and told in shown.stderr
         assert document(*verb, "--data", folder)["n_mixed"] == 400
         assert "scored by other" not in run(*verb, "--data", data).stderr
     apart = document("overlap", "--more", "--data", folder)
@@ -391,6 +391,20 @@ def test_calibration_describes_the_audit_sample(data: Path) -> None:
 
 
 # drift
+
+
+def test_drift_that_cannot_judge_says_so_and_nothing_of_a_certificate(data: Path, tmp_path: Path) -> None:
+    certificate = tmp_path / "certificate.json"
+    certificate.write_text(
+        run("certify", "--alpha", "0.3", "--json", "--data", data).stdout, encoding="utf-8"
+    )
+    last = (FIRST + timedelta(days=DAYS - 2)).date().isoformat()
+    done = run("drift", "--recent", last, "--certificate", certificate, "--data", data)
+    assert done.exit_code == 3
+    assert "too few decisions to judge" in done.stderr and "is not known" in done.stderr
+    assert "nothing moved" not in done.stderr and "the certificate holds" not in done.stderr
+    found = json.loads(run("drift", "--recent", last, "--json", "--data", data).stdout)
+    assert found["can_judge"] is False and set(found["not_judged"]) == set(SEED.label_names)
 
 
 def test_drift_tells_what_moved_and_since_when(few: Path, data: Path) -> None:

@@ -91,7 +91,7 @@ def test_a_key_no_header_can_carry_is_named_by_position_never_shown(bad):
 @pytest.mark.parametrize("url", [
         "localhost:8000", "ftp://host", "http://user:secret@host", "//host", "http://host:65536", "http://host:0",
         "http://host:port/v1", "http://[::1", "http://[::1]x", "http://[1.2.3.4]", "http://999.1.1.1", "http://ex\u200bample.com",
-        "http://a..b", "http://-a", "http://host/\x7f", "http://%zz",
+        "http://a..b", "http://-a", "http://٣.٣.٣.٣", "http://xn--a.de", "http://" + "a." * 130 + "de", "http://host/\x7f", "http://%zz",
     ],
 )  # fmt: skip
 def test_a_base_url_that_cannot_be_used_is_refused_without_showing_it(url):
@@ -104,7 +104,7 @@ def test_a_base_url_that_cannot_be_used_is_refused_without_showing_it(url):
     "url",
     [
         "http://localhost:8000", "https://api.example.com/v1?x=1", "http://[::1]:8000/v1", "http://10.0.0.1", "http://a_b/", "http://ü.de",
-        "http://xn--bcher-kva.example./v1", "http://host:65535",
+        "http://xn--bcher-kva.example./v1", "http://host:65535", "http://उदाहरण.परीक्षा/v1", "http://இலங்கை.com",
     ],
 )  # fmt: skip
 def test_a_client_is_built_on_what_is_taken_for_a_base_url(url):

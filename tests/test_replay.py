@@ -486,8 +486,20 @@ def test_what_a_call_of_the_classifier_costs_is_counted_where_both_policies_say(
     assert diff.call_prices == (0.001, 0.0004)
     assert diff.old_cost == pytest.approx(replay(found, old).cost_per_1000)
     assert diff.new_cost - diff.old_cost == pytest.approx(-0.6)
-    assert (diff.total.changing, diff.total.cost_change) == (0, pytest.approx(-0.06))
-    assert diff.total.cost_half == pytest.approx(0.0, abs=1e-9) and diff.total.is_cheaper
+    assert (diff.total.changing, diff.total.cost_change, diff.stays, diff.total.is_cheaper) == (
+        0,
+        0.0,
+        (),
+        False,
+    )
+    assert diff.classifier_known
+    for logged in (
+        0.0,
+        None,
+    ):  # what the log says is of neither policy, and no cost falls below that of the answers
+        told = policy_diff(rows(100, asked=logged), old, new)
+        assert (told.old_cost, told.new_cost) == pytest.approx((diff.old_cost, diff.new_cost))
+        assert told.classifier_known and told.savings_change == pytest.approx(diff.savings_change)
     assert diff.savings_change == pytest.approx(0.06 / found.costs[:, MODELS.index("big")].sum())
     text = toml_patch(diff, old, new)
     assert "# a classifier's call costs 0.001 USD before and 0.0004 after" in text
@@ -497,7 +509,7 @@ def test_what_a_call_of_the_classifier_costs_is_counted_where_both_policies_say(
     assert moved.call_prices == (0.0, 0.0004)
     for one, other in ((hosted(None), new), (new, hosted(None)), (policy(), hosted(None))):
         diff = policy_diff(found, one, other)
-        assert diff.call_prices is None and diff.total.cost_change == 0.0
+        assert diff.call_prices is None and diff.total.cost_change == 0.0 and diff.old_cost == diff.new_cost
         assert "not counted in the diff's costs: one policy states no price" in toml_patch(diff, one, other)
 
 

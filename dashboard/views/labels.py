@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import formats, frame, label_figures, loaders, state, text, theme, untrusted
+from router.analysis.auditing import Sample
 from router.analysis.calibration import Calibration
 from router.analysis.overlap import Overlap, overlap
 from router.log.queries import CLOSE_MARGIN
@@ -181,12 +182,12 @@ def margin_card(found: Overlap) -> None:
         st.plotly_chart(figure, theme=None, config=theme.plotly_config(), key="margins", alt=finding)
 
 
-def honesty_card(policy: Policy, found: Calibration) -> None:
+def honesty_card(policy: Policy, found: Calibration, audit: Sample) -> None:
     """Whether confidence is honest: not known before decisions of an audit are judged."""
     with st.container(border=True, height=LOW, gap="xsmall"):
         with st.container(gap=None):
             st.subheader("Is confidence honest?", anchor=False)
-            st.caption(text.honesty(found))
+            st.caption(text.honesty(found, audit))
         enough = found.n >= text.ENOUGH_REVIEWS
         figure, finding = (
             label_figures.reliability(found) if enough else label_figures.not_measured(250, found.n)
@@ -225,7 +226,7 @@ def main() -> None:
     with left:
         margin_card(found)
     with right:
-        honesty_card(policy, loaders.reliability(chosen, policy))
+        honesty_card(policy, loaders.reliability(chosen, policy), loaders.quality(chosen, policy)[1])
 
 
 main()

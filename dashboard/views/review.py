@@ -45,7 +45,8 @@ def strip(queue: Queue, found: Progress, *, unreadable: bool = False) -> None:
         if found.low is None
         else f"{formats.share(found.low)} to {formats.share(found.high)}, 95 % interval"
     )
-    learn = queue == "learn"
+    learn, stuck = queue == "learn", unreadable and found.n_open > 0
+    counts = "Threshold and promises count them as wrong" if queue == "audit" else "neither right nor wrong"
     cards = (
         ("Judged", f"{formats.count(found.n_judged)} of {formats.count(found.n)}", f"{formats.count(found.n_open)} wait"),
         (
@@ -55,14 +56,14 @@ def strip(queue: Queue, found: Progress, *, unreadable: bool = False) -> None:
         ),
         (
             "When all are judged" if found.n_open else "All are judged",
-            "Not measured" if found.half_when_done is None or unreadable else text.within(found.half_when_done),
+            "Not measured" if found.half_when_done is None or stuck else text.within(found.half_when_done),
             "nobody can judge without prompts"
-            if unreadable
+            if stuck
             else "an audit or an estimate gives one"
             if learn
             else "half the 95 % interval of right labels",
         ),
-        ("Unsure", formats.count(found.n_unsure), "not in this share; Threshold and promises count them as wrong"),
+        ("Unsure", formats.count(found.n_unsure), f"not in this share; {counts}"),
     )  # fmt: skip
     grid = st.grid(columns=4, min_column_width=270)
     for title, value, under in cards:
@@ -291,11 +292,12 @@ def main() -> None:
     queue = chosen_queue()
     found = reviewing.items(queue)
     standing = reviewing.standing(queue, found)
-    frame.header("Review", text.review_sentence(queue, standing))
+    unreadable = bool(found) and all(x.prompt is None for x in found)
+    frame.header("Review", text.review_sentence(queue, standing, unreadable=unreadable))
     if problem := st.session_state.pop(reviewing.PROBLEM, None):
         frame.show_state(text.State("That did not work.", code=problem))
     if found:
-        strip(queue, standing, unreadable=all(x.prompt is None for x in found))
+        strip(queue, standing, unreadable=unreadable)
         body(queue, found, standing)
     elif loaders.holds_prompts(reviewing.traffic(queue)) or loaders.log_counts(reviewing.traffic(queue)) == 0:
         draw_card(queue, standing)

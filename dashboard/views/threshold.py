@@ -142,10 +142,10 @@ def changes(policy: Policy, candidate: Policy) -> None:
             move_table(moved)
 
 
-def quality_line(found: Sample) -> None:
+def quality_line(found: Sample, *, part: bool) -> None:
     """What reviews say so far, and where they are made."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(text.reviewed(found), width="content")
+        st.caption(text.reviewed(found, part=part), width="content")
         st.page_link(**state.link("review", queue="Audit"), label="Review decisions", width="content")
 
 
@@ -260,7 +260,7 @@ def main() -> None:
             theme.grade_chip("estimated"),
             "Costs under another threshold take each decision's tokens as they were.",
         )
-    quality_line(audit)
+    quality_line(audit, part=is_part)
     changes(policy, policy.with_threshold(state.candidate()))
 
 

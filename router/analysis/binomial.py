@@ -149,7 +149,7 @@ def labels_missing(failures: int, n: int, alpha: float, delta: float) -> int | N
     if failures == 0:
         more = zero_failures_needed(alpha, delta) - n
         return more if more <= MOST_LABELS else None
-    if failures >= alpha * n:
+    if failures / n >= alpha:  # in this form: 0.07 * 100 is a little more than 7
         return None
     start, size, most = 1, 256, MOST_LABELS * failures // n
     while start <= most:

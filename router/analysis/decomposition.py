@@ -5,7 +5,7 @@ One vocabulary for the steps, for every table, chart and page: router.analysis.s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from math import fsum
 from typing import Literal
@@ -43,8 +43,10 @@ class Effect:
     total_usd: float
 
 
-def decompose(spend: pd.DataFrame) -> tuple[Effect, ...]:
+def decompose(spend: pd.DataFrame, unknown: Collection[str] = ()) -> tuple[Effect, ...]:
     """The effects from the baseline to what was paid, over the priced decisions; empty when there is none.
+
+    Of the kinds in ``unknown`` ("classifier", "failed") a part is not known: where nothing is, there is no effect, which would read as $0.
 
     Notes
     -----
@@ -95,9 +97,9 @@ def decompose(spend: pd.DataFrame) -> tuple[Effect, ...]:
     for kind, rows in apart:
         if bool(rows.any()):
             add(kind, _difference(table[rows], "cost", "same_tokens_cost"))
-    add("classifier", _sum(table["classifier_cost"]))
-    if "failed_cost" in table:
-        add("failed", _sum(table["failed_cost"]))
+    for kind, column in (("classifier", "classifier_cost"), ("failed", "failed_cost")):
+        if column in table and (_sum(table[column]) or kind not in unknown):
+            add(kind, _sum(table[column]))
     unmatched = _sum(table["unmatched_cost"]) if "unmatched_cost" in table else 0.0
     if unmatched:
         add("unmatched", unmatched)

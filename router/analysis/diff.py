@@ -90,7 +90,8 @@ class PolicyDiff:
         no change holds any of it (but see ``call_prices``). Unless ``classifier_known`` some of it is not in the log, and both are lower bounds. ``savings_change``, ``savings_half``: of the savings share against
         ``baseline``; None without one.
     repriced : models whose prices differ between the policies; each side is priced by its own.
-    call_prices : USD per call of either classifier, where both are known and differ: every change holds the difference.
+    call_prices : USD per call of either classifier, where both are known and differ: then ``old_cost``, ``new_cost`` and the savings
+        hold these instead of what was logged. No other change holds them: they are the same for every decision.
     not_in_patch : keys that differ and that no patch can set, compared or not.
     first, last : days of the decisions. ``flips``: up to 20 changing decisions, largest change of cost first.
     """
@@ -172,7 +173,7 @@ def policy_diff(
         stays=_moves(sums.stays),
         segments=tuple(sums.change(name) for name in sums.segments() if sums.parts[name][0]),
         old_cost=1000 * before / n_priced if n_priced else None,
-        new_cost=1000 * (before + float(sums.costs[2])) / n_priced if n_priced else None,
+        new_cost=1000 * (before + float(sums.costs[2]) + sums.calls_change) / n_priced if n_priced else None,
         cost_half=None if total.cost_half is None or not n_priced else 1000 * total.cost_half / n_priced,
         classifier_known=not sums.costs[4],
         baseline=new.baseline,
@@ -255,9 +256,9 @@ class _Sums:
         changed = np.asarray(before.model != after.model, dtype=bool)
         cost = rows.cost_of(before.model)
         d = rows.cost_of(after.model, new=True) - cost
-        if self.calls is not None:
-            d = d + (self.calls[1] - self.calls[0])
-        asked = rows.classifier_costs()
+        asked, more = rows.classifier_costs(), 0.0
+        if self.calls is not None:  # what the log says of calls is of neither policy then, or of one alone
+            asked, more = np.full(len(rows), self.calls[0]), self.calls[1] - self.calls[0]
         priced = ~np.isnan(d)
         some = np.where(priced, d, 0.0)
         one, two = before.is_fallback, after.is_fallback
@@ -282,7 +283,7 @@ class _Sums:
         for a in {str(a) for a in before.model[other & ~changed]}:
             mine = other & ~changed & (before.model == a)
             self.stays[a, a] += (mine.sum(), mine.sum(), some[mine].sum())
-        self._add_base(rows, d, cost + np.nan_to_num(asked))
+        self._add_base(rows, d + more, cost + np.nan_to_num(asked))
         days = rows.meta["decided_at"]
         first, last = days.min(), days.max()
         if first == first:  # not one without a time alone
@@ -359,6 +360,11 @@ class _Sums:
             *(_length(low, high) for low, high in self.lengths),
             *(f"source {x}" for x in sorted(self.sources)),
         ]
+
+    @property
+    def calls_change(self) -> float:
+        """USD that other calls of the classifier cost more, over the priced decisions."""
+        return 0.0 if self.calls is None else float(self.costs[0]) * (self.calls[1] - self.calls[0])
 
     def change(self, name: str) -> Change:
         n, crossing, changing, one, two, n_priced, n_other = self.parts[name][:7].astype(int).tolist()
@@ -472,10 +478,10 @@ def calls_differ(prices: tuple[float, float]) -> str:
     """The sentence that says that calls of the two policies' classifiers differ in price.
 
     >>> calls_differ((0.0, 0.0002))
-    "a classifier's call costs 0 USD before and 0.0002 after, say the policies; the change holds the difference"
+    "a classifier's call costs 0 USD before and 0.0002 after, say the policies; both costs hold that, the changes by part do not"
     """
     one, other = (f"{x:.4g}" for x in prices)
-    return f"a classifier's call costs {one} USD before and {other} after, say the policies; the change holds the difference"
+    return f"a classifier's call costs {one} USD before and {other} after, say the policies; both costs hold that, the changes by part do not"
 
 
 def _was(value: object) -> str:

@@ -197,7 +197,7 @@ def savings(
             _label_savings(label, part) for label, part in table.groupby("label", dropna=False, sort=False)
         ),
         waterfall=waterfall(table, total, paid, _unknown(table)) if some and paid is not None else (),
-        effects=decompose(table),
+        effects=decompose(table, _unknown(table)),
         unpriced=_unpriced(table),
     )
 

@@ -19,6 +19,7 @@ NOT_COMPARED = "not compared in the diff"
 OWN_COST = "counted in the diff's costs, each side at its own"
 CALL_COST = "counted in the diff's costs, by the difference for each call"
 OTHER_SCORES = "not compared in the diff: it would give other scores, and the log has none of them"
+SAME_COST = "a call costs the same in both policies"
 LOGGED_COST = "not counted in the diff's costs: one policy states no price of a call, so both sides have the logged cost"
 
 _HIDDEN = ("base_url", "key_env", "price", "rubric", "examples")
@@ -87,7 +88,10 @@ def _settings(old: Policy, new: Policy, repriced: Collection[str]) -> Iterator[t
             yield key, getattr(old, key), None, COMPARED
     for key in ("name", "exploration", "failover", "tiers"):
         yield key, getattr(old, key), getattr(new, key), NOT_COMPARED
-    calls = CALL_COST if call_prices(old, new) is not None else LOGGED_COST
+    calls = CALL_COST
+    if call_prices(old, new) is None:
+        is_same = _call_price(old) is not None and _call_price(old) == _call_price(new)
+        calls = SAME_COST if is_same else LOGGED_COST
     is_priced_apart = _call_price(old) != _call_price(new)
     yield (
         "classifier",

@@ -60,7 +60,9 @@ def calibration(
     _check_threshold(line)
     picked = chosen(since, until)
     with reading(data) as log:
-        everything, rows = evidence.judgements(log, picked), audit_rows(log, picked)
+        rows = audit_rows(log, picked)
+        own = evidence.ground(log, picked, rules.labels_fingerprint, rows.classifier).chosen
+        everything = evidence.judgements(log, own)
         audit = sample(rows.table, rules, classifier=rows.classifier, partial=True)
         today, _ = todays(rows.table, rules, classifier=rows.classifier)
         judged = everything[(everything["queue"] == "audit") & everything["id"].isin(today["id"])]
@@ -70,7 +72,7 @@ def calibration(
                 audit.refused
                 or f"all {audit.n_judged:,} judged audit decisions are unsure: neither right nor wrong"
             )
-        names, n_scored = evidence.score_labels(log, picked), int(bins(log, picked)["n"].sum())
+        names, n_scored = evidence.score_labels(log, picked), int(bins(log, own)["n"].sum())
         scores = evidence.scored(log, picked, names, (), book, ids=judged["id"].tolist())
     confidence = judged["confidence"].to_numpy(dtype=float)
     correct = (judged["verdict"] == "right").to_numpy()

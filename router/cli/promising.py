@@ -319,9 +319,10 @@ def newest_ground(log: Log, picked: Filter, rules: Policy) -> Ground:
     return ground(log, picked, rules.labels_fingerprint, newest_classifier(log, picked))
 
 
-def say_mixed(own: Ground) -> None:
-    """How many decisions behind sums have scores that mean something else: roll-ups do not tell them apart."""
+def say_mixed(own: Ground, n: int) -> None:
+    """How many of the ``n`` decisions in the sums have scores that mean something else: roll-ups do not tell them apart."""
     by_others = sum(n for _, n in own.others)
+    other_labels = own.n_other - by_others - (own.n - n)  # those whose label the policy lacks are in no sum
     told = []
     if own.others:
         names = ", ".join(name for name, _ in own.others[:NAMED])
@@ -329,11 +330,11 @@ def say_mixed(own: Ground) -> None:
         told.append(
             f"{by_others:,} scored by other classifiers than the newest ({own.classifier}): {names}{more}"
         )
-    if own.n_other > by_others:
-        told.append(f"{own.n_other - by_others:,} scored for other labels, rubrics or examples")
+    if other_labels > 0:
+        told.append(f"{other_labels:,} scored for other labels, rubrics or examples")
     if told:
         say(
-            f"note: figures here are of all {own.n:,} decisions with scores, as if these meant the same: {'; '.join(told)}; "
+            f"note: figures here are of all {n:,} decisions, as if these meant the same: {'; '.join(told)}; "
             "'routescope replay' counts them apart"
         )
     if not own.is_asked:

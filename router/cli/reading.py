@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from router.analysis.latency import Latency
     from router.analysis.quality import Quality
     from router.analysis.sweep import OperatingPoint, Sweep
+    from router.log.evidence import Ground
     from router.log.queries import Filter
     from router.log.reader import Log
     from router.policy import Policy
@@ -109,7 +110,7 @@ def sweep(
         _print_points(points, curve, None if best is None else best.threshold, times, judged)
         collisions.print_beside(curve, rules, zones, by_margin)
     say_ground(curve.n, curve.n_priced, curve.grade)
-    say_mixed(own)
+    say_mixed(own, curve.n)
     if not curve.classifier_known and curve.n_priced:
         say(f"note: {bound(missing(False, True))}")
     _say_quality(judged, audit, is_part=bool(rows.narrower))
@@ -207,7 +208,13 @@ def overlap(
         found = find(pairs(log, counted, rules, book), rules.label_names, bound=round(close, 2))
         enough(found.n, log, picked, "with two scores")
         extra = collisions.more_overlap(log, counted, rules, book, found) if more else None
-    say_ground_of = say_other if more else say_mixed
+
+    def say_ground_of(own: Ground) -> None:
+        if more:
+            say_other(own)
+        else:
+            say_mixed(own, found.n)
+
     if json:
         document = _fields(found, skip=("matrix", "margins")) | {
             "n_other" if more else "n_mixed": own.n_other,

@@ -157,7 +157,7 @@ def tune(
             f"of the next {ahead.horizon} days {span} would fall back (95 %), as much as the {ahead.days} days behind differ"
         )
     say_ground(curve.n, curve.n_priced, curve.grade)
-    say_mixed(own)
+    say_mixed(own, curve.n)
     if not curve.classifier_known and curve.n_priced:
         say(f"note: {bound(missing(False, True))}")
     say("best under this objective alone: a log of costs does not know whether the answers were good")

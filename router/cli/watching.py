@@ -82,7 +82,8 @@ def drift(
         told = (
             {"examples": [[{"id": id, "prompt": x} for id, x in some] for some in shown]} if examples else {}
         )
-        emit(asdict(found) | {"certificate_lapses": reasons} | told)
+        judged = {"can_judge": found.can_judge, "not_judged": found.not_judged}
+        emit(asdict(found) | judged | {"certificate_lapses": reasons} | told)
     else:
         _print_drift(found)
         for alarm, some in zip(found.alarms, shown, strict=False):
@@ -102,7 +103,11 @@ def drift(
         say(f"not judged, with fewer than {MIN_SIDE} decisions in a period: {', '.join(found.not_judged)}")
     if reasons is not None:
         say(
-            "the certificate holds"
+            (
+                "the certificate holds"
+                if found.can_judge
+                else "whether the certificate still holds is not known"
+            )
             if not reasons
             else f"the certificate no longer holds: {'; '.join(reasons)}"
         )

@@ -26,15 +26,16 @@ REPEATS = 20
 
 def pairs(log: Log, chosen: Filter, policy: Policy, prices: PriceBook, examples: int) -> dict[str, Any]:
     """Close calls by pair; the closest ones with what merging them would do, and ``examples`` prompts each."""
+    own = evidence.ground(log, chosen, policy.labels_fingerprint, evidence.newest_classifier(log, chosen))
     found = overlap(queries.pairs(log, chosen, policy, prices), policy.label_names, bound=CLOSE)
     closest = [x for x in found.pairs if x.n_close and {x.first, x.second} <= set(policy.label_names)]
     merges: list[Any] = []
     n_read = 0
     if closest:
         labels, models = policy.label_names, policy.model_names
-        how: How = "sum" if evidence.sum_to_1(log, chosen, labels, within=SIMPLEX) else "max"
+        how: How = "sum" if evidence.sum_to_1(log, own.chosen, labels, within=SIMPLEX) else "max"
         sums = [MergeSums(policy, x.first, x.second, how, bound=found.bound) for x in closest[:MERGED]]
-        for part in evidence.scored_parts(log, chosen, labels, models, prices):
+        for part in evidence.scored_parts(log, own.chosen, labels, models, prices):
             rows = Scored.from_table(part, labels, models)
             n_read += len(rows)
             for merge in sums:
@@ -52,6 +53,7 @@ def pairs(log: Log, chosen: Filter, policy: Policy, prices: PriceBook, examples:
         "margins": found.margins,
         "pairs": found.pairs,
         "n_read_for_merges": n_read,
+        "n_other": own.n_other,
         "merges": merges,
         "examples": [
             _examples(log, chosen, x.first, x.second, found.bound, examples) for x in closest[:MERGED]

@@ -162,7 +162,7 @@ def drift(document: Document) -> str:
         for x in part["confidence"][1:]
         if min(x["n_reference"], x["n_recent"]) < MIN_SIDE
     ]
-    if small and not lead.startswith("Not "):
+    if small and min(part["n_reference"], part["n_recent"]) >= MIN_SIDE:
         lead += f" With fewer than {MIN_SIDE} in a period, not judged by themselves: {words.listed(small)}."
     listed = "".join(
         f'<li><span class="alarm">Alarm</span> {words.safe(x["text"], 200)}{", since " + words.day(x["since"]) if x["since"] else ""}</li>'

@@ -110,7 +110,7 @@ export function reviewsText({ reviews: [done, enough], part }) {
 export function qualityText(payload) {
   const { reviews: [done, , wide], part } = payload;
   if (!done) return "Not measured: a routing log does not say whether a label was right.";
-  if (part) return "Not measured: the audit was drawn from a part of this traffic. Choose its period.";
+  if (part) return "Not measured: the audit was drawn from a part of this traffic. Filter to that part.";
   return `Not measured: ${reviewsText(payload)}. ${count(wide)} uniform reviews would place it within ± 5 points.`;
 }
 
