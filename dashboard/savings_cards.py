@@ -200,7 +200,9 @@ def projection_card(spend: pd.DataFrame, ratio: float | None, *, is_bound: bool)
     with st.container(border=True, height="stretch", gap="xsmall"):
         with st.container(gap=None):
             st.subheader("The next 30 days, if traffic stays", anchor=False)
-            words = "spend at the same traffic and prices" if found is None else ground(found)
+            words = (
+                "spend at the same traffic and prices" if found is None else ground(found, is_bound=is_bound)
+            )
             st.caption(words[0].upper() + words[1:])
         if found is None:
             why = why_not(days_to_go_by(spend, loaders.today()))

@@ -36,6 +36,17 @@ _RATES = ("input", "output", "cache_read", "cache_write")
 _LONG = "cache_write_1h"
 _SEARCHES = re.compile(r"-search-(preview|api)\b")
 """Models of chat completions that search the web in every call."""
+
+
+def charges_per_search(model: str) -> bool:
+    """Whether a model searches the web in every call and charges for that too, which no reply tells.
+
+    >>> charges_per_search("gpt-4o-mini-search-preview-2025-03-11"), charges_per_search("gpt-4o-mini")
+    (True, False)
+    """
+    return _SEARCHES.search(model.lower()) is not None
+
+
 _KEYS = {name: f"{name}_mtok" for name in (*_RATES, _LONG)}
 
 
@@ -185,7 +196,11 @@ class PriceBook:
     def names(self) -> tuple[str, ...]:
         """Models of OpenAI and Anthropic that the packaged source knows, after the policy's own; not every name it answers to."""
         packaged = [
-            model.id for x in _snapshot().providers if x.id in ("openai", "anthropic") for model in x.models
+            model.id
+            for x in _snapshot().providers
+            if x.id in ("openai", "anthropic")
+            for model in x.models
+            if not charges_per_search(model.id)
         ]
         return (*self.overrides, *packaged)
 
@@ -269,8 +284,8 @@ class PriceBook:
         return EndOfLife(model, day, entry["successor"], entry["source"], (day - today).days)
 
     def _packaged(self, model: str, day: date, tier: str) -> Rate | None:
-        if _SEARCHES.search(model.lower()):
-            return None  # each call pays for its searches too, and no reply tells how many there were
+        if charges_per_search(model):
+            return None
         try:
             _, info = _snapshot().find_provider_model(model, None, None, None)
         except LookupError:

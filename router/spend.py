@@ -316,11 +316,17 @@ def _unbounded(content: Any) -> str | None:
 
 
 def _size(value: Any) -> int:
-    """Bytes of every text in a message, names of parts included."""
+    """Bytes of every text in a message, names of parts included; of what is nested in it also JSON's marks: each may be a token."""
+    if isinstance(value, Mapping):
+        return sum(_size(key) + _json_size(item) for key, item in value.items())
+    return _json_size(value)
+
+
+def _json_size(value: Any) -> int:
     if isinstance(value, str):
         return len(value.encode("utf-8", "replace"))
-    if isinstance(value, Mapping):
-        return sum(_size(key) + _size(item) for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return sum(_size(item) for item in value)
+    if isinstance(value, Mapping):  # {"key": "value", ...}
+        return 2 + sum(_size(key) + _json_size(item) + 8 for key, item in value.items())
+    if isinstance(value, list | tuple):  # ["item", ...]
+        return 2 + sum(_json_size(item) + 4 for item in value)
     return len(str(value))

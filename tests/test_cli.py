@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -37,6 +37,7 @@ from router.log.lock import OwnerLock
 from router.log.queries import Filter, baseline_of, cells, pairs, spend
 from router.log.schema import DATABASE
 from router.log.writer import Writer
+from router.policy import ClassifierPrice
 from router.prices import PriceBook
 from router.types import Attempt
 
@@ -818,3 +819,39 @@ def test_what_was_mended_at_opening_is_said_once(data: Path) -> None:
     done = run("sweep", "--data", data)
     assert done.exit_code == 0
     assert done.stderr.count("came back from archive and spools") == 1
+
+
+def test_savings_names_why_a_model_that_searches_is_no_baseline(data: Path) -> None:
+    done = run("savings", "--baseline", "gpt-4o-search-preview", "--data", data)
+    assert done.exit_code == 2
+    assert "charges for the searches of each call" in done.stderr and "did you mean" not in done.stderr
+
+
+def test_savings_names_the_price_of_the_classifier_with_its_source_and_age(
+    data: Path, tmp_path: Path
+) -> None:
+    rules = replace(
+        SEED,
+        classifier="scaledown",
+        classifier_price=ClassifierPrice(Decimal("0.0002"), "contract", datetime(2026, 1, 2).date()),
+    )
+    (tmp_path / "p.toml").write_text(rules.to_toml())
+    done = run("savings", "--policy", tmp_path / "p.toml", "--data", data)
+    assert "prices: contract of 2026-01-02, more than 90 days old: $0.00020 a call of scaledown" in done.stderr
+
+
+def test_the_cost_of_falling_back_is_not_known_without_a_price_of_the_label_s_model(tmp_path: Path) -> None:
+    rules = replace(SEED, labels=tuple(replace(x, model="nobody-knows") for x in SEED.labels))
+    writer = Writer(tmp_path, turns=False)
+    told: dict[str, Any] = {
+        "input_tokens": 500,
+        "output_tokens": 500,
+        "usage_grade": "measured",
+        "outcome": "ok",
+    }
+    fell = {"cause": "low_confidence", "is_fallback": True, "model_chosen": "gpt-4o", "model_used": "gpt-4o"}
+    writer.log(decision(1, **told, **fell), rules)
+    writer.close()
+    (tmp_path / "policy.toml").write_text(rules.to_toml())
+    [label] = json.loads(run("savings", "--json", "--data", tmp_path).stdout)["labels"]
+    assert label["n_fallback"] == 1 and label["fallback_usd"] is None

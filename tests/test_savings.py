@@ -16,7 +16,7 @@ from scipy.stats import t as student
 from dashboard import savings_figures
 from router.analysis.decomposition import shown
 from router.analysis.lengths import LengthRatio
-from router.analysis.projection import days_to_go_by, ground, project, project_spend, why_not
+from router.analysis.projection import bounded, days_to_go_by, ground, project, project_spend, why_not
 from router.analysis.savings import savings
 from router.analysis.steps import STEPS
 from router.analysis.tables import SPEND, empty
@@ -551,3 +551,25 @@ def test_a_projection_says_what_it_rests_on(days, says):
     found = project(series([1.0 + i % 2 for i in range(days)]), MONDAY, MONDAY + timedelta(days=days - 1))
     assert found is not None
     assert ground(found) == says
+
+
+def test_what_is_paid_without_a_known_baseline_is_projected_too():
+    days = [date(2026, 11, d) for d in range(1, 11)]
+    rows = [row("easy", "small", "routed", 1.0, 3.0, day=d, failed=0.0) for d in days]
+    rows += [
+        row("easy", "small", "forced", None, None, day=d, failed=0.0)
+        | {"unmatched_cost": 4.0, "n_cost_unknown": 0}
+        for d in days
+    ]
+    rows = [{"n_cost_unknown": 0} | x for x in rows]
+    paid = project_spend(table(rows), date(2026, 11, 11), "paid")
+    assert paid is not None and paid.total == pytest.approx(30 * 5.0)
+    unknown = [x | ({"unmatched_cost": 0.0, "n_cost_unknown": 1} if x["n_unpriced"] else {}) for x in rows]
+    paid = project_spend(table(unknown), date(2026, 11, 11), "paid")
+    assert paid is not None and paid.total == pytest.approx(30 * 2.0), (
+        "priced ones stand for those that are not"
+    )
+    bound = bounded(paid)
+    assert bound is not None and (bound.total, bound.low, bound.high) == (paid.total, None, None)
+    assert "no interval" in ground(paid, is_bound=True) and "95 %" not in ground(paid, is_bound=True)
+    assert bounded(None) is None

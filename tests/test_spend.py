@@ -779,3 +779,17 @@ def test_a_failover_chain_is_held_as_a_whole_and_settled_model_by_model(fault, f
         pytest.raises(SpendCapError),
     ):
         client.ask("hello", max_tokens=100)  # the second model alone could cost more
+
+
+def test_the_marks_of_nested_arguments_are_held_too():
+    grid = [[0, 1] * 50] * 120
+    message = {
+        "role": "assistant",
+        "content": [{"type": "tool_use", "id": "1", "name": "draw", "input": {"grid": grid, "none": []}}],
+    }
+    sent = len(json.dumps(grid, separators=(",", ":")))
+    book, day = PriceBook(), date(2026, 11, 1)
+    held = most([message], None, 1, "gpt-4o", book, day, ())
+    rate = book.rate("gpt-4o", day)
+    assert held is not None and rate is not None
+    assert held >= sent * rate.input / 1_000_000

@@ -44,7 +44,13 @@ def sentence(now: dict[str, Any], saved: Savings, series: pd.DataFrame) -> str:
         return f"{said} {what} not measured."
     word = "less" if saved.savings_share >= 0 else "more"
     bound = "" if not saved.missing else "at most " if saved.savings_share >= 0 else "at least "
-    return f"{said} Routing cost {bound}{formats.share(abs(saved.savings_share))} {word} than all to {untrusted.name(saved.baseline)}."
+    cost = f"Routing cost {bound}{formats.share(abs(saved.savings_share))} {word} than all to {untrusted.name(saved.baseline)}"
+    part = (
+        ""
+        if not saved.n_unpriced
+        else f", over the {formats.count(saved.n_priced)} with a known cost and baseline"
+    )
+    return f"{said} {cost}{part}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,9 @@ def first_row(
             "saved", f"Savings vs {untrusted.name(saved.baseline)}",
             "Not measured" if saved.savings_share is None
             else ("At most " if saved.missing else "") + formats.share(saved.savings_share), change.get("saved"),
-            "no priced decision" if saved.savings_share is None else "assumed: same tokens",
+            "no priced decision" if saved.savings_share is None
+            else "assumed: same tokens" if not saved.n_unpriced
+            else f"of {formats.count(saved.n_priced)} priced, same tokens",
             "Baseline minus routed models, classifier and failed attempts, as a share of the baseline. The baseline "
             "assumes that its model would have used the same tokens.", formats.share,
         ),

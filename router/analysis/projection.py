@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from math import fsum, sqrt
 from typing import TYPE_CHECKING, Literal
@@ -94,12 +94,18 @@ def project_spend(
 
     Parameters
     ----------
-    spend : router.analysis.tables.SPEND with days.
+    spend : router.analysis.tables.SPEND with days. "paid" counts decisions with a known cost of their own, whether the baseline's
+        is known or not; "baseline" and "saved" those that have both.
     """
     if "day" not in spend or not spend["n_priced"].sum():
         return None
     # What no model answered costs nothing either way: it is no part of a day's traffic.
     spend = spend.assign(n=spend["n"] - spend["n_unanswered"]) if "n_unanswered" in spend else spend
+    if what == "paid" and {"unmatched_cost", "n_cost_unknown"} <= set(spend.columns):
+        # What is known to be paid without a baseline is paid all the same.
+        spend = spend.assign(
+            cost=spend["cost"] + spend["unmatched_cost"], n_priced=spend["n"] - spend["n_cost_unknown"]
+        )
     paid, base = spend["cost"] + spend["classifier_cost"].fillna(0.0), spend["baseline_cost"]
     value = {"paid": paid, "baseline": base, "saved": base - paid}[what]
     # Failed attempts are known for all decisions, priced or not: nothing stands for them.
@@ -137,13 +143,20 @@ def why_not(days: int, horizon: int = 30) -> str:
     )
 
 
-def ground(found: Projection) -> str:
-    """What a projection rests on, in words.
+def bounded(found: Projection | None) -> Projection | None:
+    """A projection of sums of which a part is not known: it is a bound, and a bound has no interval."""
+    return None if found is None else replace(found, low=None, high=None)
+
+
+def ground(found: Projection, *, is_bound: bool = False) -> str:
+    """What a projection rests on, in words; ``is_bound``: a part of what was paid is not known.
 
     >>> ground(Projection(1.0, None, None, 5, 30, "mean of days"))
     'extrapolated from 5 days: too few for an interval'
     """
     days = f"{found.days} day{'' if found.days == 1 else 's'}"
+    if is_bound:
+        return f"from {days}; a part of what was paid is not known, so that there is no interval"
     if found.low is None:
         return f"extrapolated from {days}: too few for an interval"
     if found.method == "mean of days":

@@ -42,7 +42,7 @@ def show_savings(
         No decision, none with a known cost on both sides, no policy before this one, or too little traffic to estimate.
     """
     from router.analysis.lengths import factors, length_ratios
-    from router.analysis.projection import days_to_go_by, project_spend
+    from router.analysis.projection import bounded, days_to_go_by, project_spend
     from router.analysis.savings import savings
     from router.cli.reading import enough, say_ground
     from router.log import queries
@@ -78,6 +78,8 @@ def show_savings(
     anew = queries.repriced(log, picked, book)
     reasons = queries.unpriced(log, picked, rules, book, baseline=against) if figures.n_unpriced else []
     ahead = {what: project_spend(spend, today, what) for what in ("paid", "saved")}
+    if figures.missing:
+        ahead = {what: bounded(x) for what, x in ahead.items()}
     rates = _rates(
         [*rules.model_names, *([name] if isinstance(against, str) else []), *_models(figures)], book, today
     )
@@ -101,7 +103,7 @@ def show_savings(
     _say_left_out(figures, reasons)
     _say_repriced(anew)
     _say_baseline(figures, isinstance(against, str), ratios)
-    _say_prices(rates)
+    _say_prices(rates, rules, today)
     if figures.savings_usd is None:
         raise NotEnoughData(
             f"no decision has a known cost on both sides; savings against {name} are not known"
@@ -113,10 +115,16 @@ def _check_known(model: str, log: Log, rules: Policy, book: PriceBook, today: da
     from router.cli.output import near
     from router.errors import InputError
     from router.log.queries import models_seen
+    from router.prices import charges_per_search
 
     ours = list(dict.fromkeys([*rules.model_names, *models_seen(log)]))
     if model in ours or book.rate(model, today) is not None:
         return
+    if charges_per_search(model):
+        raise InputError(
+            f"--baseline: {model[:60]} charges for the searches of each call, which nobody can count: it has no price; state one in the "
+            f'policy ([models."{model[:60]}"] price), or choose another'
+        )
     close = near(model, [*ours, *book.names])
     raise InputError(
         f"--baseline: found {model[:60]!r}, which neither the price book nor the policy nor the log knows; "
@@ -198,7 +206,7 @@ def _print_ahead(ahead: dict[str, Projection | None], days: int, is_bound: bool)
         ],
         right=("USD", "from", "to"),
     )
-    say(f"the next {found[0][1].horizon} days if traffic stays: {ground(found[0][1])}")
+    say(f"the next {found[0][1].horizon} days if traffic stays: {ground(found[0][1], is_bound=is_bound)}")
 
 
 def _beside(value: float | None, baseline: float | None) -> str:
@@ -231,7 +239,7 @@ def _rates(models: Iterable[str], book: PriceBook, today: date) -> list[dict[str
     return found
 
 
-def _say_prices(rates: list[dict[str, Any]]) -> None:
+def _say_prices(rates: list[dict[str, Any]], rules: Policy, today: date) -> None:
     grounds: dict[str, list[str]] = {}
     for rate in rates:
         if rate["source"] is not None:
@@ -240,6 +248,14 @@ def _say_prices(rates: list[dict[str, Any]]) -> None:
             grounds.setdefault(f"{rate['source']} {day}{old}", []).append(rate["model"])
     for ground, models in grounds.items():
         say(f"prices: {ground}: {', '.join(models)}")
+    if (price := rules.classifier_price) is not None:
+        from router.prices import STALE_DAYS
+
+        day = f"of {price.date}" if price.date else "without a date"
+        old = ", more than 90 days old" if price.date and (today - price.date).days > STALE_DAYS else ""
+        say(
+            f"prices: {price.source} {day}{old}: {money(price.per_call)} a call of {rules.classifier}, in decisions logged since it stands there"
+        )
 
 
 def _say_left_out(figures: Savings, reasons: Iterable[Unpriced]) -> None:

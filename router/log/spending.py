@@ -66,6 +66,7 @@ def spend(
         base = (sums[list(TOKENS)].to_numpy(dtype=float) * at_base).sum(axis=1)
         out = sums["output_tokens"].to_numpy(dtype=float) * at_base[:, 3]
     label_cost, _ = priced(sums, [of_label.get(x) for x in sums["label"].tolist()], prices)
+    fell = sums["cause"].isin(("low_confidence", "low_margin")).to_numpy(dtype=bool)
     found, both, free = cost == cost, (cost == cost) & (base == base), unanswered(sums).to_numpy(dtype=bool)
     n, classifier, failed = (
         sums["n"],
@@ -80,7 +81,8 @@ def spend(
         baseline_cost=base,
         baseline_sq=products(sums, at_base, at_base),
         cost_baseline=products(sums, paid, at_base),
-        label_cost=_first_known(label_cost, cost),
+        # What followed its label cost what it cost; of what fell back nobody knows without a price.
+        label_cost=np.where(fell, label_cost, _first_known(label_cost, cost)),
         classifier_cost=classifier,
         n_measured=n.where(sums["usage_grade"] == "measured", 0),
         n_assumed=n.where(sums["usage_grade"] == "assumed", 0),
@@ -100,7 +102,10 @@ def spend(
         n_failed_unknown=sums["n_failed_unknown"],
         n_classifier_unknown=sums["n_classifier_unknown"],
     )
-    return added_up(table, ["day", "label", "model_used", "cause"])
+    table["label_unknown"] = table["label_cost"].isna().astype(int)
+    added = added_up(table, ["day", "label", "model_used", "cause"])
+    added["label_cost"] = added["label_cost"].where(added["label_unknown"] == 0)
+    return added.drop(columns="label_unknown")
 
 
 @dataclass(frozen=True, slots=True)

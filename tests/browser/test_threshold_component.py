@@ -412,9 +412,9 @@ def test_numbers_are_written_the_house_way(open_page: Any) -> None:
         ],
         ["m.plateauText({ k: 10000, all: true }, 'gpt')", "cheapest 1.000: everything to gpt"],
         ["m.plateauText({ k: 10000, all: true })", "cheapest 1.000: everything falls back"],
-        ["m.reviewsText([0, 240])", "a log cannot tell"],
-        ["m.reviewsText([17, 240])", "17 of 240 reviews done"],
-        ["m.reviewsText([246, 240])", "246 reviews done"],
+        ["m.reviewsText({ reviews: [0, 20, 240] })", "a log cannot tell"],
+        ["m.reviewsText({ reviews: [17, 20, 240] })", "17 of 20 reviews done"],
+        ["m.reviewsText({ reviews: [60, 20, 240], part: true })", "audited from a part of this traffic"],
     ]
     found = in_module(
         open_page(),
