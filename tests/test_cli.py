@@ -837,7 +837,9 @@ def test_savings_names_the_price_of_the_classifier_with_its_source_and_age(
     )
     (tmp_path / "p.toml").write_text(rules.to_toml())
     done = run("savings", "--policy", tmp_path / "p.toml", "--data", data)
-    assert "prices: contract of 2026-01-02, more than 90 days old: $0.00020 a call of scaledown" in done.stderr
+    assert (
+        "prices: contract of 2026-01-02, more than 90 days old: $0.00020 a call of scaledown" in done.stderr
+    )
 
 
 def test_the_cost_of_falling_back_is_not_known_without_a_price_of_the_label_s_model(tmp_path: Path) -> None:

@@ -957,3 +957,26 @@ def test_a_log_that_says_little_is_answered_or_refused(
     done = run(*args, "--data", folder)
     assert done.exit_code in (0, 3), done.stderr
     assert "unexpected" not in done.stderr
+
+
+def test_sweep_and_replay_keep_what_is_known_of_a_partly_unknown_classifier_cost(tmp_path: Path) -> None:
+    folder = written(tmp_path / "data", judged=0)
+    spool = Spool(folder)
+    writer = Writer(folder, turns=False)
+    for i in range(40):  # beside 900 that do not say, in bins of their own and in shared ones
+        scores = {"simple": 0.97, "coding": 0.01, "reasoning": 0.01, "creative": 0.01}
+        writer.log(
+            decision(
+                10_000 + i, decided_at=FIRST + timedelta(days=3, seconds=i), scores=scores, top_label="simple", confidence=0.97,
+                runner_up="coding", margin=0.96, model_chosen="gpt-4o-mini", model_used="gpt-4o-mini", input_tokens=300,
+                output_tokens=100, usage_grade="measured", outcome="ok", classifier_cost_usd=Decimal("0.001") if i % 2 else None,
+            ),
+            SEED,
+        )  # fmt: skip
+    writer.close()
+    spool.close()
+    ingest_now(folder)
+    one = document("sweep", "--threshold", "0.55", "--data", folder)
+    assert one["classifier_known"] is False
+    other = document("replay", "--data", folder)
+    assert one["points"][0]["cost_per_1000"] == pytest.approx(other["cost_per_1000"])

@@ -317,6 +317,7 @@ def test_cells_equal_summing_row_by_row(case):
             "label_fallback",
             "fallback_baseline",
             "classifier_cost",
+            "n_classifier_unknown",
             "n_measured",
             "n_assumed",
         ):
@@ -328,9 +329,8 @@ def test_cells_equal_summing_row_by_row(case):
             cell["label_cost_sq"] += lc * lc
             cell["label_fallback"] += lc * fc
             cell["fallback_baseline"] += fc * bc
-            cell["classifier_cost"] += (
-                math.nan if d.classifier_cost_usd is None else float(d.classifier_cost_usd)
-            )
+            cell["n_classifier_unknown"] += d.classifier_cost_usd is None
+            cell["classifier_cost"] += 0.0 if d.classifier_cost_usd is None else float(d.classifier_cost_usd)
             cell["n_measured"] += d.usage_grade == "measured"
             cell["n_assumed"] += d.usage_grade == "assumed"
     assert_equal(queries.cells(log, Filter(), rule, book), expected, ["label", "bin"])

@@ -66,7 +66,8 @@ class DenseCells:
         self.baseline, self.baseline_sq = total("baseline_cost"), total("baseline_cost_sq")
         classifier = table["classifier_cost"][inside]
         unknown = np.isnan(classifier) & (table["n_priced"][inside] > 0)
-        self.classifier_known = not bool(unknown.any())
+        some = "n_classifier_unknown" in table and bool(table["n_classifier_unknown"][inside].any())
+        self.classifier_known = not (bool(unknown.any()) or some)
         self.classifier = float(np.nansum(classifier))
         self.n_measured, self.n_assumed = int(total("n_measured")), int(total("n_assumed"))
 

@@ -82,6 +82,13 @@ CELLS = Contract(
         _ASSUMED,
     ),
     largest_bin=10_000,
+    optional=(
+        Column(
+            "n_classifier_unknown",
+            "count",
+            "of the n_priced, those whose classifying has no known cost; left out: a NULL classifier_cost says so",
+        ),
+    ),
 )
 
 BINS = Contract(

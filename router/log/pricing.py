@@ -255,9 +255,9 @@ def price_cells(
         "n_priced": total(n * priced).astype(np.int64),
     }
     table |= {name: total(costs[:, i]) for i, name in enumerate(_COSTS)}
-    # One unknown part makes the sum unknown, never smaller.
-    unknown = total(found["n_classifier_unknown"] * priced)
-    table["classifier_cost"] = np.where(unknown > 0, np.nan, total(found["classifier_cost"] * priced))
+    # Of what is partly unknown the rest is kept, and counted as a lower bound.
+    table["n_classifier_unknown"] = total(found["n_classifier_unknown"] * priced).astype(np.int64)
+    table["classifier_cost"] = total(found["classifier_cost"] * priced)
     for name, grade in (("n_measured", 1), ("n_assumed", 2)):
         table[name] = total(n * (priced & (found["grade"] == grade))).astype(np.int64)
     return pd.DataFrame(table)

@@ -78,7 +78,8 @@ def payload(
     cells : one row per (label, bin), any order; the columns of ``CELL_COLUMNS``. ``bin`` is ``confidence_bin``'s,
         ``n`` counts decisions, ``n_priced`` those whose cost is known under every model. The costs are sums in USD over
         the priced ones as if the label's, the fallback or the baseline model had answered, ``*_sq`` sums of their
-        squares, ``label_fallback`` and so on sums of their products, ``classifier_cost`` the sum of the classifier's.
+        squares, ``label_fallback`` and so on sums of their products, ``classifier_cost`` the sum of the classifier's
+        as far as it is known, ``n_classifier_unknown`` (optional) of how many it is not.
         The baseline's columns may be missing values: then savings are not measured.
     policy : names, models, the production threshold and the labels' own ones.
     candidate : the threshold that is tried, in [0, 1].
@@ -114,7 +115,7 @@ def payload(
         "baseline_priced": baseline_priced,
         "priced": int(frame["n_priced"].sum()),
         "classifier_cost": float(classifier.fillna(0).sum()),
-        "classifier_known": not bool(classifier.isna().any()),
+        "classifier_known": not bool(classifier.isna().any() or frame["n_classifier_unknown"].any()),
         "margin": policy.min_margin,
         "missing": [name for name in policy.model_names if priced.get(name, {}).get("priced") is False],
         "reviews": [reviewed, ENOUGH, REVIEWS_NEEDED],
@@ -199,7 +200,10 @@ def _checked(cells: pd.DataFrame) -> pd.DataFrame:
     missing = [name for name in CELL_COLUMNS if name not in cells.columns]
     if missing:
         raise ValueError(f"cells lack {', '.join(missing)}; expected {', '.join(CELL_COLUMNS)}")
-    frame = cells.loc[cells["n"] > 0, list(CELL_COLUMNS)].copy()
+    counted = (
+        cells if "n_classifier_unknown" in cells.columns else cells.assign(n_classifier_unknown=0)
+    )  # else a missing cost says so
+    frame = counted.loc[counted["n"] > 0, [*CELL_COLUMNS, "n_classifier_unknown"]].copy()
     numbers = [name for name in CELL_COLUMNS if name not in ("label", "bin", "n", "n_priced")]
     frame[numbers] = frame[numbers].astype(float)  # DuckDB gives sums of DECIMAL as Decimal objects
     for name in ("bin", "n", "n_priced"):
