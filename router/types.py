@@ -238,7 +238,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call of a tool that a model asked for. ``arguments`` is JSON text as the model wrote it: check it before use."""
+    """A call of a tool that a model asked for.
+
+    ``arguments`` is JSON text as the model wrote it, for a custom tool its free text: check it before use.
+    """
 
     id: str
     name: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -145,9 +144,8 @@ def _read_block(block: Any, index: Any, progress: Progress) -> None:
     if kind == "text":
         progress.add(get(block, "text"))
     elif kind == "tool_use":
-        given = get(block, "input")  # empty at the start of a streamed block: its pieces follow
-        text = json.dumps(given, ensure_ascii=False) if isinstance(given, Mapping) and given else None
-        progress.call_tool(index, get(block, "id"), get(block, "name"), text)
+        # The input is empty at the start of a streamed block: its pieces follow.
+        progress.call_tool(index, get(block, "id"), get(block, "name"), get(block, "input"))
 
 
 async def _read_stream(stream: Any, progress: Progress) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -127,22 +128,31 @@ class Progress:
             self.emit(piece)
         self.pieces.append(piece)
 
-    def call_tool(self, index: Any, id: Any = None, name: Any = None, arguments: Any = None) -> None:
-        """Take a tool call, or the next piece of one: its number, and what of it is told here."""
+    def call_tool(
+        self, index: Any, id: Any = None, name: Any = None, arguments: Any = None, *, custom: bool = False
+    ) -> None:
+        """Take a tool call, or the next piece of one: its number, and what of it is told here.
+
+        Arguments that are no text, as some servers send them, are taken as their JSON. ``custom``: the tool takes free text,
+        so that no arguments are an empty text.
+        """
         key = index if isinstance(index, int) else len(self.calls)
-        told = self.calls.setdefault(key, ["", "", ""])
+        told = self.calls.setdefault(key, ["", "", "", "{}"])
+        if custom:
+            told[3] = ""
         for place, text in enumerate((id, name)):
             if isinstance(text, str) and text:
                 told[place] = clean(text)[:256]
         if isinstance(arguments, str):
             told[2] += clean(arguments)
+        elif arguments not in (None, {}):  # an empty object may stand where a stream's pieces begin
+            told[2] += json.dumps(cleaned(arguments), ensure_ascii=False)
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The tool calls so far, in order; a server may leave out the arguments of a tool that takes none."""
-        return tuple(
-            ToolCall(id, name, arguments or "{}") for _, (id, name, arguments) in sorted(self.calls.items())
-        )
+        """The tool calls so far that have a name, in order; a server may leave out the arguments of a tool that takes none."""
+        calls = [told for _, told in sorted(self.calls.items())]
+        return tuple(ToolCall(id, name, given or none) for id, name, given, none in calls if name)
 
     @property
     def told(self) -> Usage | None:
@@ -209,6 +219,8 @@ class Progress:
             outcome = "tool_call"  # OpenAI says "stop" when the caller had named the tool
         elif outcome == "ok" and not "".join(self.pieces).strip():
             outcome = "empty"
+        if not all(name for _, name, *_ in self.calls.values()):
+            outcome, self.error_type = "malformed", "MalformedReply"  # nobody could run such a call
         self.outcome = outcome
 
     def completion(self, outcome: Outcome | None = None, error_type: str | None = None) -> Completion:

@@ -170,11 +170,16 @@ def _read_message(message: Any, progress: Progress) -> None:
         progress.add(refusal)
     calls = get(message, "tool_calls")
     for number, call in enumerate(calls if isinstance(calls, list) else []):
-        index, function = get(call, "index"), get(call, "function")
-        told = get(function, "name"), get(function, "arguments")
-        progress.call_tool(number if index is None else index, get(call, "id"), *told)
-    if (older := get(message, "function_call")) is not None and not calls:
-        progress.call_tool(0, None, get(older, "name"), get(older, "arguments"))
+        index, function, free = get(call, "index"), get(call, "function"), get(call, "custom")
+        where = number if index is None else index, get(call, "id")
+        if free is not None:
+            progress.call_tool(*where, get(free, "name"), get(free, "input"), custom=True)
+        else:
+            progress.call_tool(*where, get(function, "name"), get(function, "arguments"))
+    older = get(message, "function_call")
+    told = get(older, "name"), get(older, "arguments")
+    if not calls and any(told):  # some servers send it empty beside text
+        progress.call_tool(0, None, *told)
 
 
 def _event_fault(kind: str, name: str) -> Fault:

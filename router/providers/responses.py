@@ -89,9 +89,12 @@ def _read_part(part: Any, progress: Progress) -> None:
 
 
 def _read_call(item: Any, index: Any, progress: Progress) -> None:
-    if get(item, "type") == "function_call":
-        told = get(item, "call_id") or get(item, "id"), get(item, "name"), get(item, "arguments")
-        progress.call_tool(index, *told)
+    kind = get(item, "type")
+    told = get(item, "call_id") or get(item, "id"), get(item, "name")
+    if kind == "function_call":
+        progress.call_tool(index, *told, get(item, "arguments"))
+    elif kind == "custom_tool_call":
+        progress.call_tool(index, *told, get(item, "input"), custom=True)
 
 
 def _ran_tools(output: Any) -> bool:

@@ -1,0 +1,188 @@
+"""Replies that are rare or of servers with ways of their own: tool calls, charges and endings as they are handed back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from fake_apis import FakeApis
+
+from router.config import Endpoint
+from router.policy import Model
+from router.providers import provider_for
+from router.types import Completion, ToolCall
+
+Ask = Callable[..., Completion]
+COUNTS = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+TOKENS = {"input_tokens": 10, "output_tokens": 5}
+HELLO = {"type": "text", "text": "hello"}
+SAID = {
+    "type": "message",
+    "id": "msg",
+    "content": [{"type": "output_text", "text": "hello", "annotations": []}],
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FakeApis]:
+    with FakeApis() as fake:
+        yield fake
+
+
+@pytest.fixture
+def ask(server: FakeApis) -> Iterator[Ask]:
+    """One call of an API that answers with this whole reply, or with this list of events."""
+    server.reset()
+
+    def call(api: str, reply: Any) -> Completion:
+        server.verbatim = reply
+        sdk = "anthropic" if api == "messages" else "openai"
+        url = server.anthropic_url if sdk == "anthropic" else server.openai_url
+        provider = provider_for(sdk, Endpoint(sdk, "sk-key", url))
+        model = Model("m", max_tokens=50, api="responses" if api == "responses" else "chat")
+        asked = [{"role": "user", "content": "hi"}]
+        try:
+            if not isinstance(reply, list):
+                return provider.complete(model, asked, deadline_s=5)
+            stream = provider.stream(model, asked, deadline_s=5)
+            assert "".join(stream) == stream.completion.text
+            return stream.completion
+        finally:
+            provider.close()
+
+    yield call
+    server.reset()
+
+
+def chat(finish: str | None = "stop", **message: Any) -> dict[str, Any]:
+    told = {"role": "assistant", "content": None, **message}
+    choice = {"index": 0, "message": told, "finish_reason": finish}
+    return {"id": "x", "object": "chat.completion", "choices": [choice], "usage": COUNTS}
+
+
+def chunk(finish: str | None = None, usage: Any = None, **delta: Any) -> dict[str, Any]:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return {"id": "x", "object": "chat.completion.chunk", "choices": [choice], "usage": usage}
+
+
+def message(*content: Any, stop: str | None = "end_turn", **usage: Any) -> dict[str, Any]:
+    head = {"id": "m", "type": "message", "role": "assistant", "model": "m"}
+    return {**head, "content": list(content), "stop_reason": stop, "usage": {**TOKENS, **usage}}
+
+
+def message_events(*blocks: Any) -> list[dict[str, Any]]:
+    events: list[dict[str, Any]] = [{"type": "message_start", "message": message(stop=None)}]
+    for index, block in enumerate(blocks):
+        events.append({"type": "content_block_start", "index": index, "content_block": block})
+        events.append({"type": "content_block_stop", "index": index})
+    end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5}}
+    return [*events, end, {"type": "message_stop"}]
+
+
+def response(*output: Any, status: str = "completed", **told: Any) -> dict[str, Any]:
+    usage = {**TOKENS, "total_tokens": 15}
+    head = {"id": "r", "object": "response", "created_at": 1, "model": "m", "error": None}
+    return {**head, "status": status, "output": list(output), "usage": usage, **told}
+
+
+def response_events(end: dict[str, Any], *items: Any, text: str = "") -> list[dict[str, Any]]:
+    events: list[dict[str, Any]] = [{"type": "response.created", "response": response(status="in_progress")}]
+    for index, item in enumerate(items):
+        events.append({"type": "response.output_item.done", "output_index": index, "item": item})
+    place = {"output_index": len(items), "content_index": 0, "item_id": "msg"}
+    if text:
+        events.append({"type": "response.output_text.delta", **place, "delta": text})
+    return [*events, {"type": f"response.{end['status']}", "response": end}]
+
+
+SQL = 'SELECT "ü"\n'
+CUSTOM = {"id": "c1", "type": "custom", "custom": {"name": "run_sql", "input": SQL}}
+CUSTOM_ITEM = {"type": "custom_tool_call", "id": "x", "call_id": "c1", "name": "run_sql", "input": SQL}
+BEGUN = {"id": "c1", "type": "custom", "custom": {"name": "run_sql", "input": ""}}
+
+
+@pytest.mark.parametrize(
+    ("api", "reply"),
+    [
+        ("chat", chat("tool_calls", tool_calls=[CUSTOM])),
+        (
+            "chat",
+            [
+                chunk(tool_calls=[{"index": 0, **BEGUN}]),
+                chunk(tool_calls=[{"index": 0, "custom": {"input": SQL[:4]}}]),
+                chunk(tool_calls=[{"index": 0, "custom": {"input": SQL[4:]}}]),
+                chunk("tool_calls"),
+            ],
+        ),
+        ("responses", response(CUSTOM_ITEM)),
+        ("responses", response_events(response(CUSTOM_ITEM), CUSTOM_ITEM)),
+    ],
+    ids=["chat whole", "chat stream", "responses whole", "responses stream"],
+)
+def test_a_call_of_a_custom_tool_has_its_name_and_its_text_as_given(ask: Ask, api: str, reply: Any) -> None:
+    completion = ask(api, reply)
+    assert completion.tool_calls == (ToolCall("c1", "run_sql", SQL),)
+    assert completion.outcome == "tool_call"
+
+
+def test_a_custom_tool_that_was_given_nothing_is_given_no_json(ask: Ask) -> None:
+    assert ask("chat", chat("tool_calls", tool_calls=[BEGUN])).tool_calls == (ToolCall("c1", "run_sql", ""),)
+
+
+def called(name: Any, arguments: Any) -> dict[str, Any]:
+    return {"id": "c1", "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+@pytest.mark.parametrize("given", [{"of": "Köln"}, [1, "ü"], {}], ids=json.dumps)
+def test_arguments_that_are_no_text_are_handed_back_as_json(ask: Ask, given: Any) -> None:
+    use = {"type": "tool_use", "id": "c1", "name": "f", "input": given}
+    item = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": given}
+    begun = {"index": 0, **called("f", given)}
+    for api, reply in (
+        ("chat", chat("tool_calls", tool_calls=[called("f", given)])),
+        ("chat", [chunk(tool_calls=[begun]), chunk("tool_calls")]),
+        ("chat", chat("function_call", function_call={"name": "f", "arguments": given})),
+        ("messages", message(use, stop="tool_use")),
+        ("messages", message_events(use)),
+        ("responses", response(item)),
+        ("responses", response_events(response(item), item)),
+    ):
+        completion = ask(api, reply)
+        (call,) = completion.tool_calls
+        wanted = json.dumps(given, ensure_ascii=False)
+        assert (completion.outcome, call.name, call.arguments) == ("tool_call", "f", wanted), (api, reply)
+
+
+@pytest.mark.parametrize(
+    ("api", "reply"),
+    [
+        ("chat", chat("tool_calls", tool_calls=["x", None])),
+        ("chat", chat("tool_calls", tool_calls=[called("f", "{}"), called("", "{}")])),
+        ("chat", chat("tool_calls", tool_calls=[called(None, "{}")])),
+        ("chat", chat("tool_calls", tool_calls=[{"id": "c1", "type": "custom", "custom": {"input": "x"}}])),
+        ("chat", [chunk(tool_calls=[{"index": 0, "function": {"arguments": "{}"}}]), chunk("tool_calls")]),
+        ("messages", message({"type": "tool_use", "id": "c1", "input": {}}, stop="tool_use")),
+        ("messages", message_events({"type": "tool_use", "id": "c1", "name": "", "input": {}})),
+        ("responses", response({"type": "function_call", "call_id": "c1", "arguments": "{}"})),
+    ],
+)  # fmt: skip
+def test_a_reply_with_a_call_of_no_name_is_malformed(ask: Ask, api: str, reply: Any) -> None:
+    completion = ask(api, reply)
+    assert (completion.outcome, completion.error_type) == ("malformed", "MalformedReply")
+    assert all(call.name for call in completion.tool_calls)
+
+
+def test_a_name_that_comes_after_the_arguments_began_is_a_name(ask: Ask) -> None:
+    pieces = [{"arguments": '{"a"'}, {"name": "f", "arguments": ": 1}"}]
+    events = [chunk(tool_calls=[{"index": 0, "id": "c1", "function": piece}]) for piece in pieces]
+    completion = ask("chat", [*events, chunk("tool_calls")])
+    assert completion.tool_calls == (ToolCall("c1", "f", '{"a": 1}'),)
+    assert completion.outcome == "tool_call"
+
+
+def test_an_empty_older_call_beside_text_is_none(ask: Ask) -> None:
+    older = {"name": "", "arguments": ""}
+    completion = ask("chat", chat(content="hello", function_call=older))
+    assert (completion.outcome, completion.text, completion.tool_calls) == ("ok", "hello", ())
