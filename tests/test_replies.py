@@ -12,7 +12,7 @@ from fake_apis import FakeApis
 from router.config import Endpoint
 from router.policy import Model
 from router.providers import provider_for
-from router.types import Completion, ToolCall
+from router.types import Completion, ToolCall, Usage
 
 Ask = Callable[..., Completion]
 COUNTS = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
@@ -186,3 +186,48 @@ def test_an_empty_older_call_beside_text_is_none(ask: Ask) -> None:
     older = {"name": "", "arguments": ""}
     completion = ask("chat", chat(content="hello", function_call=older))
     assert (completion.outcome, completion.text, completion.tool_calls) == ("ok", "hello", ())
+
+
+RAN = {"type": "server_tool_use", "id": "s", "name": "code_execution", "input": {"code": "1"}}
+RESULT = {"type": "bash_code_execution_tool_result", "tool_use_id": "s", "content": {"stdout": "1"}}
+SEARCH = {"type": "web_search_call", "id": "w", "status": "completed"}
+
+
+@pytest.mark.parametrize(
+    ("api", "reply"),
+    [
+        ("messages", message(RAN, HELLO)),
+        ("messages", message({**RAN, "name": "web_search"}, HELLO)),
+        ("messages", message(RESULT, HELLO)),
+        ("messages", message_events(RAN, HELLO)),
+        ("messages", message_events(RESULT, HELLO)),
+        ("messages", message(HELLO, server_tool_use_details={"web_search_requests": 1})),
+        ("responses", response(SEARCH, SAID)),
+        ("responses", response_events(response(), SEARCH, text="hello")),
+        ("responses", response_events(response(SEARCH, SAID), text="hello")),
+        ("chat", {**chat(content="hello"), "usage": {**COUNTS, "num_search_queries": 2}}),
+    ],
+)
+def test_a_tool_that_the_provider_ran_makes_the_usage_unknown(ask: Ask, api: str, reply: Any) -> None:
+    completion = ask(api, reply)
+    assert (completion.outcome, completion.text, completion.usage) == ("ok", "hello", None)
+    assert completion.tool_calls == ()
+
+
+@pytest.mark.parametrize("end", ["added", "done"])
+def test_a_stream_cut_after_the_provider_ran_a_tool_has_no_known_usage(ask: Ask, end: str) -> None:
+    ran = {"type": f"response.output_item.{end}", "output_index": 0, "item": SEARCH}
+    failed = response(status="failed", error={"code": "server_error", "message": "x"})
+    begun, *rest = response_events(failed, text="hello")
+    completion = ask("responses", [begun, ran, *rest])
+    assert (completion.outcome, completion.usage) == ("cut_stream", None)
+
+
+def test_a_tool_of_the_callers_own_leaves_the_usage_known(ask: Ask) -> None:
+    use = {"type": "tool_use", "id": "c1", "name": "f", "input": {}}
+    for api, reply in (
+        ("messages", message(use, stop="tool_use")),
+        ("messages", message_events(use)),
+        ("responses", response_events(response(), CUSTOM_ITEM)),
+    ):
+        assert ask(api, reply).usage == Usage(10, 5), api

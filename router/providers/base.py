@@ -148,7 +148,7 @@ class SdkProvider:
         while True:
             progress.attempts += 1
             progress.usage = progress.service_tier = None
-            progress.begun = False
+            progress.begun = progress.ran_tools = False
             progress.calls.clear()
             progress.late = Fault("timeout", "TimeoutError")
             try:

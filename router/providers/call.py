@@ -100,6 +100,8 @@ class Progress:
     service_tier: str | None = None
     finish_reason: str | None = None
     refused: bool = False
+    ran_tools: bool = False
+    """The provider ran tools itself, which it charges by use: the price of the tokens would look like all of it."""
     calls: dict[int, list[str]] = field(default_factory=dict, repr=False)
     failed: list[Attempt] = field(default_factory=list)
     asked_at: float = field(default_factory=time.monotonic)
@@ -159,9 +161,9 @@ class Progress:
         """The tokens as far as they can be relied on.
 
         A count that runs along in a stream is not the output of one that ended before its end; and a reply that is there
-        was not made of no tokens.
+        was not made of no tokens. Beside tools that the provider ran, none can.
         """
-        if self.usage is None:
+        if self.usage is None or self.ran_tools:
             return None
         usage = self.usage
         if self.service_tier is not None:

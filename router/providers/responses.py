@@ -89,23 +89,28 @@ def _read_part(part: Any, progress: Progress) -> None:
 
 
 def _read_call(item: Any, index: Any, progress: Progress) -> None:
+    """A tool call: the caller's to run, or one that the provider has run."""
     kind = get(item, "type")
     told = get(item, "call_id") or get(item, "id"), get(item, "name")
     if kind == "function_call":
         progress.call_tool(index, *told, get(item, "arguments"))
     elif kind == "custom_tool_call":
         progress.call_tool(index, *told, get(item, "input"), custom=True)
+    _note_run(item, progress)
 
 
-def _ran_tools(output: Any) -> bool:
-    kinds = [str(get(item, "type")) for item in output] if isinstance(output, list) else []
-    return any(kind.endswith("_call") and kind not in _CALLERS for kind in kinds)
+def _note_run(item: Any, progress: Progress) -> None:
+    kind = str(get(item, "type"))
+    if kind.endswith("_call") and kind not in _CALLERS:
+        progress.ran_tools = True
 
 
 def _read_end(reply: Any, progress: Progress) -> None:
     """Usage and ending out of the whole response, which a stream gives with its last event."""
-    # What a tool that the provider ran costs is not in the usage: the tokens' price alone would look like all of it.
-    progress.usage = None if _ran_tools(get(reply, "output")) else openai_usage(get(reply, "usage"))
+    output = get(reply, "output")
+    for item in output if isinstance(output, list) else []:
+        _note_run(item, progress)
+    progress.usage = openai_usage(get(reply, "usage"))
     progress.served(get(reply, "service_tier"))
     status = get(reply, "status")
     if status == "failed":
@@ -134,6 +139,8 @@ async def _read_stream(stream: Any, progress: Progress) -> None:
         elif kind == "response.refusal.delta":
             progress.refused = True
             progress.add(get(event, "delta"))
+        elif kind == "response.output_item.added":
+            _note_run(get(event, "item"), progress)
         elif kind == "response.output_item.done":  # calls are taken whole: their pieces name no tool
             _read_call(get(event, "item"), get(event, "output_index"), progress)
         elif kind in _ENDS:
