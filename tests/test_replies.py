@@ -231,3 +231,120 @@ def test_a_tool_of_the_callers_own_leaves_the_usage_known(ask: Ask) -> None:
         ("responses", response_events(response(), CUSTOM_ITEM)),
     ):
         assert ask(api, reply).usage == Usage(10, 5), api
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [chat("error", content="hel"), [chunk(content="hel"), chunk("error")], chat("error")],
+    ids=["whole", "stream", "no text"],
+)
+def test_a_chat_that_finished_by_an_error_is_no_good_reply(ask: Ask, reply: Any) -> None:
+    completion = ask("chat", reply)
+    assert (completion.outcome, completion.error_type) == ("error", "FailedReply")
+    assert completion.text in ("hel", "")
+    assert completion.finish_reason == "error"
+
+
+@pytest.mark.parametrize("reason", [None, "steered", "max_messages"])
+@pytest.mark.parametrize(("item", "outcome"), [(SAID, "cut_stream"), (None, "malformed")])
+def test_a_response_that_is_incomplete_for_no_known_reason_is_no_good_reply(
+    ask: Ask, item: Any, outcome: str, reason: str | None
+) -> None:
+    told = {"reason": reason} if reason else None
+    whole = response(*([item] if item else []), status="incomplete", incomplete_details=told)
+    for reply in (whole, response_events(whole, text="hello" if item else "")):
+        completion = ask("responses", reply)
+        assert (completion.outcome, completion.error_type) == (outcome, "UnfinishedReply")
+        assert completion.text == ("hello" if item else "")
+        assert completion.finish_reason == (reason or "incomplete")
+        assert completion.usage == Usage(10, 5)  # the last word about it
+
+
+@pytest.mark.parametrize(
+    ("reason", "outcome"), [("max_output_tokens", "length"), ("content_filter", "content_filter")]
+)
+def test_a_response_that_is_incomplete_for_a_known_reason_is_a_reply(
+    ask: Ask, reason: str, outcome: str
+) -> None:
+    whole = response(SAID, status="incomplete", incomplete_details={"reason": reason})
+    completion = ask("responses", whole)
+    assert (completion.outcome, completion.error_type) == (outcome, None)
+
+
+POLICIES = ("misalignment_policy_violation", "bio_policy", "image_content_policy_violation")
+
+
+@pytest.mark.parametrize("code", POLICIES)
+def test_a_response_that_a_policy_forbids_is_filtered(ask: Ask, code: str) -> None:
+    for item in (SAID, None):
+        output, text = ([item], "hello") if item else ([], "")
+        failed = response(*output, status="failed", error={"code": code, "message": "x"})
+        for reply in (failed, response_events(failed, text=text)):
+            completion = ask("responses", reply)
+            assert (completion.outcome, completion.text, completion.attempts) == ("content_filter", text, 1)
+            assert (completion.error_type, completion.usage) == (None, Usage(10, 5))
+
+
+def test_an_error_event_about_a_policy_is_filtered(ask: Ask) -> None:
+    begun = response_events(response(), text="hello")[:-1]
+    completion = ask("responses", [*begun, {"type": "error", "code": "bio_policy", "message": "x"}])
+    assert (completion.outcome, completion.text, completion.usage) == ("content_filter", "hello", None)
+
+
+@pytest.mark.parametrize(
+    ("code", "whole"),
+    [("server_error", "broken_off"), ("invalid_image", "rejected"), ("data_residency_mismatch", "error")],
+)
+def test_a_whole_response_that_failed_after_text_is_what_its_code_says(
+    ask: Ask, code: str, whole: str
+) -> None:
+    failed = response(SAID, status="failed", error={"code": code, "message": "x"})
+    completion = ask("responses", failed)
+    assert (completion.outcome, completion.error_type) == (whole, "FailedResponse")
+    assert (completion.text, completion.usage) == ("hello", Usage(10, 5))
+
+
+def test_a_streamed_response_that_broke_off_after_text_was_cut(ask: Ask) -> None:
+    failed = response(status="failed", error={"code": "server_error", "message": "x"})
+    completion = ask("responses", response_events(failed, text="hello"))
+    assert (completion.outcome, completion.text) == ("cut_stream", "hello")
+
+
+RUNNING = {"prompt_tokens": 10, "completion_tokens": 1}
+
+
+@pytest.mark.parametrize(
+    ("events", "usage"),
+    [
+        ([chunk(usage=RUNNING, content="a"), chunk("stop", content="b")], Usage(10, None)),
+        ([chunk(usage=RUNNING, content="a"), chunk(reasoning_content="hm"), chunk("stop")], Usage(10, None)),
+        ([chunk(usage={"completion_tokens": 1}, content="a"), chunk("stop", content="b")], None),
+        ([chunk(content="a"), chunk("stop", usage=RUNNING, content="b")], Usage(10, 1)),
+        ([chunk(content="a", usage=RUNNING), chunk("stop", content="")], Usage(10, 1)),
+        (
+            [chunk(content="a", usage=RUNNING), chunk("stop", content="b"), {"choices": [], "usage": COUNTS}],
+            Usage(10, 5),
+        ),
+    ],
+    ids=["text goes on", "thought goes on", "no input told", "told with the last text", "no more text", "told at the end"],
+)  # fmt: skip
+def test_a_count_that_ran_along_is_not_the_output_of_text_that_went_on(
+    ask: Ask, events: Any, usage: Usage | None
+) -> None:
+    completion = ask("chat", events)
+    assert (completion.outcome, completion.usage) == ("ok", usage)
+
+
+def test_text_and_calls_that_stand_only_in_the_last_event_are_handed_back(ask: Ask) -> None:
+    completion = ask("responses", response_events(response(SAID, CUSTOM_ITEM)))
+    assert (completion.outcome, completion.text) == ("tool_call", "hello")
+    assert completion.tool_calls == (ToolCall("c1", "run_sql", SQL),)
+    said = ask("responses", response_events(response(SAID)))
+    assert (said.outcome, said.text, said.usage) == ("ok", "hello", Usage(10, 5))
+    assert said.first_token_ms is not None
+
+
+def test_what_the_events_gave_is_not_taken_again_from_the_last_one(ask: Ask) -> None:
+    completion = ask("responses", response_events(response(CUSTOM_ITEM, SAID), CUSTOM_ITEM, text="hello"))
+    assert completion.text == "hello"
+    assert completion.tool_calls == (ToolCall("c1", "run_sql", SQL),)

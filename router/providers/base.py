@@ -158,7 +158,7 @@ class SdkProvider:
                 fault = self._fault(error)
             shown = bool(progress.pieces) or progress.finish_reason is not None
             if shown or progress.begun:
-                fault = broken(fault, shown=shown)
+                fault = broken(fault, shown=shown and progress.emit is not None)
             if shown:
                 progress.end(fault.outcome, fault.error_type)
                 return

@@ -32,6 +32,7 @@ _FINISH: dict[str, Outcome] = {
     "pause_turn": "tool_call",
     "content_filter": "content_filter",
     "refusal": "refusal",
+    "error": "error",  # gateways say so when the model behind them broke off
 }
 
 
@@ -169,8 +170,7 @@ class Progress:
         if self.service_tier is not None:
             usage = replace(usage, service_tier=self.service_tier)
         if self.emit is not None and self.finish_reason is None:
-            cut = replace(usage, output_tokens=None, reasoning_tokens=None)
-            return None if cut.input_tokens is None else cut
+            return without_output(usage)
         return None if usage.output_tokens == 0 and (self.calls or "".join(self.pieces).strip()) else usage
 
     def served(self, tier: Any) -> None:
@@ -212,14 +212,22 @@ class Progress:
         else:
             self.outcome, self.error_type = outcome, error_type
 
-    def conclude(self) -> None:
-        """Outcome of a reply that is all here: by its finish reason, then by what it holds."""
+    def conclude(self, *, unfinished: bool = False) -> None:
+        """Outcome of a reply that is all here: by its finish reason, then by what it holds.
+
+        ``unfinished``: the provider says that it stopped before its end, for no reason that is known here.
+        """
         outcome = _FINISH.get(self.finish_reason or "", "ok")
+        shown = bool("".join(self.pieces).strip())
         if self.refused:
             outcome = "refusal"
+        elif outcome == "error":
+            self.error_type = "FailedReply"
+        elif unfinished and outcome == "ok":
+            outcome, self.error_type = ("cut_stream" if shown else "malformed"), "UnfinishedReply"
         elif outcome == "ok" and self.calls:
             outcome = "tool_call"  # OpenAI says "stop" when the caller had named the tool
-        elif outcome == "ok" and not "".join(self.pieces).strip():
+        elif outcome == "ok" and not shown:
             outcome = "empty"
         if not all(name for _, name, *_ in self.calls.values()):
             outcome, self.error_type = "malformed", "MalformedReply"  # nobody could run such a call
@@ -289,8 +297,13 @@ def get(source: Any, name: str) -> Any:
     return source.get(name) if isinstance(source, Mapping) else getattr(source, name, None)
 
 
+def without_output(usage: Usage) -> Usage | None:
+    """Usage whose output is not known after all; None where nothing else is."""
+    return None if usage.input_tokens is None else replace(usage, output_tokens=None, reasoning_tokens=None)
+
+
 def broken(fault: Fault, *, shown: bool) -> Fault:
-    """The fault of a provider that had begun to answer. ``shown``: some of the reply is here."""
+    """The fault of a provider that had begun to answer. ``shown``: some of a stream has been handed on."""
     if fault.outcome in ("rate_limited", "overloaded", "server_error", "unreachable"):
         fault = replace(fault, outcome="broken_off")
     if shown and fault.outcome in ("broken_off", "timeout"):

@@ -13,7 +13,7 @@ import openai
 from router.config import Endpoint
 from router.providers import responses
 from router.providers.base import SdkProvider
-from router.providers.call import Fault, Progress, Request, cleaned, get, status_fault
+from router.providers.call import Fault, Progress, Request, cleaned, get, status_fault, without_output
 from router.providers.http import http_client, json_of, timeouts, unfit, was_sent
 from router.providers.tools import chat_choice, chat_messages, chat_tools
 from router.providers.usage import openai_usage
@@ -24,6 +24,7 @@ _LIMIT_NAMES = ("max_completion_tokens", "max_tokens")
 _NOT_KNOWN = re.compile(
     r"unsupported|not supported|unrecognized|unrecognised|unknown|unexpected|not permitted|not allowed|extra (fields|inputs)"
 )
+_OUTPUT = ("content", "refusal", "tool_calls", "function_call", "reasoning_content", "reasoning")
 _MALFORMED = (ValueError, TypeError, AttributeError, LookupError)
 
 
@@ -144,11 +145,15 @@ async def _read_stream(stream: Any, progress: Progress) -> None:
     events = False
     async for chunk in stream:
         events = progress.begun = True
-        if (usage := get(chunk, "usage")) is not None:
+        usage, choices = get(chunk, "usage"), get(chunk, "choices")
+        choices = choices[:1] if isinstance(choices, list) else []
+        if usage is not None:
             progress.usage = openai_usage(usage)
+        elif progress.usage is not None and any(_goes_on(get(choice, "delta")) for choice in choices):
+            # What was told ran along with the text; no count after this means that the output's was never told.
+            progress.usage = without_output(progress.usage)
         progress.served(get(chunk, "service_tier"))
-        choices = get(chunk, "choices")
-        for choice in choices[:1] if isinstance(choices, list) else []:
+        for choice in choices:
             _read_message(get(choice, "delta"), progress)
             progress.finish(get(choice, "finish_reason"))
     if progress.finish_reason is not None:
@@ -157,6 +162,11 @@ async def _read_stream(stream: Any, progress: Progress) -> None:
         progress.end("cut_stream", "CutStream")
     else:
         progress.end("malformed", "MalformedReply")
+
+
+def _goes_on(delta: Any) -> bool:
+    """Whether a piece of a stream holds any output."""
+    return any(get(delta, name) for name in _OUTPUT)
 
 
 def _read_message(message: Any, progress: Progress) -> None:
