@@ -182,6 +182,11 @@ def test_a_name_that_comes_after_the_arguments_began_is_a_name(ask: Ask) -> None
     assert completion.outcome == "tool_call"
 
 
+def test_a_function_beside_an_empty_custom_tool_is_the_call(ask: Ask) -> None:
+    both = {**called("f", "{}"), "custom": {}}
+    assert ask("chat", chat(tool_calls=[both])).tool_calls == (ToolCall("c1", "f", "{}"),)
+
+
 def test_an_empty_older_call_beside_text_is_none(ask: Ask) -> None:
     older = {"name": "", "arguments": ""}
     completion = ask("chat", chat(content="hello", function_call=older))
@@ -289,6 +294,12 @@ def test_an_error_event_about_a_policy_is_filtered(ask: Ask) -> None:
     begun = response_events(response(), text="hello")[:-1]
     completion = ask("responses", [*begun, {"type": "error", "code": "bio_policy", "message": "x"}])
     assert (completion.outcome, completion.text, completion.usage) == ("content_filter", "hello", None)
+
+
+def test_an_ending_that_is_told_twice_is_the_last_one(ask: Ask) -> None:
+    events = response_events(response(status="incomplete"), text="hello")
+    completion = ask("responses", [*events, {"type": "error", "code": "bio_policy", "message": "x"}])
+    assert (completion.outcome, completion.error_type) == ("content_filter", None)
 
 
 @pytest.mark.parametrize(

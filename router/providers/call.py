@@ -217,21 +217,21 @@ class Progress:
 
         ``unfinished``: the provider says that it stopped before its end, for no reason that is known here.
         """
-        outcome = _FINISH.get(self.finish_reason or "", "ok")
+        outcome, fault = _FINISH.get(self.finish_reason or "", "ok"), None
         shown = bool("".join(self.pieces).strip())
         if self.refused:
             outcome = "refusal"
         elif outcome == "error":
-            self.error_type = "FailedReply"
+            fault = "FailedReply"
         elif unfinished and outcome == "ok":
-            outcome, self.error_type = ("cut_stream" if shown else "malformed"), "UnfinishedReply"
+            outcome, fault = ("cut_stream" if shown else "malformed"), "UnfinishedReply"
         elif outcome == "ok" and self.calls:
             outcome = "tool_call"  # OpenAI says "stop" when the caller had named the tool
         elif outcome == "ok" and not shown:
             outcome = "empty"
         if not all(name for _, name, *_ in self.calls.values()):
-            outcome, self.error_type = "malformed", "MalformedReply"  # nobody could run such a call
-        self.outcome = outcome
+            outcome, fault = "malformed", "MalformedReply"  # nobody could run such a call
+        self.outcome, self.error_type = outcome, fault
 
     def completion(self, outcome: Outcome | None = None, error_type: str | None = None) -> Completion:
         """The record of the call; the arguments hold where the call itself has not said how it ended."""

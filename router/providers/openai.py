@@ -182,7 +182,7 @@ def _read_message(message: Any, progress: Progress) -> None:
     for number, call in enumerate(calls if isinstance(calls, list) else []):
         index, function, free = get(call, "index"), get(call, "function"), get(call, "custom")
         where = number if index is None else index, get(call, "id")
-        if free is not None:
+        if function is None and free is not None:
             progress.call_tool(*where, get(free, "name"), get(free, "input"), custom=True)
         else:
             progress.call_tool(*where, get(function, "name"), get(function, "arguments"))
