@@ -51,7 +51,8 @@ Outcome = Literal[
 
 ``server_error``: a status 5xx. ``unreachable``: no connection came about, so nothing was sent. ``broken_off``: the request
 was sent or taken, then the connection or the server failed before any text, so that it may have been charged; after some
-text that is ``cut_stream``.
+text of a stream that is ``cut_stream``. So is a reply that its provider calls incomplete without a reason known here; one
+without text is then ``malformed``.
 """
 
 Verdict = Literal["right", "wrong", "unsure"]
@@ -238,7 +239,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call of a tool that a model asked for. ``arguments`` is JSON text as the model wrote it: check it before use."""
+    """A call of a tool that a model asked for.
+
+    ``arguments`` is JSON text as the model wrote it, for a custom tool its free text: check it before use.
+    """
 
     id: str
     name: str

@@ -117,6 +117,8 @@ class FakeApis:
         """How it says that it serves calls, in each API's own place."""
         self.beside: dict[str, Any] = {}
         """What it says of charges beside tokens of text: fields of the usage, or of an output item of the Responses API."""
+        self.verbatim: Any = None
+        """What is sent as it stands in place of a good reply: a whole one, or the events of a stream."""
         self.running_usage = False
         """Whether each chunk of a chat stream tells the tokens so far, as vLLM can: here always one of output."""
         self.scores: dict[str, Any] | Callable[[dict[str, Any]], Any] | None = None
@@ -174,6 +176,7 @@ class FakeApis:
             self.requests.clear()
             self.scores = None
             self.running_usage, self.service_tier, self.beside = False, None, {}
+            self.verbatim = None
 
     def _check(self, names: tuple[str, ...]) -> None:
         if unknown := set(names) - set(FAULTS):
@@ -297,7 +300,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _stream(self, api: str, name: str, body: dict[str, Any]) -> None:
-        if api == "responses":
+        if self.fake.verbatim is not None:
+            events = [(event.get("type", ""), event) for event in self.fake.verbatim]
+            events += [("", "[DONE]")] if api == "openai" else []
+        elif api == "responses":
             events = list(fake_responses.events(_reply(api, self.fake, name, body)))
         elif api == "openai":
             events = list(_openai_events(self.fake, name, body))
@@ -342,6 +348,8 @@ _APIS = {
 
 
 def _reply(api: str, fake: FakeApis, name: str, body: dict[str, Any]) -> dict[str, Any]:
+    if fake.verbatim is not None:
+        return fake.verbatim
     if api == "responses":
         reply = fake_responses.response(fake.text, fake.usage, name, body.get("model"))
         if fake.beside:

@@ -127,6 +127,24 @@ COMPATIBLE = {
         None,
     ),
     "more cached at the top than input": ({"prompt_tokens": 100, "completion_tokens": 10, "cached_tokens": 160}, None),
+    "xAI, sources of a live search": (
+        {"prompt_tokens": 12, "completion_tokens": 9, "total_tokens": 21, "num_sources_used": 5}, None,
+    ),
+    "xAI, no source": (
+        {"prompt_tokens": 12, "completion_tokens": 9, "total_tokens": 21, "num_sources_used": 0}, Usage(12, 9),
+    ),
+    "Perplexity, its searches": (
+        {"prompt_tokens": 12, "completion_tokens": 9, "total_tokens": 21, "num_search_queries": 3}, None,
+    ),
+    "OpenRouter, a web search": (
+        {"prompt_tokens": 12, "completion_tokens": 9, "server_tool_use_details": {"web_search_requests": 1}}, None,
+    ),
+    "OpenRouter, no web search": (
+        {"prompt_tokens": 12, "completion_tokens": 9, "server_tool_use_details": {"web_search_requests": 0}},
+        Usage(12, 9),
+    ),
+    "Mistral, audio by the second": ({"prompt_tokens": 12, "completion_tokens": 9, "prompt_audio_seconds": 30}, None),
+    "Mistral, no audio": ({"prompt_tokens": 12, "completion_tokens": 9, "prompt_audio_seconds": {}}, Usage(12, 9)),
     "vLLM": (
         {"prompt_tokens": 34, "total_tokens": 134, "completion_tokens": 100, "prompt_tokens_details": None},
         Usage(34, 100),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -15,7 +14,7 @@ from router.providers.base import SdkProvider
 from router.providers.call import Fault, Progress, Request, cleaned, get, status_fault
 from router.providers.http import http_client, json_of, timeouts, unfit, was_sent
 from router.providers.tools import messages_choice, messages_messages, messages_tools
-from router.providers.usage import anthropic_usage
+from router.providers.usage import CHARGED_BESIDE, anthropic_usage
 
 BASE_URL = "https://api.anthropic.com"
 
@@ -39,9 +38,9 @@ _USAGE_FIELDS = (
     "cache_creation_input_tokens",
     "cache_creation",
     "output_tokens_details",
-    "server_tool_use",
     "speed",
     "inference_geo",
+    *CHARGED_BESIDE,
 )
 
 
@@ -142,12 +141,13 @@ def _expect_deprecation(model: str) -> None:
 
 def _read_block(block: Any, index: Any, progress: Progress) -> None:
     kind = get(block, "type")
-    if kind == "text":
+    if kind == "server_tool_use" or str(kind).endswith("_tool_result"):
+        progress.ran_tools = True  # the usage may not tell: code execution is charged by time
+    elif kind == "text":
         progress.add(get(block, "text"))
     elif kind == "tool_use":
-        given = get(block, "input")  # empty at the start of a streamed block: its pieces follow
-        text = json.dumps(given, ensure_ascii=False) if isinstance(given, Mapping) and given else None
-        progress.call_tool(index, get(block, "id"), get(block, "name"), text)
+        # The input is empty at the start of a streamed block: its pieces follow.
+        progress.call_tool(index, get(block, "id"), get(block, "name"), get(block, "input"))
 
 
 async def _read_stream(stream: Any, progress: Progress) -> None:

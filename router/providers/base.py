@@ -148,7 +148,7 @@ class SdkProvider:
         while True:
             progress.attempts += 1
             progress.usage = progress.service_tier = None
-            progress.begun = False
+            progress.begun = progress.ran_tools = False
             progress.calls.clear()
             progress.late = Fault("timeout", "TimeoutError")
             try:
@@ -158,7 +158,7 @@ class SdkProvider:
                 fault = self._fault(error)
             shown = bool(progress.pieces) or progress.finish_reason is not None
             if shown or progress.begun:
-                fault = broken(fault, shown=shown)
+                fault = broken(fault, shown=shown and progress.emit is not None)
             if shown:
                 progress.end(fault.outcome, fault.error_type)
                 return

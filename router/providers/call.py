@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,7 @@ _FINISH: dict[str, Outcome] = {
     "pause_turn": "tool_call",
     "content_filter": "content_filter",
     "refusal": "refusal",
+    "error": "error",  # gateways say so when the model behind them broke off
 }
 
 
@@ -99,6 +101,8 @@ class Progress:
     service_tier: str | None = None
     finish_reason: str | None = None
     refused: bool = False
+    ran_tools: bool = False
+    """The provider ran tools itself, which it charges by use: the price of the tokens would look like all of it."""
     calls: dict[int, list[str]] = field(default_factory=dict, repr=False)
     failed: list[Attempt] = field(default_factory=list)
     asked_at: float = field(default_factory=time.monotonic)
@@ -127,38 +131,46 @@ class Progress:
             self.emit(piece)
         self.pieces.append(piece)
 
-    def call_tool(self, index: Any, id: Any = None, name: Any = None, arguments: Any = None) -> None:
-        """Take a tool call, or the next piece of one: its number, and what of it is told here."""
+    def call_tool(
+        self, index: Any, id: Any = None, name: Any = None, arguments: Any = None, *, custom: bool = False
+    ) -> None:
+        """Take a tool call, or the next piece of one: its number, and what of it is told here.
+
+        Arguments that are no text, as some servers send them, are taken as their JSON. ``custom``: the tool takes free text,
+        so that no arguments are an empty text.
+        """
         key = index if isinstance(index, int) else len(self.calls)
-        told = self.calls.setdefault(key, ["", "", ""])
+        told = self.calls.setdefault(key, ["", "", "", "{}"])
+        if custom:
+            told[3] = ""
         for place, text in enumerate((id, name)):
             if isinstance(text, str) and text:
                 told[place] = clean(text)[:256]
         if isinstance(arguments, str):
             told[2] += clean(arguments)
+        elif arguments not in (None, {}):  # an empty object may stand where a stream's pieces begin
+            told[2] += json.dumps(cleaned(arguments), ensure_ascii=False)
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The tool calls so far, in order; a server may leave out the arguments of a tool that takes none."""
-        return tuple(
-            ToolCall(id, name, arguments or "{}") for _, (id, name, arguments) in sorted(self.calls.items())
-        )
+        """The tool calls so far that have a name, in order; a server may leave out the arguments of a tool that takes none."""
+        calls = [told for _, told in sorted(self.calls.items())]
+        return tuple(ToolCall(id, name, given or none) for id, name, given, none in calls if name)
 
     @property
     def told(self) -> Usage | None:
         """The tokens as far as they can be relied on.
 
         A count that runs along in a stream is not the output of one that ended before its end; and a reply that is there
-        was not made of no tokens.
+        was not made of no tokens. Beside tools that the provider ran, none can.
         """
-        if self.usage is None:
+        if self.usage is None or self.ran_tools:
             return None
         usage = self.usage
         if self.service_tier is not None:
             usage = replace(usage, service_tier=self.service_tier)
         if self.emit is not None and self.finish_reason is None:
-            cut = replace(usage, output_tokens=None, reasoning_tokens=None)
-            return None if cut.input_tokens is None else cut
+            return without_output(usage)
         return None if usage.output_tokens == 0 and (self.calls or "".join(self.pieces).strip()) else usage
 
     def served(self, tier: Any) -> None:
@@ -200,16 +212,26 @@ class Progress:
         else:
             self.outcome, self.error_type = outcome, error_type
 
-    def conclude(self) -> None:
-        """Outcome of a reply that is all here: by its finish reason, then by what it holds."""
-        outcome = _FINISH.get(self.finish_reason or "", "ok")
+    def conclude(self, *, unfinished: bool = False) -> None:
+        """Outcome of a reply that is all here: by its finish reason, then by what it holds.
+
+        ``unfinished``: the provider says that it stopped before its end, for no reason that is known here.
+        """
+        outcome, fault = _FINISH.get(self.finish_reason or "", "ok"), None
+        shown = bool("".join(self.pieces).strip())
         if self.refused:
             outcome = "refusal"
+        elif outcome == "error":
+            fault = "FailedReply"
+        elif unfinished and outcome == "ok":
+            outcome, fault = ("cut_stream" if shown else "malformed"), "UnfinishedReply"
         elif outcome == "ok" and self.calls:
             outcome = "tool_call"  # OpenAI says "stop" when the caller had named the tool
-        elif outcome == "ok" and not "".join(self.pieces).strip():
+        elif outcome == "ok" and not shown:
             outcome = "empty"
-        self.outcome = outcome
+        if not all(name for _, name, *_ in self.calls.values()):
+            outcome, fault = "malformed", "MalformedReply"  # nobody could run such a call
+        self.outcome, self.error_type = outcome, fault
 
     def completion(self, outcome: Outcome | None = None, error_type: str | None = None) -> Completion:
         """The record of the call; the arguments hold where the call itself has not said how it ended."""
@@ -275,8 +297,13 @@ def get(source: Any, name: str) -> Any:
     return source.get(name) if isinstance(source, Mapping) else getattr(source, name, None)
 
 
+def without_output(usage: Usage) -> Usage | None:
+    """Usage whose output is not known after all; None where nothing else is."""
+    return None if usage.input_tokens is None else replace(usage, output_tokens=None, reasoning_tokens=None)
+
+
 def broken(fault: Fault, *, shown: bool) -> Fault:
-    """The fault of a provider that had begun to answer. ``shown``: some of the reply is here."""
+    """The fault of a provider that had begun to answer. ``shown``: some of a stream has been handed on."""
     if fault.outcome in ("rate_limited", "overloaded", "server_error", "unreachable"):
         fault = replace(fault, outcome="broken_off")
     if shown and fault.outcome in ("broken_off", "timeout"):

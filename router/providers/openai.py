@@ -13,7 +13,7 @@ import openai
 from router.config import Endpoint
 from router.providers import responses
 from router.providers.base import SdkProvider
-from router.providers.call import Fault, Progress, Request, cleaned, get, status_fault
+from router.providers.call import Fault, Progress, Request, cleaned, get, status_fault, without_output
 from router.providers.http import http_client, json_of, timeouts, unfit, was_sent
 from router.providers.tools import chat_choice, chat_messages, chat_tools
 from router.providers.usage import openai_usage
@@ -24,6 +24,7 @@ _LIMIT_NAMES = ("max_completion_tokens", "max_tokens")
 _NOT_KNOWN = re.compile(
     r"unsupported|not supported|unrecognized|unrecognised|unknown|unexpected|not permitted|not allowed|extra (fields|inputs)"
 )
+_OUTPUT = ("content", "refusal", "tool_calls", "function_call", "reasoning_content", "reasoning")
 _MALFORMED = (ValueError, TypeError, AttributeError, LookupError)
 
 
@@ -144,11 +145,15 @@ async def _read_stream(stream: Any, progress: Progress) -> None:
     events = False
     async for chunk in stream:
         events = progress.begun = True
-        if (usage := get(chunk, "usage")) is not None:
+        usage, choices = get(chunk, "usage"), get(chunk, "choices")
+        choices = choices[:1] if isinstance(choices, list) else []
+        if usage is not None:
             progress.usage = openai_usage(usage)
+        elif progress.usage is not None and any(_goes_on(get(choice, "delta")) for choice in choices):
+            # What was told ran along with the text; no count after this means that the output's was never told.
+            progress.usage = without_output(progress.usage)
         progress.served(get(chunk, "service_tier"))
-        choices = get(chunk, "choices")
-        for choice in choices[:1] if isinstance(choices, list) else []:
+        for choice in choices:
             _read_message(get(choice, "delta"), progress)
             progress.finish(get(choice, "finish_reason"))
     if progress.finish_reason is not None:
@@ -157,6 +162,11 @@ async def _read_stream(stream: Any, progress: Progress) -> None:
         progress.end("cut_stream", "CutStream")
     else:
         progress.end("malformed", "MalformedReply")
+
+
+def _goes_on(delta: Any) -> bool:
+    """Whether a piece of a stream holds any output."""
+    return any(get(delta, name) for name in _OUTPUT)
 
 
 def _read_message(message: Any, progress: Progress) -> None:
@@ -170,11 +180,16 @@ def _read_message(message: Any, progress: Progress) -> None:
         progress.add(refusal)
     calls = get(message, "tool_calls")
     for number, call in enumerate(calls if isinstance(calls, list) else []):
-        index, function = get(call, "index"), get(call, "function")
-        told = get(function, "name"), get(function, "arguments")
-        progress.call_tool(number if index is None else index, get(call, "id"), *told)
-    if (older := get(message, "function_call")) is not None and not calls:
-        progress.call_tool(0, None, get(older, "name"), get(older, "arguments"))
+        index, function, free = get(call, "index"), get(call, "function"), get(call, "custom")
+        where = number if index is None else index, get(call, "id")
+        if function is None and free is not None:
+            progress.call_tool(*where, get(free, "name"), get(free, "input"), custom=True)
+        else:
+            progress.call_tool(*where, get(function, "name"), get(function, "arguments"))
+    older = get(message, "function_call")
+    told = get(older, "name"), get(older, "arguments")
+    if not calls and any(told):  # some servers send it empty beside text
+        progress.call_tool(0, None, *told)
 
 
 def _event_fault(kind: str, name: str) -> Fault:

@@ -68,11 +68,19 @@ async def send(client: Any, request: Request, progress: Progress) -> None:
     if not isinstance(output, list):
         progress.end("malformed", "MalformedReply")
         return
-    for index, item in enumerate(output):
-        for part in _contents(item):
-            _read_part(part, progress)
-        _read_call(item, index, progress)
+    _read_output(output, progress)
     _read_end(reply, progress)
+
+
+def _read_output(output: Any, progress: Progress) -> None:
+    """Text and calls of a whole response; of a stream's last one what its events did not give."""
+    items = output if isinstance(output, list) else []
+    text, calls = not progress.pieces, not progress.calls
+    for index, item in enumerate(items):
+        for part in _contents(item) if text else []:
+            _read_part(part, progress)
+        if calls:
+            _read_call(item, index, progress)
 
 
 def _contents(item: Any) -> list[Any]:
@@ -89,33 +97,50 @@ def _read_part(part: Any, progress: Progress) -> None:
 
 
 def _read_call(item: Any, index: Any, progress: Progress) -> None:
-    if get(item, "type") == "function_call":
-        told = get(item, "call_id") or get(item, "id"), get(item, "name"), get(item, "arguments")
-        progress.call_tool(index, *told)
+    """A tool call: the caller's to run, or one that the provider has run."""
+    kind = get(item, "type")
+    told = get(item, "call_id") or get(item, "id"), get(item, "name")
+    if kind == "function_call":
+        progress.call_tool(index, *told, get(item, "arguments"))
+    elif kind == "custom_tool_call":
+        progress.call_tool(index, *told, get(item, "input"), custom=True)
+    _note_run(item, progress)
 
 
-def _ran_tools(output: Any) -> bool:
-    kinds = [str(get(item, "type")) for item in output] if isinstance(output, list) else []
-    return any(kind.endswith("_call") and kind not in _CALLERS for kind in kinds)
+def _note_run(item: Any, progress: Progress) -> None:
+    kind = str(get(item, "type"))
+    if kind.endswith("_call") and kind not in _CALLERS:
+        progress.ran_tools = True
 
 
 def _read_end(reply: Any, progress: Progress) -> None:
     """Usage and ending out of the whole response, which a stream gives with its last event."""
-    # What a tool that the provider ran costs is not in the usage: the tokens' price alone would look like all of it.
-    progress.usage = None if _ran_tools(get(reply, "output")) else openai_usage(get(reply, "usage"))
+    output = get(reply, "output")
+    for item in output if isinstance(output, list) else []:
+        _note_run(item, progress)
+    progress.usage = openai_usage(get(reply, "usage"))
     progress.served(get(reply, "service_tier"))
     status = get(reply, "status")
     if status == "failed":
-        raise FailedResponse(get(get(reply, "error"), "code"))
+        _fail(get(get(reply, "error"), "code"), progress)
     elif status == "incomplete":
         why = str(get(get(reply, "incomplete_details"), "reason") or "")
         progress.finish(_INCOMPLETE.get(why, why or "incomplete"))
-        progress.conclude()
+        progress.conclude(unfinished=True)
     elif status == "completed":
         progress.finish("stop")
         progress.conclude()
     else:  # queued, in progress, cancelled, nothing: no reply
         progress.end("malformed", "MalformedReply")
+
+
+def _fail(code: Any, progress: Progress) -> None:
+    """A failure: an exception, or the ending of a reply that a policy of OpenAI's forbids."""
+    error = FailedResponse(code)
+    if "policy" not in error.code:
+        raise error
+    progress.finish("content_filter")
+    progress.conclude()
 
 
 async def _read_stream(stream: Any, progress: Progress) -> None:
@@ -131,16 +156,19 @@ async def _read_stream(stream: Any, progress: Progress) -> None:
         elif kind == "response.refusal.delta":
             progress.refused = True
             progress.add(get(event, "delta"))
+        elif kind == "response.output_item.added":
+            _note_run(get(event, "item"), progress)
         elif kind == "response.output_item.done":  # calls are taken whole: their pieces name no tool
             _read_call(get(event, "item"), get(event, "output_index"), progress)
-        elif kind in _ENDS:
+        elif kind in _ENDS or kind == "error":
             ended = True
             try:
-                _read_end(get(event, "response"), progress)
+                if kind == "error":
+                    _fail(get(event, "code"), progress)
+                else:
+                    _read_last(get(event, "response"), progress)
             except FailedResponse as error:
                 failed = error
-        elif kind == "error":
-            failed = FailedResponse(get(event, "code"))
         if failed is not None:
             progress.settle(failed.fault)
     if failed is not None:
@@ -151,3 +179,9 @@ async def _read_stream(stream: Any, progress: Progress) -> None:
         progress.end("cut_stream", "CutStream")
     else:
         progress.end("malformed", "MalformedReply")
+
+
+def _read_last(reply: Any, progress: Progress) -> None:
+    if get(reply, "status") != "failed":  # half a reply that was not shown yet is no reason not to ask again
+        _read_output(get(reply, "output"), progress)
+    _read_end(reply, progress)

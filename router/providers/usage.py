@@ -14,6 +14,15 @@ from typing import Any
 
 from router.types import Usage
 
+CHARGED_BESIDE = (
+    "server_tool_use",
+    "server_tool_use_details",
+    "num_sources_used",
+    "num_search_queries",
+    "prompt_audio_seconds",
+)
+"""Fields of a usage that count what is charged beside tokens: tools that the provider ran, searches, audio by time."""
+
 MAX_TOKENS = 1_000_000_000
 """No call has more; a larger count is a fault of the server."""
 
@@ -35,7 +44,7 @@ def openai_usage(raw: Any) -> Usage | None:
         details = _get(raw, "prompt_tokens_details", "input_tokens_details")
         told = _get(raw, "completion_tokens_details", "output_tokens_details")
         dearer = (_count(details, "audio_tokens"), _count(told, "audio_tokens"), _count(told, "image_tokens"))
-        if any(dearer) or _ran_tools(raw):
+        if any(dearer) or _charged_beside(raw):
             return None  # at the rate of text it would look fully known, and be several times too low
         read = _read_from_cache(raw, details, given)
         written = _count(details, "cache_write_tokens", "cache_creation_tokens")
@@ -61,7 +70,11 @@ def openai_usage(raw: Any) -> Usage | None:
 
 def anthropic_usage(raw: Any) -> Usage | None:
     """Usage of a message, as a mapping or an SDK object; None as for ``openai_usage``."""
-    if _get(raw, "speed") not in (None, "standard") or _get(raw, "inference_geo") == "us" or _ran_tools(raw):
+    if (
+        _get(raw, "speed") not in (None, "standard")
+        or _get(raw, "inference_geo") == "us"
+        or _charged_beside(raw)
+    ):
         return None  # fast mode and inference in the US cost a multiple of the rates, a web search a fee of its own
     try:
         written = _count(raw, "cache_creation_input_tokens")
@@ -81,9 +94,13 @@ def anthropic_usage(raw: Any) -> Usage | None:
         return None
 
 
-def _ran_tools(raw: Any) -> bool:
-    """Whether the provider ran tools itself, which it charges by use."""
-    used = _get(raw, "server_tool_use")
+def _charged_beside(raw: Any) -> bool:
+    """Whether anything is counted that is charged beside tokens."""
+    return any(_counts(_get(raw, name)) for name in CHARGED_BESIDE)
+
+
+def _counts(used: Any) -> bool:
+    """Whether a count, or any in a record of counts, is not zero."""
     if used is None:
         return False
     if isinstance(used, (list, int, float, str)):
