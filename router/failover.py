@@ -141,7 +141,12 @@ def ask_options(
         An argument is of another type, or tools hold what no API can be sent.
     """
     _check("system", system, system is None or isinstance(system, str), "text")
-    _check("max_tokens", max_tokens, max_tokens is None or isinstance(max_tokens, int), "a whole number")
+    is_whole = isinstance(max_tokens, int) and not isinstance(max_tokens, bool)
+    _check("max_tokens", max_tokens, max_tokens is None or is_whole, "a whole number")
+    if max_tokens is not None and max_tokens < 1:
+        raise InputError(
+            f"max_tokens: found {max_tokens}, expected 1 or more, or None for the model's own setting"
+        )
     listed = isinstance(tools, Sequence) and not isinstance(tools, str | bytes)
     mappings = listed and all(isinstance(tool, Mapping) for tool in tools or ())
     odd = next((tool for tool in tools or () if not isinstance(tool, Mapping)), None) if listed else tools

@@ -566,6 +566,8 @@ def test_a_task_that_is_cancelled_while_the_classifier_works_is_logged(tmp_path,
         ("x", {"tool_choice": {"type": SECRET.encode()}}, "tool_choice holds a value of type bytes"),
         ("x", {"system": SECRET.encode()}, "system: found bytes, expected text"),
         ("x", {"max_tokens": SECRET}, "max_tokens: found str, expected a whole number"),
+        ("x", {"max_tokens": True}, "max_tokens: found bool, expected a whole number"),
+        ("x", {"max_tokens": 0}, "max_tokens: found 0, expected 1 or more"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])

@@ -287,3 +287,13 @@ def test_a_lower_bound_is_marked():
     assert done.exit_code == 0
     assert "$3,000.00+" in done.stdout
     assert "no price is known for nobody" in done.stderr
+
+
+def test_the_price_shown_is_the_one_that_a_request_of_this_size_pays():
+    found = CliRunner().invoke(
+        app, ["scenario", "--tokens", "reasoning=300000/100", "--model", "reasoning=gpt-6-luna"]
+    )
+    rate = PriceBook().rate("gpt-6-luna", date(2026, 11, 1))
+    assert rate is not None and rate.tier_from is not None and rate.tier_input is not None
+    [line] = [x for x in found.stdout.splitlines() if x.startswith("reasoning")]
+    assert f"${rate.tier_input:.2f} in" in line and f"${rate.input:.2f} in" not in line

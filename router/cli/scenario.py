@@ -188,7 +188,7 @@ def show(found: Scenario, json: bool, *, today: date | None = None) -> None:
                 f"{x.input_tokens:,}",
                 f"{x.output_tokens:,}",
                 "counted as free" if x.free else money(x.cost_usd),
-                _price(x.rate),
+                _price(x.rate, x.input_tokens),
             )
             for x in found.parts
         ],
@@ -235,9 +235,14 @@ def document(found: Scenario) -> dict[str, Any]:
     }
 
 
-def _price(rate: Any) -> str:
+def _price(rate: Any, input_tokens: int) -> str:
+    """The rates that a request of this size pays."""
+    from dataclasses import replace
+
     from router.prices import per_million
 
+    if rate is not None and rate.tier_from is not None and input_tokens > rate.tier_from:
+        rate = replace(rate, input=rate.tier_input, output=rate.tier_output)
     return per_million(rate).removesuffix(" per million tokens")
 
 
