@@ -46,7 +46,9 @@ def strip(queue: Queue, found: Progress, *, unreadable: bool = False) -> None:
         else f"{formats.share(found.low)} to {formats.share(found.high)}, 95 % interval"
     )
     learn, stuck = queue == "learn", unreadable and found.n_open > 0
-    counts = "Threshold and promises count them as wrong" if queue == "audit" else "neither right nor wrong"
+    counts = (
+        "left out; promises count them as wrong" if queue == "audit" else "left out: neither right nor wrong"
+    )
     cards = (
         ("Judged", f"{formats.count(found.n_judged)} of {formats.count(found.n)}", f"{formats.count(found.n_open)} wait"),
         (
@@ -55,7 +57,7 @@ def strip(queue: Queue, found: Progress, *, unreadable: bool = False) -> None:
             "picked by doubt: proves nothing about the rest" if learn else interval or ("too few for an interval" if found.right is not None else "no judgement yet"),
         ),
         (
-            "When all are judged" if found.n_open else "All are judged",
+            "When all are judged" if found.n_open else "Known to within",
             "Not measured" if found.half_when_done is None or stuck else text.within(found.half_when_done),
             "nobody can judge without prompts"
             if stuck
@@ -63,7 +65,7 @@ def strip(queue: Queue, found: Progress, *, unreadable: bool = False) -> None:
             if learn
             else "half the 95 % interval of right labels",
         ),
-        ("Unsure", formats.count(found.n_unsure), f"not in this share; {counts}"),
+        ("Unsure", formats.count(found.n_unsure), counts),
     )  # fmt: skip
     grid = st.grid(columns=4, min_column_width=270)
     for title, value, under in cards:
