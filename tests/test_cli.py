@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from router.log.lock import OwnerLock
 from router.log.queries import Filter, baseline_of, cells, pairs, spend
 from router.log.schema import DATABASE
 from router.log.writer import Writer
-from router.policy import ClassifierPrice
+from router.policy import ClassifierPrice, Model, PriceOverride
 from router.prices import PriceBook
 from router.types import Attempt
 
@@ -857,3 +857,13 @@ def test_the_cost_of_falling_back_is_not_known_without_a_price_of_the_label_s_mo
     (tmp_path / "policy.toml").write_text(rules.to_toml())
     [label] = json.loads(run("savings", "--json", "--data", tmp_path).stdout)["labels"]
     assert label["n_fallback"] == 1 and label["fallback_usd"] is None
+
+
+def test_doctor_flags_an_old_price(tmp_path: Path) -> None:
+    old = (datetime.now() - timedelta(days=100)).date()
+    price = PriceOverride(Decimal(1), Decimal(2), date=old)
+    rules = replace(SEED, models={"gpt-4o": Model("gpt-4o", price=price)})
+    (tmp_path / "policy.toml").write_text(rules.to_toml())
+    findings = json.loads(run("doctor", "--json", "--data", tmp_path).stdout)["findings"]
+    [one] = [x for x in findings if x["about"] == "prices" and "gpt-4o:" in x["text"]]
+    assert one["state"] == "warn" and f"of {old}, more than 90 days ago" in one["text"]

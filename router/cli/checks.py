@@ -251,7 +251,7 @@ def _reachable(model: str, rules: Policy, book: PriceBook) -> Iterator[Finding]:
 
 def models(rules: Policy) -> Iterator[Finding]:
     """Unknown and old prices, and models about to be retired."""
-    from router.prices import PriceBook, per_million
+    from router.prices import STALE_DAYS, PriceBook, per_million
 
     book, today = PriceBook(rules.models), datetime.now(UTC).date()
     for model in rules.model_names:
@@ -264,7 +264,11 @@ def models(rules: Policy) -> Iterator[Finding]:
                 f'[models."{model}"] price = {{ input = ..., output = ... }} to the policy',
             )
         elif rate.is_stale(today):
-            yield Finding("prices", "note", f"{model}: its price is of {rate.as_of}")
+            yield Finding(
+                "prices",
+                "warn",
+                f"{model}: its price is of {rate.as_of}, more than {STALE_DAYS} days ago; check it",
+            )
         if end is None:
             continue
         successor = f"no successor is known ({end.source})"
