@@ -67,7 +67,7 @@ def why(row: dict[str, Any]) -> str:
             f"{top} wins with {confidence}{over}. {model} answered by chance: the policy explores, and the rule would have "
             "chosen the other side."
         )
-    return f"{top} wins with {confidence}{over}. {model} was chosen. It would fall back above {confidence}."
+    return f"{top} wins with {confidence}{over}. {model} was chosen. A threshold above {confidence} would let it fall back."
 
 
 def facts(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
@@ -11,8 +10,8 @@ import streamlit as st
 from dashboard import loaders, state, text, untrusted
 from dashboard.components.address_link import address_link
 from dashboard.writing import write
-from router.log import views
 from router.log.record import view_payload
+from router.log.views import SavedView, newest
 
 NAME, PROBLEM, SAID = "view_name", "view_problem", "views_said"
 """Keys of the session: the name being typed, what went wrong, and what was saved or taken away that the log may not show yet."""
@@ -21,21 +20,9 @@ LONGEST_NAME = 60
 LONGEST_QUERY = 4000
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """A page and the query of its address; ``query`` None: taken away."""
-
-    name: str
-    page: str
-    query: str | None
-    saved_at: datetime
-
-
-def saved() -> list[View]:
+def saved() -> list[SavedView]:
     """Every view, by name; what this session has just said counts at once."""
-    held = {
-        row.name: View(row.name, row.page, row.query, row.saved_at) for row in views.newest(loaders.get_log())
-    }
+    held = {view.name: view for view in newest(loaders.get_log())}
     for name, own in st.session_state.get(SAID, {}).items():
         if name not in held or own.saved_at >= held[name].saved_at:
             held[name] = own
@@ -53,13 +40,13 @@ def save(page: str) -> None:
     if len(query) > LONGEST_QUERY:
         st.session_state[PROBLEM] = text.VIEW_TOO_LONG
         return
-    if _say(View(name, page, query, _now())):
+    if _say(SavedView(name, page, query, _now())):
         st.session_state[NAME] = ""
 
 
-def remove(view: View) -> None:
+def remove(view: SavedView) -> None:
     """Take a view away; for callbacks."""
-    _say(View(view.name, view.page, None, _now()))
+    _say(SavedView(view.name, view.page, None, _now()))
 
 
 def draw(page: str) -> None:
@@ -92,7 +79,7 @@ def draw(page: str) -> None:
         st.caption(problem)
 
 
-def _say(view: View) -> bool:
+def _say(view: SavedView) -> bool:
     record = view_payload(view.name, view.page, view.query, view.saved_at)
     if not write(lambda writer: writer.append(record)):
         st.session_state[PROBLEM] = text.VIEW_NOT_WRITTEN

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.analysis.diff import policy_diff, toml_patch
+from router.analysis.diff import policy_diff
 from router.analysis.overlap_scores import (
     MergeSums,
     ScoreSums,
@@ -22,6 +22,7 @@ from router.analysis.overlap_scores import (
     order_by_likeness,
     split_suggestions,
 )
+from router.analysis.patch import toml_patch
 from router.analysis.replay import replay, reproduce
 from router.analysis.scored import Scored, merged_policy
 from router.log_settings import LogSettings

@@ -56,7 +56,7 @@ def policy_diff(
 ) -> None:
     """Compare a policy with the one in force. Which decisions change model, what it costs, where it gets dearer."""
     from router.analysis.diff import policy_diff as compare
-    from router.analysis.diff import toml_patch
+    from router.analysis.patch import toml_patch
     from router.analysis.scored import merged_policy
     from router.cli.reading import _check_threshold
     from router.log import evidence
@@ -205,7 +205,7 @@ def _row(x: Change) -> tuple[str, ...]:
 
 
 def _say_diff(found: PolicyDiff) -> None:
-    from router.analysis.diff import calls_differ, prices_differ
+    from router.analysis.patch import calls_differ, prices_differ
     from router.analysis.savings import bound, missing
     from router.policy import NOT_IN_PATCH
 
