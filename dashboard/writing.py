@@ -26,7 +26,7 @@ def write(action: Callable[[Writer], T]) -> T:
 
 
 def close_writers() -> None:
-    """Close the files that were appended to; for the server's end and for tests."""
+    """Close the files that were appended to, for tests: every line is in the system's hands already, and a server's end closes them."""
     with _lock:
         for writer in _writers.values():
             writer.close()
